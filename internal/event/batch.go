@@ -1,0 +1,34 @@
+package event
+
+// Batch is what a reader gets at once: a run of record batches of one
+// stream-partition in one incarnation, and the positions it covers.
+type Batch struct {
+	Stream      string
+	Incarnation Incarnation
+	Partition   int32
+
+	// From is the offset asked for: records below it are in Raw only because
+	// their record batch also holds later ones; skip them.
+	From int64
+	// Next is the first offset behind this batch: the reader's position once
+	// it has dealt with all of it. Never derive counts from Next-From.
+	Next int64
+
+	// Raw holds whole Kafka RecordBatch v2 byte strings with their base offsets
+	// set, in order. They belong to the batch and are not to be changed.
+	Raw [][]byte
+}
+
+// End is the reader's position behind the batch.
+func (b *Batch) End() Position {
+	return Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: b.Next}
+}
+
+// Size is the number of bytes in Raw.
+func (b *Batch) Size() int {
+	n := 0
+	for _, r := range b.Raw {
+		n += len(r)
+	}
+	return n
+}

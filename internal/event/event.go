@@ -1,0 +1,64 @@
+// Package event holds naru's words: an event, where it stands in the log
+// (Position), how far a reader has got (Positions), what is read at once
+// (Batch), and an event that was refused (Rejection).
+package event
+
+import "time"
+
+// DefaultStream is where events go when the client names none.
+const DefaultStream = "events"
+
+// RejectedStream keeps refused events with their reason and original bytes.
+const RejectedStream = "rejected"
+
+// DefaultType is the type of an event that gives none (EXACTNESS 5).
+const DefaultType = "event"
+
+// Event is one fact: a CloudEvent. Byte slices alias the buffer they were
+// decoded from and are valid only as long as that buffer is.
+type Event struct {
+	ID          []byte
+	Source      []byte
+	Type        []byte
+	Subject     []byte    // nil when absent
+	Time        time.Time // zero when the client gave none (or none that parses)
+	ContentType []byte    // media type of Data; nil means application/json
+	Data        []byte    // byte for byte as sent
+	Extensions  []Attr    // CloudEvents extension attributes, dataschema included
+	Key         []byte    // partition key: ordering holds per key
+
+	// GeneratedID says that naru made the ID; such an event is never a duplicate.
+	GeneratedID bool
+
+	// Set by the log.
+	Offset     int64
+	ReceivedAt time.Time
+
+	// Refusal is set on records of the stream `rejected`.
+	Refusal *Rejection
+}
+
+// Attr is a CloudEvents extension attribute.
+type Attr struct{ Name, Value []byte }
+
+// Reason says why an event was refused. One word, stable: scripts match on it.
+type Reason string
+
+// The reasons of the native door.
+const (
+	NotJSON      Reason = "not_json"      // the line or item is not valid JSON
+	NotObject    Reason = "not_object"    // valid JSON, but not an object
+	TooLarge     Reason = "too_large"     // larger than limits.event
+	BadAttribute Reason = "bad_attribute" // a CloudEvents attribute is missing or malformed
+)
+
+// Rejection is an event that was refused: data, never a Go error, never dropped.
+type Rejection struct {
+	Index    int    // place of the item in its request, from 0
+	ID       string // the event's id when it could be read
+	Type     string // the type it would have had, when known
+	Stream   string // the stream it was meant for
+	Reason   Reason
+	Detail   string // what and where, and the cure
+	Original []byte // the bytes as sent
+}

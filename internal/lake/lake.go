@@ -1,0 +1,83 @@
+// Package lake is the seam to the tables: what they are called, which columns
+// they get from JSON, and what a reader sees of them. The driver is
+// lake/iceberg.
+package lake
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"naru/internal/event"
+)
+
+// ErrNoTable: the table does not exist.
+var ErrNoTable = errors.New("no such table")
+
+// Ident names a table: namespace = stream, name = type in lower snake case.
+type Ident struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+func (i Ident) String() string { return i.Namespace + "." + i.Name }
+
+// Column is one column of a table, by Iceberg field id.
+type Column struct {
+	FieldID int    `json:"field_id"`
+	Name    string `json:"name"`
+	// Type is the Iceberg type in text: boolean, long, int, double, string,
+	// binary, timestamptz, date, list<long>, ...
+	Type string `json:"type"`
+	// ElementID is the field id of a list's element, else 0.
+	ElementID int `json:"element_id,omitempty"`
+}
+
+// File is one data file of a snapshot.
+type File struct {
+	Path  string `json:"path"` // local path
+	Rows  int64  `json:"rows"`
+	Bytes int64  `json:"bytes"`
+}
+
+// View is one consistent cut of a table. It stays readable until Release.
+type View struct {
+	Ident      Ident
+	SnapshotID int64 // 0 when the table has no snapshot yet
+	Columns    []Column
+	Files      []File
+	Positions  event.Positions // first offsets that the snapshot does not cover
+	Rows       int64
+	Release    func() // never nil
+}
+
+// Info describes a table for people.
+type Info struct {
+	Ident      Ident           `json:"table"`
+	Location   string          `json:"location"`
+	SnapshotID int64           `json:"snapshot_id"`
+	Rows       int64           `json:"rows"`
+	Files      int             `json:"files"`
+	Bytes      int64           `json:"bytes"`
+	LastCommit time.Time       `json:"last_commit"`
+	Columns    []Column        `json:"columns"`
+	Positions  event.Positions `json:"positions"`
+	// Rescued are the paths most often found in _rescued, with counts.
+	Rescued []PathCount `json:"rescued,omitempty"`
+}
+
+// PathCount is a JSON path and how often it occurred.
+type PathCount struct {
+	Path  string `json:"path"`
+	Count int64  `json:"count"`
+}
+
+// Reader is what queries and people need of the lake. Safe for concurrent use.
+type Reader interface {
+	// List names all tables, sorted by namespace and name.
+	List(ctx context.Context) ([]Ident, error)
+	// View cuts the table at its newest snapshot.
+	View(ctx context.Context, t Ident) (*View, error)
+	// Info describes a table.
+	Info(ctx context.Context, t Ident) (*Info, error)
+}

@@ -1,0 +1,145 @@
+// Package stream is the seam to the durable log of events. Drivers:
+// stream/seglog (files), stream/memory (tests); later stream/kafka. Every
+// driver passes streamtest.Run.
+package stream
+
+import (
+	"context"
+	"errors"
+
+	"naru/internal/event"
+)
+
+// Write is one record batch for one stream-partition.
+type Write struct {
+	Stream    string
+	Partition int32
+	// Batch is a whole Kafka RecordBatch v2 with any base offset. The log sets
+	// the base offset in place; the caller gives the bytes up until Append
+	// returns, and may reuse them afterwards.
+	Batch []byte
+	Count int32 // records in Batch; must equal the batch's own count
+	// RefusedFrom names the stream for which these events were acknowledged
+	// although they were refused (Stream is then `rejected`). It feeds the
+	// counts of that stream; empty for accepted events.
+	RefusedFrom string
+}
+
+// Counts are the terms of the one equation (EXACTNESS), in input events.
+type Counts struct {
+	Written    int64 `json:"written"`
+	Rejections int64 `json:"rejections"` // refused by a step, after the door
+	Duplicates int64 `json:"duplicates"`
+	Filtered   int64 `json:"filtered"`
+}
+
+// Progress is a reader's watermark: it may lag behind what the reader has
+// done, it never leads.
+type Progress struct {
+	Stream    string          `json:"stream"`
+	Positions event.Positions `json:"positions"`
+	Counts    Counts          `json:"counts"` // up to Positions, since the reader began
+}
+
+// Range is what a stream-partition holds of one incarnation: offsets in
+// [Start, End). Offsets may have gaps.
+type Range struct {
+	Incarnation event.Incarnation `json:"incarnation"`
+	Partition   int32             `json:"partition"`
+	Start       int64             `json:"start"`
+	End         int64             `json:"end"` // synced: what readers may see
+}
+
+// Stat describes one stream.
+type Stat struct {
+	Stream string `json:"stream"`
+	// Incarnation is the one that is appended to now.
+	Incarnation event.Incarnation `json:"incarnation"`
+	// Ranges: closed incarnations first, oldest first; then the current one.
+	Ranges []Range `json:"ranges"`
+	// Acknowledged counts the events acknowledged for this stream, since it was
+	// made: those appended to it and those refused at the door. Survives
+	// retention and restarts.
+	Acknowledged int64 `json:"acknowledged"`
+	// Refused is the part of Acknowledged that went to `rejected`.
+	Refused int64 `json:"refused"`
+	// Bytes on disk that belong to the stream, roughly.
+	Bytes int64 `json:"bytes"`
+}
+
+// Bytes is a size limit. A Read returns at least one record batch however
+// large it is.
+type Bytes int
+
+// Errors of a Log. All are wrapped with the stream and position.
+var (
+	// ErrNoStream: the stream has never been written to.
+	ErrNoStream = errors.New("no such stream")
+	// ErrTrimmed: retention has dropped what was asked for.
+	ErrTrimmed = errors.New("position is below what the log still has")
+	// ErrBeyondEnd: the position is ahead of the log; the log was reset, or
+	// this is not its log.
+	ErrBeyondEnd = errors.New("position is beyond the end of the log")
+	// ErrUnknownIncarnation: the log has never had that incarnation.
+	ErrUnknownIncarnation = errors.New("unknown incarnation")
+	// ErrClosed: the log was closed.
+	ErrClosed = errors.New("log closed")
+	// ErrFull: the disk is nearly full; nothing was written. Transient.
+	ErrFull = errors.New("disk full")
+)
+
+// Log is a durable, ordered, partitioned log. All methods may be called
+// concurrently.
+type Log interface {
+	// Append returns nil only when all writes are durable; all of them become
+	// readable or none. Positions are those of the first record of each write,
+	// in the order given. A stream exists from its first write.
+	//
+	// After an error nothing is promised either way unless the error is
+	// fault.ErrLimit or ErrFull, which store nothing. The bytes of the writes
+	// belong to the log until Append returns, also when ctx is done earlier:
+	// Append then waits for the write in flight.
+	Append(ctx context.Context, writes ...Write) ([]event.Position, error)
+
+	// Read blocks until at least one event at or behind from is there, then
+	// returns record batches up to max bytes. It sees only what is durable.
+	//
+	// The zero Incarnation with any offset means the oldest that is left. At
+	// the end of a closed incarnation it goes on with the next one, so the
+	// batch's incarnation may differ from the one asked for.
+	Read(ctx context.Context, stream string, from event.Position, max Bytes) (*event.Batch, error)
+
+	// Commit appends writes and sets the reader's progress in one atomic,
+	// durable step. Writes may be empty. Progress that goes back is stored as
+	// given: going forward only is the pipeline's rule.
+	Commit(ctx context.Context, writes []Write, reader string, at Progress) error
+
+	// Progress returns where a reader has got to; a reader never seen has the
+	// zero Progress (nil Positions).
+	Progress(ctx context.Context, reader string) (Progress, error)
+
+	// Stat describes a stream.
+	Stat(ctx context.Context, stream string) (Stat, error)
+
+	// Streams lists the streams by name.
+	Streams(ctx context.Context) ([]string, error)
+
+	// Changed returns a channel that is closed when a stream is first written
+	// to after the call: how a supervisor learns of new streams.
+	Changed() <-chan struct{}
+
+	// Close promises what is durable, releases the files and makes further
+	// calls fail with ErrClosed.
+	Close() error
+}
+
+// Forgetter is an optional power: it removes a reader that left the
+// configuration, so that it no longer holds retention back.
+type Forgetter interface {
+	Forget(ctx context.Context, reader string) error
+}
+
+// Readers is an optional power: all readers known to the log.
+type Readers interface {
+	Readers(ctx context.Context) (map[string]Progress, error)
+}
