@@ -1,0 +1,184 @@
+package recordbatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+
+	"naru/internal/event"
+)
+
+// MaxRecords is the most that the records of one batch may take once
+// decompressed: a batch is cut at CutSize, and one event more may be in it.
+const MaxRecords = 128 << 20
+
+// Decoder reads batches and reuses its memory. Not for concurrent use.
+type Decoder struct {
+	buf  []byte
+	zstd *zstd.Decoder
+	ev   event.Event
+}
+
+// Each calls fn for every event of the batch in raw, in order. The event and
+// all its slices are valid only until fn returns. It verifies the checksum.
+// An error of fn ends it and is returned as it is.
+func (d *Decoder) Each(raw []byte, fn func(*event.Event) error) error {
+	h, err := Check(raw)
+	if err != nil {
+		return err
+	}
+	recs, err := d.records(h, raw[HeadSize:h.Size])
+	if err != nil {
+		return err
+	}
+	for i := int32(0); i < h.Count; i++ {
+		size, n := readVarint(recs)
+		if n == 0 || size < 0 || size > int64(len(recs)-n) {
+			return fmt.Errorf("%w: record %d of %d: bad length", ErrMalformed, i, h.Count)
+		}
+		rec := recs[n : n+int(size)]
+		recs = recs[n+int(size):]
+		if err := d.record(h, rec); err != nil {
+			return fmt.Errorf("record %d of %d: %w", i, h.Count, err)
+		}
+		if err := fn(&d.ev); err != nil {
+			return err
+		}
+	}
+	if len(recs) != 0 {
+		return fmt.Errorf("%w: %d bytes behind the last record", ErrMalformed, len(recs))
+	}
+	return nil
+}
+
+func (d *Decoder) records(h Head, b []byte) ([]byte, error) {
+	switch h.Codec {
+	case None:
+		return b, nil
+	case Snappy:
+		n, err := s2.DecodedLen(b)
+		if err != nil || n > MaxRecords {
+			return nil, fmt.Errorf("%w: snappy length %d: %v", ErrMalformed, n, err)
+		}
+		if cap(d.buf) < n {
+			d.buf = make([]byte, n)
+		}
+		out, err := s2.Decode(d.buf[:cap(d.buf)], b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: snappy: %w", ErrMalformed, err)
+		}
+		return out, nil
+	case Zstd:
+		if d.zstd == nil {
+			z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxRecords))
+			if err != nil {
+				return nil, fmt.Errorf("make zstd decoder: %w", err)
+			}
+			d.zstd = z
+		}
+		out, err := d.zstd.DecodeAll(b, d.buf[:0])
+		if err != nil {
+			return nil, fmt.Errorf("%w: zstd: %w", ErrMalformed, err)
+		}
+		d.buf = out
+		return out, nil
+	}
+	return nil, fmt.Errorf("%w: codec %d is not supported", ErrMalformed, h.Codec)
+}
+
+var errShort = fmt.Errorf("%w: record ends early", ErrMalformed)
+
+func (d *Decoder) record(h Head, b []byte) error {
+	ext := d.ev.Extensions[:0]
+	d.ev = event.Event{Extensions: ext}
+	e := &d.ev
+	if len(b) < 1 {
+		return errShort
+	}
+	b = b[1:] // attributes: unused
+	tsDelta, n := readVarint(b)
+	if n == 0 {
+		return errShort
+	}
+	b = b[n:]
+	offDelta, n := readVarint(b)
+	if n == 0 {
+		return errShort
+	}
+	b = b[n:]
+	var err error
+	if e.Key, b, err = readBytes(b); err != nil {
+		return err
+	}
+	if e.Data, b, err = readBytes(b); err != nil {
+		return err
+	}
+	headers, n := readVarint(b)
+	if n == 0 || headers < 0 {
+		return errShort
+	}
+	b = b[n:]
+	for range headers {
+		var name, value []byte
+		if name, b, err = readBytes(b); err != nil {
+			return err
+		}
+		if value, b, err = readBytes(b); err != nil {
+			return err
+		}
+		if err := setHeader(e, name, value); err != nil {
+			return err
+		}
+	}
+	if len(b) != 0 {
+		return fmt.Errorf("%w: %d bytes behind a record's headers", ErrMalformed, len(b))
+	}
+	if e.Refusal != nil {
+		e.Refusal.Original = e.Data
+	}
+	e.Offset = h.BaseOffset + offDelta
+	ms := h.BaseTimeMs + tsDelta
+	if h.AppendedTime {
+		ms = h.MaxTimeMs
+	}
+	e.ReceivedAt = time.UnixMilli(ms).UTC()
+	return nil
+}
+
+func readBytes(b []byte) (v, rest []byte, err error) {
+	size, n := readVarint(b)
+	switch {
+	case n == 0 || size < -1 || size > int64(len(b)-n):
+		return nil, nil, errShort
+	case size == -1:
+		return nil, b[n:], nil
+	}
+	end := n + int(size)
+	return b[n:end:end], b[end:], nil
+}
+
+// ErrStop ends EachIn early without being an error.
+var ErrStop = errors.New("stop")
+
+// EachIn calls fn for every event of a log batch at or behind b.From. fn
+// returning ErrStop ends it without an error.
+func (d *Decoder) EachIn(b *event.Batch, fn func(*event.Event) error) error {
+	for _, raw := range b.Raw {
+		err := d.Each(raw, func(e *event.Event) error {
+			if e.Offset < b.From {
+				return nil
+			}
+			return fn(e)
+		})
+		if errors.Is(err, ErrStop) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("decode %s/%d: %w", b.Stream, b.Partition, err)
+		}
+	}
+	return nil
+}
