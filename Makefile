@@ -1,0 +1,45 @@
+# naru. `make help` lists the targets. Needs Go, gcc and g++ (for DuckDB).
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOFLAGS_BUILD := -trimpath -ldflags '$(LDFLAGS)'
+
+# Each group of tests ends by itself: a hang is a failure, not a night.
+UNIT_TIMEOUT ?= 5m
+E2E_TIMEOUT  ?= 15m
+FUZZTIME     ?= 20s
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test test-world bench bench-full lint fuzz clean help
+
+build: ## build bin/naru
+	@mkdir -p bin
+	go build $(GOFLAGS_BUILD) -o bin/naru ./cmd/naru
+
+demo: build ## send the Wikipedia edits and ask three questions (ARGS=--exit: end by itself)
+	@go run ./examples/wikipedia --naru bin/naru $(ARGS)
+
+test: ## unit tests, then the black-box tests of the real binary
+	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/...
+	go test -timeout $(E2E_TIMEOUT) -count=1 ./e2e/...
+
+test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's tables
+	./test-world/run
+
+bench: build ## short form of the rows of the performance table
+	./bench/run
+
+bench-full: build ## all rows with their peers; writes bench/RESULTS.md
+	./bench/run --full
+
+lint: ## gofmt, go vet, staticcheck (pinned in tools/go.mod)
+	./scripts/lint.sh
+
+fuzz: ## every fuzz target for FUZZTIME each
+	FUZZTIME=$(FUZZTIME) ./scripts/fuzz.sh
+
+clean: ## remove what was built
+	rm -rf bin .cache
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
