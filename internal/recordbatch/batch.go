@@ -118,3 +118,23 @@ func Check(raw []byte) (Head, error) {
 func SetBaseOffset(raw []byte, base int64) {
 	binary.BigEndian.PutUint64(raw, uint64(base))
 }
+
+// CountFrom is the number of records in the batch at the start of raw at or
+// behind offset from. Where offsets have gaps (Kafka's control records and
+// compaction) only decoding tells; ok is then false unless from lies before
+// the whole batch.
+func CountFrom(raw []byte, from int64) (n int, ok bool, err error) {
+	h, err := ReadHead(raw)
+	if err != nil {
+		return 0, false, err
+	}
+	switch {
+	case from <= h.BaseOffset:
+		return int(h.Count), true, nil
+	case from > h.LastOffset():
+		return 0, true, nil
+	case h.LastDelta == h.Count-1:
+		return int(h.NextOffset() - from), true, nil
+	}
+	return 0, false, nil
+}

@@ -1,0 +1,291 @@
+// Package pipeline moves events from a stream to a sink: read from the
+// watermark, write, commit, move the watermark. It owns batching, retry,
+// back-off and positions, so that a sink is three methods.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/sink"
+	"naru/internal/stream"
+)
+
+// Opener makes a sink ready for one stream.
+type Opener func(ctx context.Context, stream string) (sink.Sink, error)
+
+// Pipeline brings one stream to one sink.
+type Pipeline struct {
+	name   string // also the reader's name in the log
+	stream string
+	cfg    Config
+	log    stream.Log
+	open   Opener
+	logger *slog.Logger
+
+	mu struct {
+		sync.Mutex
+		status Status
+	}
+}
+
+// Status is what a pipeline shows of itself.
+type Status struct {
+	Name   string `json:"name"`
+	Stream string `json:"stream"`
+	// Progress is the watermark in the log; its counts are the written,
+	// refused, duplicate and filtered events below it.
+	Progress stream.Progress `json:"progress"`
+	// Held events are read and in the sink, but behind the watermark.
+	Held       int64     `json:"held"`
+	Committing bool      `json:"committing"`
+	LastCommit time.Time `json:"last_commit,omitzero"`
+	Commits    int64     `json:"commits"`
+	Errors     int64     `json:"errors"`
+	// LastError is empty while the pipeline works.
+	LastError string `json:"last_error,omitempty"`
+	Hint      string `json:"hint,omitempty"`
+}
+
+// New makes a pipeline. It starts nothing.
+func New(name, streamName string, cfg Config, log stream.Log, open Opener, logger *slog.Logger) *Pipeline {
+	p := &Pipeline{name: name, stream: streamName, cfg: cfg, log: log, open: open,
+		logger: logger.With(slog.String("pipeline", name))}
+	p.mu.status = Status{Name: name, Stream: streamName}
+	return p
+}
+
+// Status is a copy.
+func (p *Pipeline) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.status
+}
+
+func (p *Pipeline) update(f func(*Status)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.mu.status)
+}
+
+// Run works until ctx ends, then commits what it holds within the drain
+// timeout. Errors are shown, logged and tried again after a pause; only a
+// poisoned or closed log ends it early.
+func (p *Pipeline) Run(ctx context.Context) error {
+	pause := p.cfg.BackoffMin.Std()
+	for {
+		before := p.Status().Commits
+		err := p.session(ctx)
+		if ctx.Err() != nil {
+			return err
+		}
+		if errors.Is(err, fault.ErrPoisoned) || errors.Is(err, stream.ErrClosed) {
+			return err
+		}
+		if p.Status().Commits > before {
+			pause = p.cfg.BackoffMin.Std() // it had worked: this is a new trouble
+		}
+		p.update(func(s *Status) {
+			s.Errors++
+			s.LastError, s.Hint, s.Held, s.Committing = err.Error(), fault.HintOf(err), 0, false
+		})
+		p.logger.Error("pipeline stopped; trying again", slog.Any("error", err),
+			slog.String("hint", fault.HintOf(err)), slog.Duration("pause", pause))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+		pause = min(2*pause, p.cfg.BackoffMax.Std())
+	}
+}
+
+// session opens the sink and works until something fails or ctx ends. Whatever
+// a failed session held is read again by the next one: the watermark and the
+// sink's own positions are all that lasts.
+func (p *Pipeline) session(ctx context.Context) (err error) {
+	// The sink's calls outlive ctx by the drain timeout, so that a stop does not
+	// break off a write or a commit that would have been done in a moment.
+	work, cancel := outlive(ctx, p.cfg.DrainTimeout.Std())
+	defer cancel()
+	led, err := p.begin(work)
+	if err != nil {
+		return err
+	}
+	out, err := p.open(work, p.stream)
+	if err != nil {
+		return fmt.Errorf("open sink of %s: %w", p.stream, err)
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+
+	st, err := p.log.Stat(work, p.stream)
+	if err != nil {
+		return fmt.Errorf("stat %s: %w", p.stream, err)
+	}
+	var resume event.Positions
+	if r, ok := out.(sink.Resumer); ok {
+		if resume, err = r.Resume(work, p.stream); err != nil {
+			return fmt.Errorf("resume sink of %s: %w", p.stream, err)
+		}
+	}
+
+	// The readers stop before the sink is closed: they share nothing with it,
+	// but a session must leave no goroutine behind.
+	readCtx, stop := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer stop()
+	batches, failed := make(chan *event.Batch), make(chan error, 1)
+	known := map[int32]bool{}
+	follow := func(st stream.Stat) {
+		for partition, from := range starts(st, led.at.Positions, resume) {
+			if known[partition] {
+				continue
+			}
+			known[partition] = true
+			readers.Go(func() {
+				if err := p.read(readCtx, from, batches); err != nil {
+					select {
+					case failed <- err:
+					default: // one reason is enough
+					}
+				}
+			})
+		}
+	}
+	follow(st)
+
+	tick := time.NewTicker(p.cfg.CommitInterval.Std())
+	defer tick.Stop()
+	dirty := false // written to since the last commit that left nothing behind
+	for {
+		select {
+		case b := <-batches:
+			if err := p.write(work, out, led, b); err != nil {
+				return err
+			}
+			dirty = true
+			if h, ok := out.(sink.Pending); !ok || h.PendingBytes() < int64(p.cfg.CommitBytes) {
+				continue
+			}
+		case <-tick.C:
+			if st, err := p.log.Stat(ctx, p.stream); err == nil {
+				follow(st) // partitions that came since
+			}
+			if !dirty {
+				continue
+			}
+		case err := <-failed:
+			if ctx.Err() == nil {
+				return err
+			}
+			return p.drain(work, out, led)
+		case <-ctx.Done():
+			return p.drain(work, out, led)
+		}
+		if err := p.commit(work, out.Commit, led); err != nil {
+			return err
+		}
+		dirty = led.events > 0 || len(led.pending) > 0
+	}
+}
+
+// begin loads the watermark. A reader that the log does not know yet is
+// registered at once, so that retention keeps what it has not read.
+func (p *Pipeline) begin(ctx context.Context) (*ledger, error) {
+	at, err := p.log.Progress(ctx, p.name)
+	if err != nil {
+		return nil, fmt.Errorf("load watermark of %s: %w", p.name, err)
+	}
+	if at.Positions == nil {
+		at = stream.Progress{Stream: p.stream, Positions: event.Positions{}}
+		if err := p.log.Commit(ctx, nil, p.name, at); err != nil {
+			return nil, fmt.Errorf("register reader %s: %w", p.name, err)
+		}
+	}
+	led := newLedger(at)
+	p.update(func(s *Status) { s.Progress, s.Held = led.progress(), 0 })
+	return led, nil
+}
+
+func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *event.Batch) error {
+	// Behind a rewound start, what lies below the watermark was counted before.
+	from := b.From
+	if mark, ok := led.at.Positions.Get(b.Incarnation, b.Partition); ok {
+		from = max(from, mark)
+	}
+	n, err := countBatch(b, from)
+	if err != nil {
+		return err
+	}
+	if err := out.Write(ctx, b); err != nil {
+		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
+	}
+	led.wrote(b, stream.Counts{Written: n})
+	p.update(func(s *Status) { s.Held = led.events })
+	return nil
+}
+
+// commit makes the sink's rows durable and then moves the watermark: in this
+// order, because a watermark that leads would lose what it skips.
+func (p *Pipeline) commit(ctx context.Context, sinkCommit func(context.Context) (event.Positions, error), led *ledger) error {
+	p.update(func(s *Status) { s.Committing = true })
+	defer p.update(func(s *Status) { s.Committing = false })
+	done, err := sinkCommit(ctx)
+	if err != nil {
+		return fmt.Errorf("commit sink of %s: %w", p.stream, err)
+	}
+	if led.settle(done) {
+		if err := p.log.Commit(ctx, nil, p.name, led.progress()); err != nil {
+			return fmt.Errorf("append watermark of %s: %w", p.name, err)
+		}
+	}
+	p.update(func(s *Status) {
+		s.Progress, s.Held = led.progress(), led.events
+		s.LastCommit, s.LastError, s.Hint = time.Now(), "", ""
+		s.Commits++
+	})
+	return nil
+}
+
+// drain commits everything that was written, within what is left of ctx.
+func (p *Pipeline) drain(ctx context.Context, out sink.Sink, led *ledger) error {
+	if len(led.pending) == 0 {
+		return nil
+	}
+	commit := out.Commit
+	if d, ok := out.(sink.Drainer); ok {
+		commit = d.Drain
+	}
+	if err := p.commit(ctx, commit, led); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	return nil
+}
+
+// outlive returns a context that ends the given time after ctx does.
+func outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var timer *time.Timer
+	var once sync.Mutex
+	stop := context.AfterFunc(ctx, func() {
+		once.Lock()
+		defer once.Unlock()
+		timer = time.AfterFunc(by, cancel)
+	})
+	return longer, func() {
+		stop()
+		once.Lock()
+		defer once.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,112 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/recordbatch"
+	"naru/internal/stream"
+)
+
+// read hands the batches of one partition to out, in order, until ctx ends or
+// the log gives an error. A reader holds one batch while the sink works on
+// another: that is the whole queue.
+func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- *event.Batch) error {
+	for {
+		b, err := p.log.Read(ctx, p.stream, from, stream.Bytes(p.cfg.ReadBytes))
+		if errors.Is(err, stream.ErrTrimmed) {
+			// Only a retention that is configured to overtake readers does this.
+			start, serr := p.oldest(ctx, from.Partition)
+			if serr != nil {
+				return serr
+			}
+			p.logger.Warn("retention dropped events before they were read",
+				slog.String("from", from.String()), slog.String("resume", start.String()))
+			from = start
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", p.stream, err)
+		}
+		select {
+		case out <- b:
+			from = b.End()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// oldest is the first place that the log still has of a partition.
+func (p *Pipeline) oldest(ctx context.Context, partition int32) (event.Position, error) {
+	st, err := p.log.Stat(ctx, p.stream)
+	if err != nil {
+		return event.Position{}, fmt.Errorf("stat %s: %w", p.stream, err)
+	}
+	for _, r := range st.Ranges {
+		if r.Partition == partition && (r.End > r.Start || r.Incarnation == st.Incarnation) {
+			return event.Position{Incarnation: r.Incarnation, Partition: partition, Offset: r.Start}, nil
+		}
+	}
+	return event.Position{Partition: partition}, nil
+}
+
+// starts says where to begin in each partition: at the watermark, or before it
+// where the sink asks for it.
+func starts(st stream.Stat, watermark, resume event.Positions) map[int32]event.Position {
+	from := map[int32]event.Position{}
+	for _, r := range st.Ranges { // closed incarnations first, so the last known one wins
+		if _, ok := from[r.Partition]; !ok {
+			from[r.Partition] = event.Position{Partition: r.Partition} // the oldest that is left
+		}
+		if off, ok := watermark.Get(r.Incarnation, r.Partition); ok {
+			from[r.Partition] = event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: off}
+		}
+	}
+	if resume == nil {
+		return from
+	}
+	// The sink's own positions count only where they lie before the watermark.
+	seen := map[int32]bool{}
+	for _, r := range st.Ranges {
+		off, ok := resume.Get(r.Incarnation, r.Partition)
+		if !ok || seen[r.Partition] {
+			continue
+		}
+		mark, known := watermark.Get(r.Incarnation, r.Partition)
+		if !known || off < mark {
+			from[r.Partition] = event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: off}
+			seen[r.Partition] = true
+		}
+	}
+	return from
+}
+
+// countBatch counts the events of b at or behind offset from.
+func countBatch(b *event.Batch, from int64) (int64, error) {
+	var total int64
+	for _, raw := range b.Raw {
+		n, ok, err := recordbatch.CountFrom(raw, from)
+		if err != nil {
+			return 0, &fault.Corrupt{Path: b.Stream, Offset: -1, Reason: err.Error()}
+		}
+		if !ok {
+			var d recordbatch.Decoder
+			err := d.Each(raw, func(e *event.Event) error {
+				if e.Offset >= from {
+					n++
+				}
+				return nil
+			})
+			if err != nil {
+				return 0, fmt.Errorf("count events: %w", err)
+			}
+		}
+		total += int64(n)
+	}
+	return total, nil
+}
