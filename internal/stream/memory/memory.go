@@ -82,6 +82,9 @@ func (l *Log) Append(ctx context.Context, writes ...stream.Write) ([]event.Posit
 
 // Commit implements stream.Log.
 func (l *Log) Commit(ctx context.Context, writes []stream.Write, reader string, at stream.Progress) error {
+	if reader == "" || len(reader) > stream.MaxName {
+		return fmt.Errorf("commit: %w: reader name %q: want 1 to %d bytes", stream.ErrBadWrite, reader, stream.MaxName)
+	}
 	_, err := l.append(ctx, writes, func() {
 		at.Positions = at.Positions.Clone()
 		l.mu.readers[reader] = at
