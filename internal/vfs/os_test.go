@@ -16,6 +16,13 @@ func systems(t *testing.T) map[string]func(t *testing.T) (vfs.FS, string) {
 	t.Helper()
 	return map[string]func(t *testing.T) (vfs.FS, string){
 		"os": func(t *testing.T) (vfs.FS, string) { return vfs.OS(), t.TempDir() },
+		"memory": func(t *testing.T) (vfs.FS, string) {
+			m := vfs.NewMemory()
+			if err := m.MkdirAll("/data"); err != nil {
+				t.Fatal(err)
+			}
+			return m, "/data"
+		},
 	}
 }
 
