@@ -192,12 +192,14 @@ func TestRules(t *testing.T) {
 		vfs.OpSyncDir:  func() error { return m.SyncDir("/d") },
 		vfs.OpLock:     func() error { _, err := m.Lock("/d/l"); return err },
 		vfs.OpFree:     func() error { _, err := m.Free("/d"); return err },
-		vfs.OpClose:    f.Close,
 	}
 	for op, call := range calls {
 		if err := call(); !errors.Is(err, vfs.ErrInjected) {
 			t.Errorf("%s: %v", op, err)
 		}
+	}
+	if err := f.Close(); !errors.Is(err, vfs.ErrInjected) {
+		t.Errorf("close: %v", err)
 	}
 	m.Heal()
 	must[[]string](t)(m.List("/d"))
