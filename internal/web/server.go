@@ -1,0 +1,162 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// drainRetry is when clients should come back to a process that is stopping.
+const drainRetry = 2 * time.Second
+
+// Server is an HTTP/1.1 server with limits on everything a client can hold, and
+// a drain: once stopping, new requests get 503 while those in flight are
+// answered.
+type Server struct {
+	cfg  Config
+	next http.Handler
+	log  *slog.Logger
+	http http.Server
+
+	draining atomic.Bool
+	inFlight atomic.Int64
+	empty    chan struct{} // gets a token when the last request ends while draining
+}
+
+// NewServer makes a server; Serve starts it.
+func NewServer(cfg Config, handler http.Handler, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, next: handler, log: log, empty: make(chan struct{}, 1)}
+	s.http = http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: cfg.HeaderTimeout.Std(),
+		IdleTimeout:       cfg.IdleTimeout.Std(),
+		// The library reads 4 KiB more than it is told.
+		MaxHeaderBytes: int(cfg.Headers) - 4096,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug), // broken clients are no news
+	}
+	return s
+}
+
+// Serve answers connections of ln until Drain or Close; it returns nil then.
+func (s *Server) Serve(ln net.Listener) error {
+	err := s.http.Serve(limitListener(ln, s.cfg.Connections, s.cfg.StallTimeout.Std()))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+}
+
+// InFlight is the number of requests being answered.
+func (s *Server) InFlight() int64 { return s.inFlight.Load() }
+
+// Refuse makes every further request 503 with Retry-After and Connection: close.
+func (s *Server) Refuse() { s.draining.Store(true) }
+
+// Drain refuses new requests, waits for those in flight and then closes the
+// listeners and connections. When ctx ends first, what is left is cut and the
+// context's error returned.
+func (s *Server) Drain(ctx context.Context) error {
+	s.Refuse()
+	for s.inFlight.Load() > 0 {
+		select {
+		case <-s.empty:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("drain %d requests: %w", s.inFlight.Load(), ctx.Err()), s.http.Close())
+		}
+	}
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("shut down server: %w", err), s.http.Close())
+	}
+	return nil
+}
+
+// Close cuts everything at once.
+func (s *Server) Close() error { return s.http.Close() }
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	s.inFlight.Add(1)
+	defer s.ended()
+	rw := &response{ResponseWriter: w}
+	defer s.recovered(rw, r)
+	if body := r.Body; body != nil && body != http.NoBody {
+		rw.body.begin(body, w, s.cfg)
+		r.Body = &rw.body
+		// The library looks at the body again when it sends the answer: what
+		// was not read must not be asked for (Expect: 100-continue).
+		defer func() { r.Body = body }()
+	}
+	if s.draining.Load() {
+		Fail(rw, &Error{
+			Status: http.StatusServiceUnavailable, Title: "stopping", RetryAfter: drainRetry, Close: true,
+			Detail: "the server is being stopped and takes nothing new; send the same request again after Retry-After",
+		})
+		return
+	}
+	s.next.ServeHTTP(rw, r)
+}
+
+// ended counts a request out and wakes Drain behind the last one.
+func (s *Server) ended() {
+	if s.inFlight.Add(-1) == 0 && s.draining.Load() {
+		select {
+		case s.empty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// recovered answers for a handler that panicked, and keeps the process alive.
+// http.ErrAbortHandler is how a handler asks for a cut connection, and what
+// cuts one whose answer was already begun.
+func (s *Server) recovered(rw *response, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p)
+	}
+	s.log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if rw.wrote {
+		panic(http.ErrAbortHandler)
+	}
+	Fail(rw, &Error{
+		Status: http.StatusInternalServerError, Title: "internal error", Close: true,
+		Detail: "a defect in naru broke this request; the log of the server says where",
+	})
+}
+
+// response knows whether an answer was begun. It also holds the guarded body,
+// so that both take one allocation.
+type response struct {
+	http.ResponseWriter
+	wrote bool
+	body  pacedBody
+}
+
+func (r *response) WriteHeader(status int) {
+	r.wrote = true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *response) Write(p []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController find the connection.
+func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// Flush implements http.Flusher.
+func (r *response) Flush() {
+	if f, ok := r.ResponseWriter.(http.Flusher); ok {
+		r.wrote = true
+		f.Flush()
+	}
+}
