@@ -27,11 +27,25 @@ type Rows interface {
 	// Next moves to the next row; false at the end or on an error.
 	Next() bool
 	// Values of the current row, valid until Next: nil, bool, int64, uint64,
-	// float64, string, []byte, time.Time, *big.Int, or []any and map[string]any
-	// of these.
+	// float64, string, []byte, time.Time, *big.Int, json.Number, or []any and
+	// Object of these. A json.Number is a DECIMAL with all its digits. A
+	// time.Time is a point in time (TIMESTAMP WITH TIME ZONE) in UTC; DATE, TIME,
+	// TIMESTAMP, INTERVAL, UUID, ENUM and BIT are text.
 	Values() []any
+	// Err tells why Next returned false before the end: ErrTimeout, the
+	// context's error, fault.ErrLimit when the answer is longer than allowed, or
+	// an error of the statement.
 	Err() error
 	Close() error
+}
+
+// Object is a STRUCT or a MAP: its members in their order.
+type Object []Member
+
+// Member of an Object. The key of a MAP stands as text.
+type Member struct {
+	Name  string
+	Value any
 }
 
 // Engine answers SQL over the lake. Safe for concurrent use.
@@ -43,7 +57,7 @@ type Engine interface {
 var (
 	// ErrRefused: the gate does not let this statement through (403).
 	ErrRefused = errors.New("refused")
-	// ErrSyntax: the statement is wrong (400); the text is DuckDB's, with the position.
+	// ErrSQL: the statement is wrong (400); the text is DuckDB's, with the position.
 	ErrSQL = errors.New("sql error")
 	// ErrTimeout: the time limit was reached (408).
 	ErrTimeout = errors.New("time limit reached")

@@ -1,0 +1,191 @@
+package duck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/lake"
+	"naru/internal/query"
+)
+
+// session is what one query holds: leases, a catalog, a connection, a result.
+type session struct {
+	e       *Engine
+	in      *instance
+	catalog string
+	conn    *conn
+	calm    func() // stops interrupts
+	leases  []func()
+	result  *result
+}
+
+// close gives everything back, in the reverse order.
+func (s *session) close() {
+	if s.result != nil {
+		s.result.close()
+	}
+	if s.calm != nil {
+		s.calm()
+	}
+	if s.conn != nil {
+		s.conn.close()
+	}
+	if s.in != nil {
+		if s.catalog != "" {
+			s.in.detach(s.catalog, s.e.log)
+		}
+		if s.in.leave() {
+			s.in.close()
+		}
+	}
+	for _, release := range slices.Backward(s.leases) {
+		release()
+	}
+	*s = session{e: s.e}
+}
+
+func (s *session) run(ctx context.Context, st *query.Statement, names *query.Names, maxRows int64) (*rows, error) {
+	setup, err := s.views(ctx, st, names)
+	if err != nil {
+		return nil, s.e.ended(ctx, err)
+	}
+	if s.in, err = s.e.instance(); err != nil {
+		return nil, err
+	}
+	catalog := fmt.Sprintf("_naru_%d", s.e.ids.Add(1))
+	if err := s.in.attach(catalog); err != nil {
+		return nil, s.trouble(ctx, "prepare query", err)
+	}
+	s.catalog = catalog
+	if s.conn, err = s.in.db.connect(); err != nil {
+		return nil, err
+	}
+	s.calm = s.conn.interruptOn(ctx)
+	for _, sql := range setup {
+		if err := s.conn.exec(strings.ReplaceAll(sql, catalogMark, ident(catalog))); err != nil {
+			return nil, s.trouble(ctx, "prepare query", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if s.result, err = s.conn.stream(st.Executable()); err != nil {
+		return nil, s.fault(ctx, err)
+	}
+	return s.open(ctx, st, maxRows)
+}
+
+// catalogMark stands for the session's catalog. A NUL occurs in no name.
+const catalogMark = "\x00"
+
+// views takes a lease on every table that the statement reads and gives the
+// statements that make them visible under the names that it uses: `ns.name`, and
+// a bare name in the default schema.
+func (s *session) views(ctx context.Context, st *query.Statement, names *query.Names) ([]string, error) {
+	bodies := map[lake.Ident]string{}
+	schemas := map[string]bool{event.DefaultStream: true}
+	made := map[lake.Ident]bool{}
+	var views []string
+	for _, ref := range st.Refs {
+		table, err := names.Resolve(st, ref)
+		if err != nil {
+			return nil, err
+		}
+		as := table
+		if ref.Schema == "" {
+			as.Namespace = event.DefaultStream
+		}
+		if made[as] {
+			continue
+		}
+		made[as], schemas[as.Namespace] = true, true
+		body, ok := bodies[table]
+		if !ok {
+			if body, err = s.lease(ctx, table); err != nil {
+				if errors.Is(err, lake.ErrNoTable) {
+					return nil, st.ErrorAt(query.ErrSQL, ref.At, fmt.Sprintf("Catalog Error: table %s was dropped a moment ago", table))
+				}
+				return nil, err
+			}
+			bodies[table] = body
+		}
+		views = append(views, "CREATE VIEW "+catalogMark+"."+ident(as.Namespace)+"."+ident(as.Name)+" AS "+body)
+	}
+	var setup []string
+	for schema := range schemas {
+		if reserved[strings.ToLower(schema)] {
+			return nil, &query.Error{Class: query.ErrSQL, Text: fmt.Sprintf("Binder Error: DuckDB keeps the name %s for itself: write tables of this stream without the stream's name", schema)}
+		}
+		setup = append(setup, "CREATE SCHEMA IF NOT EXISTS "+catalogMark+"."+ident(schema))
+	}
+	setup = append(setup, views...)
+	return append(setup, "USE "+catalogMark+"."+ident(event.DefaultStream)), nil
+}
+
+// reserved are names of catalogs and schemas that a query cannot get past.
+var reserved = map[string]bool{"memory": true, "system": true, "temp": true, "information_schema": true, "pg_catalog": true}
+
+// lease cuts a table and keeps its files until the session is closed.
+func (s *session) lease(ctx context.Context, table lake.Ident) (string, error) {
+	v, err := s.e.lake.View(ctx, table)
+	if err != nil {
+		return "", fmt.Errorf("read table %s: %w", table, err)
+	}
+	s.leases = append(s.leases, v.Release)
+	return viewSQL(v)
+}
+
+// trouble is an error of our own statements.
+func (s *session) trouble(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if broken(err.Error()) {
+		s.in.spoil()
+	}
+	return fmt.Errorf("%s: %s", what, s.clean(err.Error()))
+}
+
+// fault turns DuckDB's error into one of the seam's.
+func (s *session) fault(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	text := s.clean(err.Error())
+	kind, _, _ := strings.Cut(text, " Error:")
+	switch kind {
+	case "INTERNAL", "FATAL":
+		s.in.spoil()
+		first, _, _ := strings.Cut(text, "\n")
+		return fmt.Errorf("run query: %s", first)
+	case "IO":
+		return fmt.Errorf("run query: %s", text)
+	case "Permission":
+		return &query.Error{Class: query.ErrRefused, Text: text}
+	case "Out of Memory":
+		return fault.WithHint(&query.Error{Class: query.ErrSQL, Text: text}, "read fewer rows or columns at once, or raise query.memory or query.temp_size")
+	}
+	if broken(text) {
+		s.in.spoil()
+		return fmt.Errorf("run query: %s", text)
+	}
+	return &query.Error{Class: query.ErrSQL, Text: text}
+}
+
+var ownCatalog = regexp.MustCompile(`"?_naru_[0-9]+"?\.`)
+
+// clean takes out what is nobody's business: where the files lie.
+func (s *session) clean(text string) string {
+	return ownCatalog.ReplaceAllString(s.paths(text), "")
+}
+
+func (s *session) paths(text string) string {
+	text = strings.ReplaceAll(text, s.e.cfg.Warehouse, "<warehouse>")
+	return strings.ReplaceAll(text, s.e.cfg.Temp, "<temp>")
+}

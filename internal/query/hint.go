@@ -1,0 +1,88 @@
+package query
+
+import (
+	"slices"
+	"strings"
+)
+
+// didYouMean names up to three of the known names that are nearest to name, as
+// the end of a sentence; empty when none is near.
+func didYouMean(name string, known []string) string {
+	near := nearest(name, known, 3)
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// nearest returns at most n of known, the nearest first.
+func nearest(name string, known []string, n int) []string {
+	type scored struct {
+		name string
+		far  int
+	}
+	var near []scored
+	name = lower(name)
+	limit := max(2, len(name)/3)
+	for _, k := range known {
+		if abs(len(k)-len(name)) > limit+2 && !strings.Contains(lower(k), name) {
+			continue
+		}
+		far := distance(name, lower(k))
+		if far > limit && len(name) >= 3 && strings.Contains(lower(k), name) {
+			far = limit
+		}
+		if far <= limit {
+			near = append(near, scored{k, far})
+		}
+	}
+	slices.SortFunc(near, func(a, b scored) int {
+		if a.far != b.far {
+			return a.far - b.far
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	names := make([]string, 0, n)
+	for _, s := range near[:min(n, len(near))] {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// distance is Levenshtein's, in bytes. Long names are cut: they are near
+// nothing that matters.
+func distance(a, b string) int {
+	a, b = a[:min(len(a), 128)], b[:min(len(b), 128)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func abs(n int) int {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
+
+func mapKeys(m map[string]bool) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	return keys
+}

@@ -1,0 +1,171 @@
+package query
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// appendJSON appends a value of Rows as JSON. NaN and the infinities, which JSON
+// has not, become null; bytes become base64.
+func appendJSON(dst []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...)
+	case bool:
+		return strconv.AppendBool(dst, v)
+	case int64:
+		return strconv.AppendInt(dst, v, 10)
+	case uint64:
+		return strconv.AppendUint(dst, v, 10)
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return append(dst, "null"...)
+		}
+		return appendFloat(dst, v)
+	case *big.Int:
+		return v.Append(dst, 10)
+	case json.Number:
+		return append(dst, v...)
+	case string:
+		return appendString(dst, v)
+	case []byte:
+		dst = append(dst, '"')
+		dst = base64.StdEncoding.AppendEncode(dst, v)
+		return append(dst, '"')
+	case time.Time:
+		dst = append(dst, '"')
+		dst = appendTime(dst, v)
+		return append(dst, '"')
+	case []any:
+		dst = append(dst, '[')
+		for i, e := range v {
+			if i > 0 {
+				dst = append(dst, ", "...)
+			}
+			dst = appendJSON(dst, e)
+		}
+		return append(dst, ']')
+	case Object:
+		dst = append(dst, '{')
+		for i, m := range v {
+			if i > 0 {
+				dst = append(dst, ", "...)
+			}
+			dst = appendString(dst, m.Name)
+			dst = append(dst, ": "...)
+			dst = appendJSON(dst, m.Value)
+		}
+		return append(dst, '}')
+	}
+	return appendString(dst, fmt.Sprint(v))
+}
+
+// appendFloat writes a float64 so that it reads back the same, in exponent form
+// only where the plain one is long.
+func appendFloat(dst []byte, f float64) []byte {
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		return strconv.AppendFloat(dst, f, 'e', -1, 64)
+	}
+	n := len(dst)
+	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
+	for _, c := range dst[n:] {
+		if c == '.' {
+			return dst
+		}
+	}
+	return append(dst, ".0"...) // a double stays one for whoever reads it
+}
+
+// appendTime writes ISO 8601 in UTC, with Z and as many digits as there are.
+// Years outside 0 to 9999 have a sign.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	switch y := t.Year(); {
+	case y > 9999:
+		dst = append(dst, '+')
+	case y < 0:
+		dst = fmt.Appendf(dst, "-%04d", -y)
+		return t.AppendFormat(dst, "-01-02T15:04:05.999999999Z07:00")
+	}
+	return t.AppendFormat(dst, "2006-01-02T15:04:05.999999999Z07:00")
+}
+
+// appendText appends a value as plain text: what stands in a CSV cell. Lists and
+// objects are JSON; nil is nothing.
+func appendText(dst []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return dst
+	case string:
+		return append(dst, v...)
+	case float64:
+		switch {
+		case math.IsNaN(v):
+			return append(dst, "NaN"...)
+		case math.IsInf(v, 1):
+			return append(dst, "Infinity"...)
+		case math.IsInf(v, -1):
+			return append(dst, "-Infinity"...)
+		}
+		return appendFloat(dst, v)
+	case []byte:
+		return base64.StdEncoding.AppendEncode(dst, v)
+	case time.Time:
+		return appendTime(dst, v)
+	}
+	return appendJSON(dst, v)
+}
+
+// Text is a value of Rows as plain text; nil is "NULL".
+func Text(v any) string {
+	if v == nil {
+		return "NULL"
+	}
+	return string(appendText(nil, v))
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				dst = append(append(dst, s[start:i]...), "\ufffd"...)
+				start = i + 1
+			}
+			i += n
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
+			i++
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	return append(append(dst, s[start:]...), '"')
+}
