@@ -1,0 +1,187 @@
+// Package config reads naru.yaml: strictly, with every mistake named by line.
+// It is composed of the components' own Config structs and defaults.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"reflect"
+	"strings"
+
+	"naru/internal/obs"
+	"naru/internal/pipeline"
+	"naru/internal/quantity"
+	"naru/internal/vfs"
+	"naru/internal/web"
+)
+
+// maxFile bounds naru.yaml, in bytes.
+const maxFile = 1 << 20
+
+// Config is naru.yaml. The order of the fields is that of the file.
+type Config struct {
+	Listen    Listen          `yaml:"listen"`
+	HTTP      web.Config      `yaml:"http"`
+	Logging   obs.LogConfig   `yaml:"logging"`
+	Process   Process         `yaml:"process"`
+	Pipelines pipeline.Config `yaml:"pipelines"`
+}
+
+// Listen says where the server can be reached.
+type Listen struct {
+	HTTP  string   `yaml:"http"`
+	Hosts []string `yaml:"hosts"`
+}
+
+// Validate checks the address. What lies beyond loopback is refused: no key can
+// be configured yet, and nothing is open without one (PRODUCT, promise 7).
+func (l Listen) Validate() error {
+	if err := CheckAddress(l.HTTP); err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	return nil
+}
+
+// CheckAddress refuses an address that is not HOST:PORT on loopback.
+func CheckAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT, as in 127.0.0.1:8080", addr)
+	}
+	if n, err := net.LookupPort("tcp", port); err != nil || n < 0 || port == "" {
+		return fmt.Errorf("%q: %q is not a port; 0 takes a free one", addr, port)
+	}
+	if web.IsLoopback(host) {
+		return nil
+	}
+	return fmt.Errorf("%q is not a loopback address: this version has no keys to guard it with; listen on 127.0.0.1 and put a proxy that checks who calls in front", addr)
+}
+
+// Process holds what concerns the process as a whole.
+type Process struct {
+	GCPercent   int            `yaml:"gc_percent"`
+	MemoryLimit quantity.Bytes `yaml:"memory_limit"`
+}
+
+// Validate names what cannot work.
+func (p Process) Validate() error {
+	var errs []error
+	if p.GCPercent < 10 {
+		errs = append(errs, errors.New("gc_percent: must be at least 10"))
+	}
+	if p.MemoryLimit != 0 && p.MemoryLimit < 64*quantity.MiB {
+		errs = append(errs, errors.New("memory_limit: must be at least 64MiB, or 0 for none"))
+	}
+	return errors.Join(errs...)
+}
+
+// Default is the configuration of a folder without a naru.yaml.
+func Default() Config {
+	return Config{
+		Listen:  Listen{HTTP: "127.0.0.1:8080", Hosts: []string{}},
+		HTTP:    web.DefaultConfig(),
+		Logging: obs.DefaultLogConfig(),
+		// 50: the door and the loader reuse their buffers, so the live heap is
+		// small and collecting it twice as often costs under 2 % (HOTPATH 10).
+		Process:   Process{GCPercent: 50},
+		Pipelines: pipeline.DefaultConfig(),
+	}
+}
+
+// Load reads the folder's naru.yaml; a folder without one has the defaults.
+// What is wrong in the file comes back as Problems, all at once.
+func Load(fsys vfs.FS, folder Folder) (*Config, error) {
+	text, err := read(fsys, folder.Settings())
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", folder.Settings(), err)
+	}
+	return parse(FileName, text, folder)
+}
+
+func read(fsys vfs.FS, path string) ([]byte, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("larger than %d MiB", maxFile>>20)
+	}
+	return text, err
+}
+
+func parse(file string, text []byte, folder Folder) (*Config, error) {
+	c := Default()
+	d := newDecoder(file, &c)
+	d.decode(bytes.NewReader(text), &c)
+	c.place(folder)
+	d.validate(&c)
+	if len(d.problems) > 0 {
+		return nil, d.problems.sorted()
+	}
+	return &c, nil
+}
+
+// place tells the components where in the folder they work.
+func (c *Config) place(Folder) {}
+
+// validate asks every section, and finds the lines of what they say. A section
+// says "key: what is wrong", or the same with its own name before the key.
+func (d *decoder) validate(c *Config) {
+	v := reflect.ValueOf(c).Elem()
+	broken := map[string]bool{}
+	for _, p := range d.problems {
+		broken[p.Key] = true
+	}
+	for i := range v.NumField() {
+		section, ok := v.Field(i).Interface().(interface{ Validate() error })
+		if !ok {
+			continue
+		}
+		name, _ := yamlName(v.Type().Field(i))
+		for _, err := range split(section.Validate()) {
+			text := strings.TrimPrefix(err.Error(), name+".")
+			key, rest, ok := strings.Cut(text, ": ")
+			at := join(name, key)
+			if _, known := fieldOf(v.Field(i), strings.SplitN(key, ".", 2)[0]); !ok || !known {
+				at, rest = name, text
+			}
+			if !broken[at] { // one word about a value is enough
+				d.fail(d.lineOf(at), at, "%s", rest)
+			}
+		}
+	}
+}
+
+// lineOf is where a key stands, or the block that it would stand in.
+func (d *decoder) lineOf(path string) int {
+	for ; path != ""; path = parent(path) {
+		if line := d.lines[path]; line > 0 {
+			return line
+		}
+	}
+	return 0
+}
+
+// split takes joined errors apart.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range joined.Unwrap() {
+			out = append(out, split(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
