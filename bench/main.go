@@ -1,0 +1,136 @@
+// Command bench measures rows of the performance table: the server and the
+// load generator on one machine, naru and its nearest peer in turn, the median
+// of several runs. It prints the file system, the fsyncs beside the
+// acknowledgements, and one table: target, ours, peer, ratio. With --full it
+// takes longer runs and writes bench/RESULTS.md.
+//
+// Run it through ./bench/run. No test calls it: tests never time anything.
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+func main() {
+	if err := bench(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// row is a line of the performance table.
+type row struct {
+	number   int
+	scenario string
+	target   string // in words, as it stands in the table
+	rate     float64
+	cpu      float64 // µs an event
+	ours     func(settings) (measure, error)
+	peer     func(settings) (measure, error)
+	// What was measured, the median by events/s first.
+	naru, bento []measure
+}
+
+func table() []*row {
+	return []*row{
+		{number: 1, scenario: "HTTP, 500-event bodies, 8 connections, acknowledged on disk (no pipelines)",
+			target: "≥ 1 M events/s, ≤ 1.1 µs, fsync", rate: 1e6, cpu: 1.1, ours: naruBatches, peer: bentoBatches},
+		{number: 3, scenario: "HTTP → rows committed in Iceberg, typed columns, zstd Parquet",
+			target: "≥ 550 k events/s, ≤ 3 µs", rate: 550e3, cpu: 3, ours: naruRows, peer: bentoRows},
+	}
+}
+
+func bench() error {
+	s := settings{}
+	full := flag.Bool("full", false, "longer runs; write bench/RESULTS.md")
+	only := flag.Int("row", 0, "only this `row` of the table")
+	flag.StringVar(&s.naru, "naru", "bin/naru", "the binary to measure")
+	flag.StringVar(&s.dir, "dir", ".cache/bench", "`folder` for data, on a real disk")
+	flag.Parse()
+	for _, p := range []*string{&s.naru, &s.dir} {
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	s.bento = os.Getenv("BENTO")
+	if s.bento == "" {
+		s.bento, _ = exec.LookPath("bento")
+	}
+	s.events, s.warm, s.last, s.runs = 500_000, time.Second, 4*time.Second, 3
+	if *full {
+		s.events, s.warm, s.last, s.runs = 2_000_000, 2*time.Second, 10*time.Second, 5
+	}
+
+	fs, err := fileSystem(s.dir)
+	if err != nil {
+		return err
+	}
+	var origin string
+	if s.corpus, origin, err = corpus(s.dir, s.events); err != nil {
+		return err
+	}
+	fmt.Printf("file system: %s; corpus: %d page views (%s); runs: %d\n", fs, s.events, origin, s.runs)
+	if s.bento == "" {
+		fmt.Println("Bento is not installed (BENTO=/path/to/bento): no peer beside it")
+	}
+	rows := table()
+	if *only != 0 {
+		rows = slices.DeleteFunc(rows, func(r *row) bool { return r.number != *only })
+	}
+	for _, r := range rows {
+		if err := r.take(s); err != nil {
+			return fmt.Errorf("row %d: %w", r.number, err)
+		}
+	}
+	printTable(os.Stdout, rows)
+	if *full && *only == 0 {
+		return writeResults("bench/RESULTS.md", rows, s, fs, origin)
+	}
+	return nil
+}
+
+// take measures naru and its peer in turn, so that both meet the same machine.
+func (r *row) take(s settings) error {
+	for range s.runs {
+		m, err := r.ours(s)
+		if err != nil {
+			return err
+		}
+		report(r, m)
+		r.naru = append(r.naru, m)
+		if s.bento == "" {
+			continue
+		}
+		if m, err = r.peer(s); err != nil {
+			return err
+		}
+		report(r, m)
+		r.bento = append(r.bento, m)
+	}
+	return nil
+}
+
+func report(r *row, m measure) {
+	fsyncs := "none told"
+	if m.Syncs >= 0 {
+		fsyncs = fmt.Sprint(m.Syncs)
+	}
+	fmt.Printf("row %d  %-16s %9.0f events/s  %5.2f µs CPU/event  %4d MB  p50 %.1f ms  p99 %.1f ms  fsyncs %s for %d acknowledgements\n",
+		r.number, m.System, m.Rate, m.CPU, m.Memory>>20, m.P50, m.P99, fsyncs, m.Answers)
+}
+
+// median of the runs, by events/s.
+func median(all []measure) measure {
+	sorted := slices.Clone(all)
+	slices.SortFunc(sorted, func(a, b measure) int { return cmp.Compare(a.Rate, b.Rate) })
+	return sorted[len(sorted)/2]
+}
