@@ -1,0 +1,480 @@
+package iceberg
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	ice "github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/lake"
+	"naru/internal/lake/columnar"
+)
+
+// Table is the handle of one table, which need not exist yet. Commits of one
+// handle are made one after the other.
+type Table struct {
+	lake  *Lake
+	ident lake.Ident
+
+	commit sync.Mutex // held for a whole Commit
+	mu     struct {
+		sync.Mutex
+		head     *head
+		location string // of a table that does not exist yet
+	}
+}
+
+// State is what a writer has to know of a table. It does not change.
+type State struct {
+	// Exists is false before the first commit.
+	Exists bool
+	// Location is the table's folder.
+	Location string
+	// Schema has the columns; nil when the table does not exist.
+	Schema *columnar.Schema
+	// Positions are the first offsets that the table does not cover.
+	Positions event.Positions
+	// RolledBack are the places up to which the table had got before somebody
+	// rolled it back; nil when nobody did. Rows between Positions and these
+	// have to be loaded again.
+	RolledBack event.Positions
+	Rows       int64
+	Bytes      int64
+
+	head *head
+}
+
+// MovedError: the table is not what the rows were built on. Nothing of them was
+// committed; load the table's state and read again from its positions.
+type MovedError struct {
+	Table  lake.Ident
+	Reason string
+}
+
+func (e *MovedError) Error() string { return fmt.Sprintf("commit %s: %s", e.Table, e.Reason) }
+
+// Is makes it transient: reading again from the table's positions is the cure.
+func (e *MovedError) Is(target error) bool { return target == fault.ErrTransient }
+
+// Load reads the table's state.
+func (t *Table) Load(ctx context.Context) (*State, error) {
+	h, err := t.refresh(ctx)
+	if errors.Is(err, lake.ErrNoTable) {
+		loc, err := t.newLocation()
+		if err != nil {
+			return nil, err
+		}
+		return &State{Location: loc, Positions: event.Positions{}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if h.schemaErr != nil {
+		return nil, fmt.Errorf("load table %s: %w", t.ident, h.schemaErr)
+	}
+	if _, ok := daySpec(h.meta); !ok {
+		return nil, fault.WithHint(fmt.Errorf("load table %s: %w: it is not partitioned by day(_time)", t.ident, ErrNotOurs),
+			"drop or rename the table; naru makes its own at the next event")
+	}
+	return t.lake.state(h), nil
+}
+
+func (l *Lake) state(h *head) *State {
+	s := &State{Exists: true, Location: strings.TrimPrefix(h.meta.Location(), scheme), Schema: h.schema.Clone(),
+		Positions: h.positions.Clone(), RolledBack: ahead(h.property, h.positions), head: h}
+	s.Rows, s.Bytes, _, _ = l.totals(h)
+	return s
+}
+
+// totals come from the snapshot's summary; ok is false when it lacks them.
+func (l *Lake) totals(h *head) (rows, bytes, files int64, ok bool) {
+	if h.snap == nil {
+		return 0, 0, 0, true
+	}
+	if h.snap.Summary == nil {
+		return 0, 0, 0, false
+	}
+	num := func(key string) (n int64) {
+		n, err := strconv.ParseInt(h.snap.Summary.Properties[key], 10, 64)
+		ok = ok && err == nil
+		return n
+	}
+	ok = true
+	return num("total-records"), num("total-files-size"), num("total-data-files"), ok
+}
+
+// refresh returns the newest head.
+func (t *Table) refresh(ctx context.Context) (*head, error) {
+	t.mu.Lock()
+	had := t.mu.head
+	t.mu.Unlock()
+	h, err := t.lake.load(ctx, t.ident, had)
+	if err == nil && h != had {
+		t.mu.Lock()
+		t.mu.head = h
+		t.mu.Unlock()
+	}
+	return h, err
+}
+
+// newLocation is the folder of a table that does not exist. A folder that holds
+// the metadata of another table, dropped without its files, is left alone.
+func (t *Table) newLocation() (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.location != "" {
+		return t.mu.location, nil
+	}
+	for folder := t.lake.tableFolder(t.ident); ; folder = t.lake.tableFolder(t.ident) + "-" + newWriterID() {
+		used, err := t.lake.hasMetadata(folder)
+		if err != nil {
+			return "", fmt.Errorf("make table %s: %w", t.ident, err)
+		}
+		if !used {
+			t.mu.location = folder
+			return folder, nil
+		}
+	}
+}
+
+func (l *Lake) hasMetadata(folder string) (bool, error) {
+	names, err := l.fs.List(filepath.Join(folder, "metadata"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, ".metadata.json") {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// DataPath names a new data file of the table.
+func (t *Table) DataPath(s *State, day int32) string { return t.lake.dataPath(s.Location, day) }
+
+// AllowPromotion tells whether the table is small enough to be rewritten.
+func (t *Table) AllowPromotion(s *State) bool {
+	return s.Bytes < int64(t.lake.cfg.PromoteLimit)
+}
+
+// Commit is what a writer adds to a table in one atomic step.
+type Commit struct {
+	// Base is the state that the rows were built on.
+	Base *State
+	// Files hold the rows. Commit takes them over: what is surely not committed
+	// is removed.
+	Files []columnar.DataFile
+	// Schema is the schema of all Files.
+	Schema *columnar.Schema
+	// Positions are the first offsets not covered afterwards; they must not lie
+	// behind Base's.
+	Positions event.Positions
+	// Rescued are paths newly found in _rescued.
+	Rescued []lake.PathCount
+}
+
+// maxAttempts bounds the retries against other writers' commits, maxUnclear
+// those against a catalog that does not answer.
+const maxAttempts, maxUnclear = 20, 3
+
+// Commit commits. A MovedError means that surely nothing was committed, because
+// the table was changed in a way that the rows do not fit. Any other error
+// leaves it unknown: load the state to learn what the table holds.
+func (t *Table) Commit(ctx context.Context, c Commit) (*State, error) {
+	if t.lake.readOnly {
+		return nil, fmt.Errorf("commit %s: the lake is open read-only", t.ident)
+	}
+	t.commit.Lock()
+	defer t.commit.Unlock()
+	a := &attempt{t: t, c: c, id: newUUID().String(), head: c.Base.head}
+	h, err := a.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.mu.head, t.mu.location = h, ""
+	t.mu.Unlock()
+	return t.lake.state(h), nil
+}
+
+// attempt is one Commit with its retries.
+type attempt struct {
+	t    *Table
+	c    Commit
+	id   string // the commit's own, by which it is found again
+	head *head  // what is built on now; nil: no table
+	// uncertain: some swap has been neither accepted nor surely refused, so no
+	// file that it names may be removed.
+	uncertain bool
+	attempts  int
+	rewritten []string // data files made by promotions
+}
+
+func (a *attempt) run(ctx context.Context) (*head, error) {
+	t, l := a.t, a.t.lake
+	if moved := a.check(); moved != nil {
+		return nil, a.refused(moved)
+	}
+	for unclear := 0; ; {
+		h, w, err := a.build(ctx)
+		if err != nil {
+			a.discard(w)
+			return nil, a.refused(err)
+		}
+		var from string
+		if a.head != nil {
+			from = a.head.location
+		}
+		err = l.catalog.Swap(ctx, t.ident, from, h.location)
+		if err == nil {
+			l.committed(a.head, h, w)
+			return h, nil
+		}
+		sure := errors.Is(err, ErrConflict)
+		a.uncertain = a.uncertain || !sure
+		// Look for our own commit before anything else (EXACTNESS 3). The look-up
+		// must not fail because the commit's time is up.
+		now, lerr := l.load(context.WithoutCancel(ctx), t.ident, a.head)
+		switch {
+		case errors.Is(lerr, lake.ErrNoTable):
+			now = nil
+		case lerr != nil:
+			return nil, fmt.Errorf("commit %s: %w; look for the commit: %w", t.ident, err, lerr)
+		case now.hasCommit(a.id):
+			l.committed(a.head, now, w)
+			return now, nil
+		}
+		if sure {
+			a.discard(w)
+		} else {
+			unclear++
+			l.log.Warn("catalog gave no clear answer, and the commit is not there",
+				slog.String("table", t.ident.String()), slog.Any("error", err))
+		}
+		a.attempts++
+		if unclear == maxUnclear || a.attempts == maxAttempts || ctx.Err() != nil {
+			return nil, a.refused(fault.Transient(fmt.Errorf("commit %s: %w", t.ident, err)))
+		}
+		a.head = now
+		if moved := a.check(); moved != nil {
+			return nil, a.refused(moved)
+		}
+	}
+}
+
+// check tells why the rows no longer fit the head, nil when they do. A zombie
+// ends here: its positions are not the table's.
+func (a *attempt) check() *MovedError {
+	base := a.c.Base
+	moved := func(format string, args ...any) *MovedError {
+		return &MovedError{Table: a.t.ident, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch h := a.head; {
+	case h == nil && !base.Exists:
+		return nil
+	case h == nil:
+		return moved("the table was dropped")
+	case !base.Exists:
+		return moved("somebody else has made the table")
+	case h.meta.TableUUID() != base.head.meta.TableUUID():
+		return moved("the table was replaced by another one")
+	case !h.positions.Equal(base.Positions):
+		return moved("its positions are %s, the rows continue %s", h.positions, base.Positions)
+	case ahead(base.Positions, a.c.Positions) != nil:
+		return moved("the positions %s would go back behind %s", a.c.Positions, base.Positions)
+	case h.schemaErr != nil:
+		return moved("its columns were changed: %v", h.schemaErr)
+	case h != base.head && !a.c.Schema.Equal(base.Schema) && !h.schema.Equal(base.Schema):
+		return moved("its columns were changed while the rows brought new ones")
+	}
+	return nil
+}
+
+// refused gives up the data files, unless some swap may name them: then the
+// next start collects them if none does.
+func (a *attempt) refused(err error) error {
+	if a.uncertain {
+		return err
+	}
+	for _, f := range a.c.Files {
+		a.t.lake.removeQuietly(f.Path)
+	}
+	for _, p := range a.rewritten {
+		a.t.lake.removeQuietly(p)
+	}
+	return err
+}
+
+// discard removes the metadata of an attempt that was surely refused.
+func (a *attempt) discard(w *snapshotWork) {
+	if w == nil {
+		return
+	}
+	for _, p := range w.written {
+		a.t.lake.removeQuietly(strings.TrimPrefix(p, scheme))
+	}
+}
+
+// build writes everything of the commit but the catalog's row.
+func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
+	l, c := a.t.lake, a.c
+	version, from := 0, ""
+	var base table.Metadata
+	var err error
+	w := &snapshotWork{lake: l, removed: map[string]bool{}}
+	var had []ice.ManifestFile
+	schema := c.Schema
+	if a.head == nil {
+		base, err = newMetadata(scheme+c.Base.Location, c.Schema, tableProperties())
+	} else {
+		base, from, version = a.head.meta, a.head.location, metadataVersion(a.head.location)+1
+		w.parent = a.head.snap
+		if c.Schema.Equal(c.Base.Schema) {
+			schema = a.head.schema // others may have renamed columns meanwhile
+		}
+		had, err = l.manifests(a.head)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	w.id = newSnapshotID(base)
+	var updates []table.Update
+	if a.head != nil && !schema.Equal(a.head.schema) {
+		next, err := nextSchema(base.CurrentSchema(), a.head.schema, schema)
+		if err != nil {
+			return nil, nil, fmt.Errorf("commit %s: %w", a.t.ident, err)
+		}
+		updates = append(updates, table.NewAddSchemaUpdate(next), table.NewSetCurrentSchemaUpdate(-1))
+		if w.base, err = table.UpdateTableMetadata(base, updates, from); err != nil {
+			return nil, nil, fmt.Errorf("commit %s: change columns: %w", a.t.ident, err)
+		}
+	} else {
+		w.base = base
+	}
+	files := c.Files
+	if a.head != nil && len(a.head.schema.Diff(schema).Promoted) > 0 {
+		more, err := a.promote(ctx, w, schema)
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(more, files...)
+	}
+	spec, ok := daySpec(w.base)
+	if !ok {
+		return nil, nil, fmt.Errorf("commit %s: no partition spec by day(_time)", a.t.ident)
+	}
+	for _, f := range files {
+		e, err := manifestEntry(spec, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.added = append(w.added, e)
+	}
+	snap, err := w.write(ctx, had, ice.Properties{keyPositions: c.Positions.String(), keyCommitID: a.id, keyWriter: l.writer})
+	if err != nil {
+		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
+	}
+	props, err := a.properties(schema)
+	if err != nil {
+		return nil, w, err
+	}
+	updates = append(updates, table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(snap), mainRef(base, snap.SnapshotID))
+	updates = append(updates, expire(l.cfg, base, snap)...)
+	meta, err := table.UpdateTableMetadata(base, updates, from)
+	if err != nil {
+		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
+	}
+	text, err := json.Marshal(meta)
+	if err != nil {
+		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
+	}
+	loc := l.metadataPath(base.Location(), version)
+	if err := w.file(loc, text); err != nil {
+		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
+	}
+	h, err := newHead(loc, meta)
+	if err != nil {
+		return nil, w, err
+	}
+	h.lists.manifests, h.lists.haveList = w.manifests, true
+	return h, w, nil
+}
+
+// properties of the commit: naru's own, as they will be.
+func (a *attempt) properties(schema *columnar.Schema) (ice.Properties, error) {
+	// The property never goes back: as long as it is ahead of the ancestry, rows
+	// that somebody rolled back are still to be loaded.
+	positions := a.c.Positions.Clone()
+	var had ice.Properties
+	if a.head != nil {
+		for inc, parts := range a.head.property {
+			for p, off := range parts {
+				positions.Advance(event.Position{Incarnation: inc, Partition: p, Offset: off})
+			}
+		}
+		had = a.head.meta.Properties()
+	}
+	props := ice.Properties{keyPositions: positions.String(), keyCommitID: a.id}
+	if text := schema.MarshalProperty(); had[columnar.Property] != text {
+		props[columnar.Property] = text
+	}
+	if len(a.c.Rescued) > 0 {
+		props[keyRescued] = mergeRescued(had[keyRescued], a.c.Rescued)
+	}
+	return props, nil
+}
+
+// promote rewrites the table's files to the new schema: a long column became
+// double under a new field id, and old files know only the old one.
+func (a *attempt) promote(ctx context.Context, w *snapshotWork, to *columnar.Schema) ([]columnar.DataFile, error) {
+	l := a.t.lake
+	old, err := l.dataFiles(a.head)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]columnar.DataFile, 0, len(old))
+	for _, f := range old {
+		dst := l.dataPath(a.c.Base.Location, f.day)
+		n, err := columnar.Rewrite(ctx, l.fs, l.CreateFile, f.Path, dst, f.day, a.head.schema, to)
+		if err != nil {
+			return nil, fmt.Errorf("commit %s: rewrite %s: %w", a.t.ident, f.Path, err)
+		}
+		a.rewritten = append(a.rewritten, dst)
+		w.removed[f.location] = true
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// mainRef moves main to the snapshot and keeps the ref's retention settings.
+func mainRef(base table.Metadata, id int64) table.Update {
+	var maxRef, maxAge int64
+	var minKeep int
+	for name, ref := range base.Refs() {
+		if name != table.MainBranch {
+			continue
+		}
+		if ref.MaxRefAgeMs != nil {
+			maxRef = *ref.MaxRefAgeMs
+		}
+		if ref.MaxSnapshotAgeMs != nil {
+			maxAge = *ref.MaxSnapshotAgeMs
+		}
+		if ref.MinSnapshotsToKeep != nil {
+			minKeep = *ref.MinSnapshotsToKeep
+		}
+	}
+	return table.NewSetSnapshotRefUpdate(table.MainBranch, id, table.BranchRef, maxRef, maxAge, minKeep)
+}

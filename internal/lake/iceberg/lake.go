@@ -1,0 +1,190 @@
+// Package iceberg keeps the lake's tables as Apache Iceberg tables, format v2,
+// on local disk, under a SQLite catalog. It is the only importer of iceberg-go.
+//
+// A commit is: data files (durable), manifest, manifest list, metadata file
+// (each durable), then one row of the catalog. The row is what makes it happen;
+// everything before it is garbage when the row does not come. See
+// docs/format/lake-commits.md.
+package iceberg
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"naru/internal/fault"
+	"naru/internal/lake"
+	"naru/internal/lake/columnar"
+	"naru/internal/vfs"
+)
+
+// Names inside the data folder.
+const (
+	catalogFile = "catalog.db"
+	lakeFolder  = "lake"
+	rootFile    = "root" // inside lakeFolder: its own absolute path
+	lockFile    = "lock"
+)
+
+// Lake is all tables of one data folder. Safe for concurrent use.
+type Lake struct {
+	cfg      Config
+	fs       vfs.FS
+	io       fileIO
+	root     string // absolute path of the warehouse
+	catalog  Catalog
+	log      *slog.Logger
+	writer   string // 12 hexadecimal digits: who wrote a file
+	files    atomic.Int64
+	lock     io.Closer
+	readOnly bool
+	now      func() time.Time
+
+	// Limits are shared by all sinks.
+	Writers *columnar.Writers
+	Rate    *Rate
+	memory  atomic.Int64
+
+	mu struct {
+		sync.Mutex
+		tables map[lake.Ident]*Table
+	}
+	garbage garbage
+}
+
+var _ lake.Reader = (*Lake)(nil)
+
+// Option changes how a lake is opened.
+type Option func(*Lake)
+
+// WithCatalog uses c in place of the SQLite catalog; the lake closes it.
+func WithCatalog(c Catalog) Option { return func(l *Lake) { l.catalog = c } }
+
+// ReadOnly opens without a lock, to look only: commits fail.
+func ReadOnly() Option { return func(l *Lake) { l.readOnly = true } }
+
+// ErrElsewhere: the data folder was moved or copied.
+var ErrElsewhere = errors.New("data folder is not where its tables were made")
+
+// Open opens or makes the lake in dir: dir/catalog.db and dir/lake. One process
+// may have it open for writing.
+func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Logger, opts ...Option) (_ *Lake, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("open lake: %w", err)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open lake %s: %w", dir, err)
+	}
+	l := &Lake{cfg: cfg, fs: fsys, io: fileIO{fsys}, root: filepath.Join(abs, lakeFolder), log: log, now: time.Now,
+		writer: newWriterID(), Writers: columnar.NewWriters(cfg.OpenWriters), Rate: NewRate(cfg.CommitRate)}
+	l.mu.tables = map[lake.Ident]*Table{}
+	for _, opt := range opts {
+		opt(l)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if err := l.checkRoot(); err != nil {
+		return nil, err
+	}
+	if !l.readOnly {
+		if err := fsys.MkdirAll(l.root); err != nil {
+			return nil, fmt.Errorf("open lake: %w", err)
+		}
+		if l.lock, err = fsys.Lock(filepath.Join(l.root, lockFile)); err != nil {
+			return nil, fault.WithHint(fmt.Errorf("open lake: %w", err), "another naru has %s open; stop it first", dir)
+		}
+		if err := l.io.WriteFile(filepath.Join(l.root, rootFile), []byte(l.root+"\n")); err != nil {
+			return nil, fmt.Errorf("open lake: %w", err)
+		}
+	}
+	if l.catalog == nil {
+		c, err := OpenSQLite(ctx, filepath.Join(abs, catalogFile))
+		if err != nil {
+			return nil, err
+		}
+		l.catalog = c
+		if err := fsys.SyncDir(abs); err != nil {
+			return nil, fmt.Errorf("open lake: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// checkRoot refuses a folder that was moved or copied: the tables hold absolute
+// paths, so a copy would read, and delete, files of the original.
+func (l *Lake) checkRoot() error {
+	b, err := l.io.ReadFile(filepath.Join(l.root, rootFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open lake: %w", err)
+	}
+	if was := strings.TrimSpace(string(b)); was != l.root {
+		return fault.WithHint(fmt.Errorf("open lake %s: %w: it was made at %s", l.root, ErrElsewhere, was),
+			"move the folder back to %s, or make that path lead to it (a bind mount); the paths inside Iceberg tables are absolute", was)
+	}
+	return nil
+}
+
+// Close releases the catalog and the lock.
+func (l *Lake) Close() error {
+	var errs []error
+	if l.catalog != nil {
+		errs = append(errs, l.catalog.Close())
+	}
+	if l.lock != nil {
+		errs = append(errs, l.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// FS is the file system that the tables lie on.
+func (l *Lake) FS() vfs.FS { return l.fs }
+
+// Config returns the limits.
+func (l *Lake) Config() Config { return l.cfg }
+
+// Table gives the handle of a table, which need not exist yet.
+func (l *Lake) Table(t lake.Ident) *Table {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.mu.tables[t]
+	if h == nil {
+		h = &Table{lake: l, ident: t}
+		l.mu.tables[t] = h
+	}
+	return h
+}
+
+// HoldMemory adds to the bytes that uncommitted rows take over all sinks, and
+// tells by how much the sum is beyond the budget; 0 when it is not.
+func (l *Lake) HoldMemory(delta int64) (over int64) {
+	return max(0, l.memory.Add(delta)-int64(l.cfg.Memory))
+}
+
+// CreateFile begins a durable file: it is there, synced, when Close returns.
+func (l *Lake) CreateFile(path string) (columnar.Output, error) { return l.io.create(path) }
+
+// nextFile counts the files of this writer.
+func (l *Lake) nextFile() int64 { return l.files.Add(1) }
+
+func newWriterID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

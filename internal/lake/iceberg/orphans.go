@@ -1,0 +1,186 @@
+package iceberg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"naru/internal/lake"
+)
+
+// gcInterval is how often garbage is looked at.
+const gcInterval = time.Minute
+
+// Run collects garbage until ctx ends; first of all what earlier lives have
+// left behind.
+func (l *Lake) Run(ctx context.Context) error {
+	if l.readOnly {
+		<-ctx.Done()
+		return nil
+	}
+	if n, err := l.CollectOrphans(ctx); err != nil && ctx.Err() == nil {
+		l.log.Warn("collect files of uncommitted rows", slog.Any("error", err))
+	} else if n > 0 {
+		l.log.Info("files of uncommitted rows found; they are removed later",
+			slog.Int("files", n), slog.String("delay", l.cfg.GCDelay.String()))
+	}
+	tick := time.NewTicker(gcInterval)
+	defer tick.Stop()
+	for {
+		l.CollectGarbage()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// CollectOrphans lists as garbage the files that an earlier life of naru wrote
+// and no table needs: uncommitted rows of a crash, and garbage that it had not
+// yet removed. It returns their number.
+//
+// Only files with naru's names and another writer than this one are looked at:
+// no other writer can be alive, because the lake's lock is held. A folder with
+// table metadata that the catalog does not know is left alone altogether.
+func (l *Lake) CollectOrphans(ctx context.Context) (int, error) {
+	// First the files, then what is needed: nothing that is needed is missed.
+	found := map[string][]string{} // by folder
+	if err := l.walk(ctx, found); err != nil {
+		return 0, err
+	}
+	if len(found) == 0 {
+		return 0, nil
+	}
+	owned, err := l.neededFiles(ctx, found)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for folder, files := range found {
+		needed, known := owned[folder]
+		if !known {
+			if used, err := l.hasMetadata(folder); err != nil || used {
+				continue
+			}
+		}
+		var drop []string
+		for _, f := range files {
+			if !needed[f] {
+				drop = append(drop, f)
+			}
+		}
+		l.garbage.add(l.now().Add(l.cfg.GCDelay.Std()), folder, drop)
+		n += len(drop)
+	}
+	return n, nil
+}
+
+// walk finds files of earlier writers in all table folders.
+func (l *Lake) walk(ctx context.Context, found map[string][]string) error {
+	for _, ns := range l.list(l.root) {
+		for _, name := range l.list(filepath.Join(l.root, ns)) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			folder := filepath.Join(l.root, ns, name)
+			dirs := []string{filepath.Join(folder, "metadata")}
+			for _, part := range l.list(filepath.Join(folder, "data")) {
+				dirs = append(dirs, filepath.Join(folder, "data", part))
+			}
+			for _, dir := range dirs {
+				for _, f := range l.list(dir) {
+					if w := writerOf(f); w != "" && w != l.writer {
+						found[folder] = append(found[folder], filepath.Join(dir, f))
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// list returns what is in a folder; nothing when it is none.
+func (l *Lake) list(dir string) []string {
+	names, err := l.fs.List(dir)
+	if err != nil {
+		if info, serr := l.fs.Stat(dir); serr == nil && info.IsDir() {
+			l.log.Warn("list folder", slog.String("folder", dir), slog.Any("error", err))
+		}
+		return nil
+	}
+	return names
+}
+
+// neededFiles returns, for each folder in found that a table of the catalog has
+// as its location, all files that its snapshots need.
+func (l *Lake) neededFiles(ctx context.Context, found map[string][]string) (map[string]map[string]bool, error) {
+	idents, err := l.catalog.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	owned := map[string]map[string]bool{}
+	for _, t := range idents {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, err := l.load(ctx, t, nil)
+		if errors.Is(err, lake.ErrNoTable) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		folder, err := localPath(h.meta.Location())
+		if err != nil || found[filepath.Clean(folder)] == nil {
+			continue
+		}
+		folder = filepath.Clean(folder)
+		if owned[folder] == nil {
+			owned[folder] = map[string]bool{}
+		}
+		if err := l.markNeeded(h, owned[folder]); err != nil {
+			return nil, fmt.Errorf("find files of %s: %w", t, err)
+		}
+	}
+	return owned, nil
+}
+
+func (l *Lake) markNeeded(h *head, needed map[string]bool) error {
+	mark := func(location string) {
+		if p, err := localPath(location); err == nil {
+			needed[filepath.Clean(p)] = true
+		}
+	}
+	mark(h.location)
+	for e := range h.meta.PreviousFiles() {
+		mark(e.MetadataFile)
+	}
+	read := map[string]bool{}
+	for _, s := range h.meta.Snapshots() {
+		mark(s.ManifestList)
+		manifests, err := s.Manifests(l.io)
+		if err != nil {
+			return err
+		}
+		for _, m := range manifests {
+			if read[m.FilePath()] {
+				continue
+			}
+			read[m.FilePath()] = true
+			mark(m.FilePath())
+			// Deleted entries too: an older snapshot may have the file in a manifest
+			// that is gone already.
+			for e, err := range m.Entries(l.io, true) {
+				if err != nil {
+					return err
+				}
+				mark(e.DataFile().FilePath())
+			}
+		}
+	}
+	return nil
+}
