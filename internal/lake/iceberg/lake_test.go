@@ -290,3 +290,13 @@ func TestManyTables(t *testing.T) {
 	require.Len(t, list, 100)
 	require.Equal(t, lake.Ident{Namespace: "s0", Name: "t00"}, list[0])
 }
+
+// withColumns is a schema with further string columns.
+func withColumns(s *columnar.Schema, names ...string) *columnar.Schema {
+	s = s.Clone()
+	for _, n := range names {
+		s.LastID++
+		s.Fields = append(s.Fields, columnar.Field{ID: s.LastID, Name: n, Path: n, Kind: columnar.String})
+	}
+	return s
+}
