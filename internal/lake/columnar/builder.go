@@ -3,6 +3,10 @@ package columnar
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
 
 	"naru/internal/event"
 	"naru/internal/lake"
@@ -17,19 +21,120 @@ type Builder struct {
 	fs     vfs.FS
 	opt    Options
 	schema *Schema
+	start  *Schema // at the last Finish or Reset
+	paths  *paths
+	plain  map[int]bool // text columns without a dictionary, by field id
+
+	cur  *chunk // being filled
+	next *chunk // being encoded, or waiting for its turn
+	x    encoder
+	busy chan error // holds the result of the encoding goroutine; nil when there is none
+	rows int64
+	err  error // sticky until Reset
+
+	counters Counters
+	top      topPaths
+
+	// Of the row being read.
+	inc       event.Incarnation
+	partition int32
+	log       []byte // inc as text
+	data      []byte
+	checked   bool // data was looked at as a whole
+	broken    bool // and is no JSON
+	rescued   rescued
+	scan      scanner
+	text      []byte // scratch, as the next two
+	path      []byte
+	keys      []byte
 }
 
 // NewBuilder makes an empty builder. The schema is cloned; fs is where files
 // that it has written are read again when they must be merged.
 func NewBuilder(fs vfs.FS, schema *Schema, opt Options) *Builder {
-	return &Builder{fs: fs, schema: schema.Clone(), opt: opt.withDefaults()}
+	b := &Builder{fs: fs, opt: opt.withDefaults(), cur: &chunk{}, next: &chunk{}}
+	b.x = encoder{opt: b.opt, days: map[int32]*dayFiles{}}
+	b.adopt(schema.Clone())
+	return b
+}
+
+// adopt begins anew with a schema.
+func (b *Builder) adopt(s *Schema) {
+	b.schema, b.start = s, s.Clone()
+	b.paths = newPaths(s)
+	b.plain = map[int]bool{idID: true}
+	b.cur.reset(s, b.plain)
 }
 
 // Append adds one event as one row. It copies what it keeps. Nothing in an
 // event is an error: what fits no column goes to _rescued. An error comes
 // from writing files; the builder can then only be Reset.
 func (b *Builder) Append(e *event.Event, inc event.Incarnation, partition int32) error {
-	return errors.ErrUnsupported
+	if b.err != nil {
+		return b.err
+	}
+	b.partition = partition
+	b.envelope(e, inc, partition)
+	switch b.schema.Layout {
+	case Flat:
+		b.flat(e)
+	case Whole:
+		b.whole(e)
+	case Rejected:
+		b.refusal(e)
+	}
+	b.cur.rows++
+	b.rows++
+	b.counters.Rows++
+	if b.cur.rows >= b.opt.ChunkRows || b.cur.need() >= b.opt.ChunkBytes {
+		return b.flush()
+	}
+	return nil
+}
+
+// admit makes a column for a key, in the schema and in the current chunk.
+func (b *Builder) admit(o *object, n *node, key []byte, kind Kind) *node {
+	n = b.paths.admit(o, n, key, kind)
+	b.cur.follow(b.schema)
+	return n
+}
+
+// flush hands the current chunk to the encoding goroutine and goes on with the
+// other one, waiting until that is free.
+func (b *Builder) flush() error {
+	if err := b.wait(); err != nil {
+		return err
+	}
+	full := b.cur
+	b.seal(full)
+	b.cur, b.next = b.next, full
+	b.cur.reset(b.schema, b.plain)
+	busy := make(chan error, 1)
+	b.busy = busy
+	go func() { busy <- b.x.encode(full) }()
+	return nil
+}
+
+// seal ends a chunk: what it was read by, and which texts vary too much for a
+// dictionary.
+func (b *Builder) seal(c *chunk) {
+	c.schema = b.schema.Clone()
+	for i, f := range b.schema.Fields {
+		if c.cols[i] != nil && f.Kind == String && c.cols[i].dict == nil {
+			b.plain[f.ID] = true
+		}
+	}
+}
+
+// wait until nothing is being encoded.
+func (b *Builder) wait() error {
+	if b.busy != nil {
+		if err := <-b.busy; err != nil && b.err == nil {
+			b.err = err
+		}
+		b.busy = nil
+	}
+	return b.err
 }
 
 // Schema is the schema with all that the rows so far needed. It is the
@@ -37,27 +142,108 @@ func (b *Builder) Append(e *event.Event, inc event.Incarnation, partition int32)
 func (b *Builder) Schema() *Schema { return b.schema }
 
 // Rows is the number of rows since the last Finish or Reset.
-func (b *Builder) Rows() int64 { return 0 }
-
-// Bytes is the memory that the builder holds.
-func (b *Builder) Bytes() int64 { return 0 }
+func (b *Builder) Rows() int64 { return b.rows }
 
 // Finish writes what is buffered and returns the files of all rows since the
 // last Finish or Reset, one for each day, sorted by day; all have the schema
 // that Schema returns, and all are durable. Afterwards the builder is empty
-// and goes on with that schema.
-func (b *Builder) Finish(ctx context.Context) ([]DataFile, error) { return nil, errors.ErrUnsupported }
+// and goes on with that schema. After an error it can only be Reset.
+func (b *Builder) Finish(ctx context.Context) ([]DataFile, error) {
+	if err := b.wait(); err != nil {
+		return nil, err
+	}
+	b.seal(b.cur)
+	if err := b.x.encode(b.cur); err != nil {
+		b.err = err
+		return nil, err
+	}
+	files := make([]DataFile, 0, len(b.x.days))
+	for _, day := range slices.Sorted(maps.Keys(b.x.days)) {
+		f, err := b.finishDay(ctx, day, b.x.days[day])
+		if err != nil {
+			b.err = err
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	clear(b.x.days)
+	b.start = b.schema.Clone()
+	b.rows = 0
+	b.cur.reset(b.schema, b.plain)
+	b.next.reset(b.schema, b.plain)
+	return files, nil
+}
+
+// finishDay makes one file of a day's parts.
+func (b *Builder) finishDay(ctx context.Context, day int32, d *dayFiles) (DataFile, error) {
+	if err := ctx.Err(); err != nil {
+		return DataFile{}, err
+	}
+	if err := b.x.finish(d); err != nil {
+		return DataFile{}, err
+	}
+	var parts []source
+	for _, p := range d.done {
+		f, err := p.close() // its result when it was closed for want of room
+		if err != nil {
+			return DataFile{}, err
+		}
+		if len(d.done) == 1 && p.schema.Equal(b.schema) {
+			return f, nil
+		}
+		parts = append(parts, source{path: f.Path, schema: p.schema})
+	}
+	b.opt.Writers.reserve()
+	defer b.opt.Writers.cancel()
+	f, unfit, err := merge(ctx, b.fs, b.opt.Create, parts, b.opt.Path(day), day, b.schema)
+	if err != nil {
+		return DataFile{}, err
+	}
+	for path, n := range unfit {
+		if n > 0 {
+			b.counters.Rescued += n
+			b.counters.UnfitNumbers += n
+			b.top.add([]byte(path), n)
+		}
+	}
+	for _, p := range parts {
+		if err := b.remove(p.path); err != nil {
+			return DataFile{}, fmt.Errorf("remove merged data file: %w", err)
+		}
+	}
+	return f, nil
+}
 
 // Reset forgets all rows since the last Finish, removes their files, and goes
-// on with schema; nil keeps the one it had at the last Finish or Reset.
-func (b *Builder) Reset(schema *Schema) error { return errors.ErrUnsupported }
+// on with schema; nil keeps the one it had at the last Finish or Reset. The
+// builder is usable again even when an error is returned, which tells of files
+// that could not be removed.
+func (b *Builder) Reset(schema *Schema) error {
+	_ = b.wait() // what went wrong is forgotten with the rows
+	b.err = nil
+	err := b.x.abort(b.remove)
+	if schema == nil {
+		schema = b.start
+	}
+	b.rows = 0
+	b.adopt(schema.Clone())
+	b.next.reset(b.schema, b.plain)
+	return err
+}
+
+func (b *Builder) remove(path string) error {
+	if err := b.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // Counters are what a builder has counted since it was made.
 type Counters struct {
 	Rows    int64
 	Rescued int64 // values in _rescued
-	// UnfitNumbers of Rescued are whole numbers that neither long nor double
-	// can hold, or that lie in a double column and are not exact there.
+	// UnfitNumbers of Rescued are numbers that neither long nor double can
+	// hold, or that lie in a double column and are not exact there.
 	UnfitNumbers int64
 	// Unpromoted of Rescued are fractions for a long column that may not
 	// become double: the cure is `naru table alter`.
@@ -67,8 +253,8 @@ type Counters struct {
 }
 
 // Counters returns the counts.
-func (b *Builder) Counters() Counters { return Counters{} }
+func (b *Builder) Counters() Counters { return b.counters }
 
 // TopRescued lists the paths most often found in _rescued, most frequent
 // first, at most 64; counts of rare paths may be too high, never too low.
-func (b *Builder) TopRescued() []lake.PathCount { return nil }
+func (b *Builder) TopRescued() []lake.PathCount { return b.top.list() }

@@ -66,6 +66,18 @@ const (
 	idRescued
 )
 
+// Ids of the other columns of the stream `rejected`.
+const (
+	idReason = iota + idOffset + 1
+	idDetail
+	idStream
+	idEventType
+	idEventID
+	idItemIndex
+	idOriginal
+	idContentType
+)
+
 // Names of columns that naru fills by itself.
 const (
 	ColumnID         = "_id"

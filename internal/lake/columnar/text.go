@@ -1,0 +1,143 @@
+package columnar
+
+import (
+	"bytes"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+const replacement = "\uFFFD"
+
+// appendDecoded appends the text of a JSON string, given without its quotes:
+// escapes decoded (\u0000 stays a NUL), a lone surrogate and invalid UTF-8
+// become U+FFFD, one for each invalid byte. s is known to be a valid string.
+func appendDecoded(dst, s []byte) []byte {
+	for len(s) > 0 {
+		plain := bytes.IndexByte(s, '\\')
+		if plain < 0 {
+			return appendUTF8(dst, s)
+		}
+		dst = appendUTF8(dst, s[:plain])
+		s = s[plain:]
+		switch c := s[1]; c {
+		case 'u':
+			r, n := decodeEscape(s)
+			dst = utf8.AppendRune(dst, r)
+			s = s[n:]
+			continue
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		default: // " \ /
+			dst = append(dst, c)
+		}
+		s = s[2:]
+	}
+	return dst
+}
+
+// decodeEscape reads \uXXXX, or a surrogate pair of two, at the beginning of
+// s. A lone surrogate is U+FFFD.
+func decodeEscape(s []byte) (r rune, n int) {
+	r = hex4(s[2:])
+	if !utf16.IsSurrogate(r) {
+		return r, 6
+	}
+	if len(s) >= 12 && s[6] == '\\' && s[7] == 'u' {
+		if pair := utf16.DecodeRune(r, hex4(s[8:])); pair != utf8.RuneError {
+			return pair, 12
+		}
+	}
+	return utf8.RuneError, 6
+}
+
+func hex4(s []byte) rune {
+	var r rune
+	for _, c := range s[:4] {
+		switch {
+		case c <= '9':
+			c -= '0'
+		default:
+			c = c | 0x20 - 'a' + 10
+		}
+		r = r<<4 | rune(c)
+	}
+	return r
+}
+
+// appendUTF8 appends s, invalid bytes as U+FFFD.
+func appendUTF8(dst, s []byte) []byte {
+	for !utf8.Valid(s) {
+		i := 0
+		for i < len(s) {
+			r, n := utf8.DecodeRune(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				break
+			}
+			i += n
+		}
+		dst = append(dst, s[:i]...)
+		dst = append(dst, replacement...)
+		s = s[i+1:]
+	}
+	return append(dst, s...)
+}
+
+// appendJSON appends a JSON text as it was sent, except that every reader
+// must be able to parse it: invalid UTF-8 and escaped lone surrogates become
+// U+FFFD.
+func appendJSON(dst, raw []byte) []byte {
+	for {
+		i := bytes.IndexByte(raw, '\\')
+		if i < 0 {
+			return appendUTF8(dst, raw)
+		}
+		dst = appendUTF8(dst, raw[:i])
+		raw = raw[i:]
+		n := 2
+		if raw[1] == 'u' {
+			var r rune
+			if r, n = decodeEscape(raw); r == utf8.RuneError && utf16.IsSurrogate(hex4(raw[2:])) {
+				dst = append(dst, `\ufffd`...)
+				raw = raw[n:]
+				continue
+			}
+		}
+		dst = append(dst, raw[:n]...)
+		raw = raw[n:]
+	}
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendQuoted appends text as a JSON string; invalid UTF-8 becomes U+FFFD.
+func appendQuoted(dst, text []byte) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i, c := range text {
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		dst = appendUTF8(dst, text[from:i])
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	dst = appendUTF8(dst, text[from:])
+	return append(dst, '"')
+}
