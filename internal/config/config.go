@@ -12,9 +12,14 @@ import (
 	"reflect"
 	"strings"
 
+	"naru/internal/collect"
+	"naru/internal/duck"
+	"naru/internal/lake/iceberg"
 	"naru/internal/obs"
 	"naru/internal/pipeline"
 	"naru/internal/quantity"
+	"naru/internal/serve/sql"
+	"naru/internal/serve/tail"
 	"naru/internal/vfs"
 	"naru/internal/web"
 )
@@ -25,10 +30,13 @@ const maxFile = 1 << 20
 // Config is naru.yaml. The order of the fields is that of the file.
 type Config struct {
 	Listen    Listen          `yaml:"listen"`
-	HTTP      web.Config      `yaml:"http"`
 	Logging   obs.LogConfig   `yaml:"logging"`
 	Process   Process         `yaml:"process"`
+	Collect   collect.Config  `yaml:"collect"`
+	Lake      iceberg.Config  `yaml:"lake"`
 	Pipelines pipeline.Config `yaml:"pipelines"`
+	Query     Query           `yaml:"query"`
+	Tail      tail.Config     `yaml:"tail"`
 }
 
 // Listen says where the server can be reached.
@@ -79,16 +87,33 @@ func (p Process) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Query holds the limits of SQL: those of the engine and of its door.
+type Query struct {
+	duck.Config  `yaml:",inline"`
+	WriteTimeout quantity.Duration `yaml:"write_timeout"`
+}
+
+// Door is the configuration of /v1/sql.
+func (q Query) Door() sql.Config {
+	return sql.Config{MaxSQL: q.MaxSQL, WriteTimeout: q.WriteTimeout}
+}
+
+// Validate names what cannot work.
+func (q Query) Validate() error { return errors.Join(q.Config.Validate(), q.Door().Validate()) }
+
 // Default is the configuration of a folder without a naru.yaml.
 func Default() Config {
 	return Config{
 		Listen:  Listen{HTTP: "127.0.0.1:8080", Hosts: []string{}},
-		HTTP:    web.DefaultConfig(),
 		Logging: obs.DefaultLogConfig(),
 		// 50: the door and the loader reuse their buffers, so the live heap is
 		// small and collecting it twice as often costs under 2 % (HOTPATH 10).
 		Process:   Process{GCPercent: 50},
+		Collect:   collect.DefaultConfig(),
+		Lake:      iceberg.DefaultConfig(),
 		Pipelines: pipeline.DefaultConfig(),
+		Query:     Query{Config: duck.DefaultConfig(), WriteTimeout: sql.DefaultConfig().WriteTimeout},
+		Tail:      tail.DefaultConfig(),
 	}
 }
 
@@ -131,31 +156,46 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 }
 
 // place tells the components where in the folder they work.
-func (c *Config) place(Folder) {}
+func (c *Config) place(f Folder) {
+	c.Query.Warehouse = f.Lake()
+	c.Query.Temp = f.Spill()
+}
 
 // validate asks every section, and finds the lines of what they say. A section
-// says "key: what is wrong", or the same with its own name before the key.
+// says "key: what is wrong", or the same with its own name before the key. Some
+// name only the first mistake: its value is made the default, and they are
+// asked again.
 func (d *decoder) validate(c *Config) {
-	v := reflect.ValueOf(c).Elem()
-	broken := map[string]bool{}
+	known := map[string]bool{} // one word about a value is enough
 	for _, p := range d.problems {
-		broken[p.Key] = true
+		known[p.Key] = true
 	}
-	for i := range v.NumField() {
-		section, ok := v.Field(i).Interface().(interface{ Validate() error })
-		if !ok {
-			continue
-		}
-		name, _ := yamlName(v.Type().Field(i))
-		for _, err := range split(section.Validate()) {
-			text := strings.TrimPrefix(err.Error(), name+".")
-			key, rest, ok := strings.Cut(text, ": ")
-			at := join(name, key)
-			if _, known := fieldOf(v.Field(i), strings.SplitN(key, ".", 2)[0]); !ok || !known {
-				at, rest = name, text
+	asked, standard := *c, Default()
+	standard.place("/")
+	v, def := reflect.ValueOf(&asked).Elem(), reflect.ValueOf(&standard).Elem()
+	for name, section := range fields(v) {
+		for more := true; more; {
+			more = false
+			var err error
+			if s, ok := section.Interface().(interface{ Validate() error }); ok {
+				err = s.Validate()
 			}
-			if !broken[at] { // one word about a value is enough
-				d.fail(d.lineOf(at), at, "%s", rest)
+			for _, err := range split(err) {
+				text := strings.TrimPrefix(err.Error(), name+".")
+				key, rest, ok := strings.Cut(text, ": ")
+				path := join(name, key)
+				value, found := at(v, path)
+				if !ok || !found {
+					path, rest = name, text
+				} else {
+					standard, _ := at(def, path)
+					more = more || !reflect.DeepEqual(value.Interface(), standard.Interface())
+					value.Set(standard)
+				}
+				if !known[path] {
+					d.fail(d.lineOf(path), path, "%s", rest)
+					known[path] = true
+				}
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -221,12 +222,8 @@ func (d *decoder) retentionKeys() (out []string) {
 
 // walk calls fn for every key of a struct, blocks before what is in them.
 func walk(v reflect.Value, path string, fn func(path string, v reflect.Value)) {
-	for i := range v.NumField() {
-		name, ok := yamlName(v.Type().Field(i))
-		if !ok {
-			continue
-		}
-		field, at := v.Field(i), join(path, name)
+	for name, field := range fields(v) {
+		at := join(path, name)
 		fn(at, field)
 		if isBlock(field) {
 			walk(field, at, fn)
@@ -240,19 +237,47 @@ func isBlock(v reflect.Value) bool {
 	return v.Kind() == reflect.Struct && !text
 }
 
+// fields gives the keys of a struct with their values, those of inlined structs
+// among them. A field without a yaml tag has no key.
+func fields(v reflect.Value) iter.Seq2[string, reflect.Value] {
+	return func(yield func(string, reflect.Value) bool) {
+		for i := range v.NumField() {
+			name, opts, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+			if opts == "inline" {
+				for name, field := range fields(v.Field(i)) {
+					if !yield(name, field) {
+						return
+					}
+				}
+				continue
+			}
+			if name != "" && name != "-" && !yield(name, v.Field(i)) {
+				return
+			}
+		}
+	}
+}
+
 func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
-	for i := range v.NumField() {
-		if n, ok := yamlName(v.Type().Field(i)); ok && n == name {
-			return v.Field(i), true
+	for n, field := range fields(v) {
+		if n == name {
+			return field, true
 		}
 	}
 	return reflect.Value{}, false
 }
 
-// yamlName is the key of a field; a field without a yaml tag has none.
-func yamlName(f reflect.StructField) (string, bool) {
-	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-	return name, name != "" && name != "-"
+// at finds the value of a key path.
+func at(v reflect.Value, path string) (reflect.Value, bool) {
+	name, rest, more := strings.Cut(path, ".")
+	field, ok := fieldOf(v, name)
+	if !ok || !more {
+		return field, ok
+	}
+	if !isBlock(field) {
+		return reflect.Value{}, false
+	}
+	return at(field, rest)
 }
 
 func join(path, name string) string {
