@@ -297,7 +297,11 @@ func TestEveryStreamGetsItsPipeline(t *testing.T) {
 
 func TestStarts(t *testing.T) {
 	old, cur := event.Incarnation{1}, event.Incarnation{2}
-	st := stream.Stat{Incarnation: cur, Ranges: []stream.Range{{old, 0, 5, 50}, {cur, 0, 50, 90}, {cur, 1, 0, 9}}}
+	st := stream.Stat{Incarnation: cur, Ranges: []stream.Range{
+		{Incarnation: old, Partition: 0, Start: 5, End: 50},
+		{Incarnation: cur, Partition: 0, Start: 50, End: 90},
+		{Incarnation: cur, Partition: 1, Start: 0, End: 9},
+	}}
 	at := func(i event.Incarnation, p int32, o int64) event.Positions { return event.Positions{i: {p: o}} }
 	for _, c := range []struct {
 		name         string
