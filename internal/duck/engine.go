@@ -43,7 +43,7 @@ type Engine struct {
 
 var _ query.Engine = (*Engine)(nil)
 
-var errClosed = errors.New("query: the engine is closed")
+var errClosed = fault.Transient(errors.New("the query engine is closed"))
 
 // New makes an engine; Open starts it.
 func New(cfg Config, tables lake.Reader, log *slog.Logger) (*Engine, error) {

@@ -63,6 +63,9 @@ func (n *Names) one(s *Statement, r Ref, found []lake.Ident) (lake.Ident, error)
 	case 1:
 		return found[0], nil
 	case 0:
+		if err := forbidden(s, r); err != nil {
+			return lake.Ident{}, err
+		}
 		text := fmt.Sprintf("Catalog Error: there is no table %s", r)
 		if near := n.near(r); len(near) > 0 {
 			text += "; did you mean " + strings.Join(near, " or ") + "?"
@@ -79,6 +82,21 @@ func (n *Names) one(s *Statement, r Ref, found []lake.Ident) (lake.Ident, error)
 	}
 	return lake.Ident{}, s.ErrorAt(ErrSQL, r.At, fmt.Sprintf("Binder Error: the name %s is ambiguous: it may be %s; write one of these", r, strings.Join(names, " or ")))
 }
+
+// forbidden tells a file and a system table from a misspelt name.
+func forbidden(s *Statement, r Ref) error {
+	schema, name := lower(r.Schema), lower(r.Name)
+	switch {
+	case strings.ContainsAny(r.String(), `/\:*?[]`) || strings.Contains(r.Name, "."):
+		return s.ErrorAt(ErrRefused, r.At, fmt.Sprintf("the table %q is refused: it looks like a file, and a query reads tables only", r))
+	case systemSchemas[schema], strings.HasPrefix(schema, "_naru"),
+		schema == "" && (strings.HasPrefix(name, "sqlite_") || strings.HasPrefix(name, "duckdb_") || strings.HasPrefix(name, "pg_") || strings.HasPrefix(name, "pragma_")):
+		return s.ErrorAt(ErrRefused, r.At, fmt.Sprintf("the table %s is refused: it is DuckDB's own; SHOW TABLES and DESCRIBE tell what there is to read", r))
+	}
+	return nil
+}
+
+var systemSchemas = map[string]bool{"information_schema": true, "pg_catalog": true, "main": true, "system": true, "temp": true, "memory": true}
 
 // near lists up to three tables with a name like r's, bare where that suffices.
 func (n *Names) near(r Ref) []string {
