@@ -1,0 +1,340 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Small segments and short intervals, so that every moment that a kill can hit
+// comes often.
+const killConfig = `
+log:
+  segment: 1MiB
+pipelines:
+  commit_interval: 300ms
+`
+
+const killConnections = 6
+
+// aim is the moment that a kill waits for. after tells from the client's side
+// that enough is going on; the others look at what the server does on disk.
+type aim struct {
+	name string
+	// hit is asked for every change under data/ (path relative to it).
+	hit func(path string, mask uint32) bool
+	// idle, when set, replaces the disk: polled until true.
+	idle func(l *ledger) bool
+}
+
+func inTable(folder, path string) bool {
+	return strings.HasPrefix(path, "lake/") && strings.Contains(path, "/"+folder+"/")
+}
+
+func isManifest(path string) bool { return strings.Contains(filepath.Base(path), ".avro") }
+func isMetadata(path string) bool { return strings.Contains(filepath.Base(path), ".metadata.json") }
+
+var aims = []aim{
+	{name: "requests", idle: func(l *ledger) bool { return l.inFlight() >= 3 }},
+	{name: "segment roll", hit: func(path string, mask uint32) bool {
+		return strings.HasPrefix(path, "log/") && strings.HasSuffix(path, ".seg") && mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0
+	}},
+	{name: "commit: manifest begun", hit: func(path string, mask uint32) bool {
+		return inTable("metadata", path) && isManifest(path) && mask&(unix.IN_CREATE|unix.IN_MODIFY) != 0
+	}},
+	{name: "commit: manifest in place", hit: func(path string, mask uint32) bool {
+		return inTable("metadata", path) && isManifest(path) && mask&(unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE) != 0
+	}},
+	{name: "commit: metadata begun", hit: func(path string, mask uint32) bool {
+		return inTable("metadata", path) && isMetadata(path) && mask&(unix.IN_CREATE|unix.IN_MODIFY) != 0
+	}},
+	{name: "commit: metadata in place", hit: func(path string, mask uint32) bool {
+		return inTable("metadata", path) && isMetadata(path) && mask&(unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE) != 0
+	}},
+	{name: "commit: catalog", hit: func(path string, mask uint32) bool {
+		return strings.HasPrefix(path, "catalog.db") && mask&unix.IN_MODIFY != 0
+	}},
+	{name: "data file", hit: func(path string, mask uint32) bool {
+		return inTable("data", path) && mask&unix.IN_MODIFY != 0
+	}},
+}
+
+// struck is what a kill hit.
+type struck struct {
+	aim      string
+	requests int    // sent whole, without an answer
+	rows     int64  // acknowledged, not in any snapshot on disk
+	commit   string // file of a commit that the catalog does not know
+	roll     string // what shows that a segment was being begun
+}
+
+func (s struck) String() string {
+	parts := []string{fmt.Sprintf("%d requests without an answer", s.requests)}
+	if s.rows > 0 {
+		parts = append(parts, fmt.Sprintf("%d acknowledged rows not committed", s.rows))
+	}
+	if s.commit != "" {
+		parts = append(parts, "a commit (left "+s.commit+")")
+	}
+	if s.roll != "" {
+		parts = append(parts, "a segment roll ("+s.roll+")")
+	}
+	return fmt.Sprintf("aimed at %s; in flight: %s", s.aim, strings.Join(parts, ", "))
+}
+
+// TestKill sends all three real data sets and kills the server again and again
+// while it works. At the end every acknowledged event is in its table or in
+// `rejected` exactly once for each acknowledgement; a request without an answer
+// is there whole, once, or not at all.
+func TestKill(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv("NARU_SEED"); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("NARU_SEED=%d", seed)
+	sets := []*dataset{wikipedia(t), openBandit(t), apache(t)}
+	l := newLedger(seed)
+	l.add(sets...)
+	dir := project(t, killConfig)
+
+	const kills = 2 * 8
+	var seen struct{ requests, rows, commit, roll int }
+	for kill := 1; kill <= kills || (kill <= 3*kills && (seen.commit == 0 || seen.roll == 0)); kill++ {
+		if l.left() < 200 {
+			l.add(sets...) // another round of the same data under new numbers
+		}
+		hit := strike(t, l, sets, dir, kill, aims[(kill-1)%len(aims)])
+		t.Logf("kill %2d %v", kill, hit)
+		if hit.requests > 0 {
+			seen.requests++
+		}
+		if hit.rows > 0 {
+			seen.rows++
+		}
+		if hit.commit != "" {
+			seen.commit++
+		}
+		if hit.roll != "" {
+			seen.roll++
+		}
+	}
+	t.Logf("kills with requests in flight: %d, uncommitted rows: %d, a commit: %d, a segment roll: %d",
+		seen.requests, seen.rows, seen.commit, seen.roll)
+	if seen.requests < 10 {
+		t.Errorf("only %d kills hit requests in flight, want at least 10", seen.requests)
+	}
+	if seen.rows == 0 || seen.commit == 0 || seen.roll == 0 {
+		t.Errorf("a kind of kill never occurred: %+v", seen)
+	}
+
+	s := serve(t, dir)
+	for _, err := range l.start(s.url, killConnections).drain() {
+		t.Error(err)
+	}
+	if n := l.left() + len(l.pending); n > 0 {
+		t.Fatalf("%d requests could not be sent in the end", n)
+	}
+	prove(t, s, l, sets)
+
+	// Nothing may change when all of it is read once more.
+	s.kill()
+	s = serve(t, dir)
+	prove(t, s, l, sets)
+	if code := s.stop(); code != 0 {
+		t.Errorf("SIGTERM: exit %d", code)
+	}
+	s = serve(t, dir)
+	prove(t, s, l, sets)
+}
+
+// strike runs the server under load until the aim comes into sight, kills it,
+// and looks at what the kill hit.
+func strike(t *testing.T, l *ledger, sets []*dataset, dir string, kill int, a aim) struck {
+	t.Helper()
+	began := time.Now()
+	s := serve(t, dir)
+	data := filepath.Join(dir, "data")
+	wanted := l.acked() + 600 // some work first, in every life
+	var loaded, dead atomic.Bool
+	shoot := func() {
+		if dead.CompareAndSwap(false, true) {
+			_ = syscall.Kill(s.pid(), syscall.SIGKILL)
+		}
+	}
+	w := watch(t, data, func(path string, mask uint32) {
+		if a.hit == nil || dead.Load() || !loaded.Load() {
+			return
+		}
+		if rel, err := filepath.Rel(data, path); err == nil && a.hit(rel, mask) {
+			shoot()
+		}
+	})
+	defer w.close()
+	ld := l.start(s.url, killConnections)
+	eventually(t, "kill at "+a.name, func() (bool, string) {
+		if s.ended() {
+			return true, ""
+		}
+		enough := l.acked() >= wanted
+		if enough && l.inFlight() > 0 {
+			loaded.Store(true)
+			if a.idle != nil && a.idle(l) {
+				shoot()
+			}
+		}
+		if l.left() < 50 {
+			l.add(sets...)
+		}
+		return s.ended(), fmt.Sprintf("%d acknowledged, want %d; %d in flight", l.acked(), wanted, l.inFlight())
+	})
+	if !dead.Load() {
+		t.Fatalf("server ended by itself: %s\n%s", s.state(), s.logs.String())
+	}
+	for _, err := range ld.finish() {
+		t.Error(err)
+	}
+
+	hit := struck{aim: a.name}
+	for _, r := range l.cut(kill) {
+		if r.written.Load() {
+			hit.requests++
+		}
+	}
+	tables := readCatalog(t, dir)
+	for _, set := range sets {
+		hit.rows += max(0, int64(l.goodAcked(set))-tables["events."+set.typ].rows)
+	}
+	hit.commit = commitLeft(t, dir, tables, began)
+	hit.roll = rollLeft(t, dir)
+	return hit
+}
+
+// stored is what the tables hold of one request.
+type stored struct {
+	rows, items, sum   int64
+	first, last        int64 // offsets
+	rejected, badItems int64
+	rejFirst, rejLast  int64
+}
+
+// prove asks SQL what is there and compares it with the client's account.
+func prove(t *testing.T, s *server, l *ledger, sets []*dataset) {
+	t.Helper()
+	eventually(t, "every acknowledged event in its table", func() (bool, string) {
+		for _, set := range sets {
+			n, err := count(s, "events."+set.typ)
+			if want := int64(l.goodAcked(set)); err != nil || n < want {
+				return false, fmt.Sprintf("%s: %d of %d (%v)", set.typ, n, want, err)
+			}
+		}
+		return caughtUp(s)
+	})
+	there := map[int64]*stored{}
+	at := func(number int64) *stored {
+		if there[number] == nil {
+			there[number] = &stored{}
+		}
+		return there[number]
+	}
+	for _, set := range sets {
+		rows := pages(t, s, fmt.Sprintf(`select req, count(*), count(distinct item), sum(%s)::bigint, min(_offset), max(_offset)
+			from events.%s group by req order by req`, set.check, set.typ))
+		for _, r := range rows {
+			b := at(r[0])
+			b.rows, b.items, b.sum, b.first, b.last = r[1], r[2], r[3], r[4], r[5]
+		}
+		if got := s.cell(fmt.Sprintf(`select count(*) - count(distinct (_log, _partition, _offset)) from events.%s`, set.typ)); got != "0" {
+			t.Errorf("%s: %s rows share a place in the log with another row", set.typ, got)
+		}
+	}
+	rows := pages(t, s, `with r as (select regexp_extract(decode(original), '"req"[:,](\d+)', 1)::bigint req,
+			regexp_extract(decode(original), '"item"[:,](\d+)', 1)::bigint item, _offset from rejected)
+		select req, count(*), count(distinct item), 0::bigint, min(_offset), max(_offset) from r group by req order by req`)
+	for _, r := range rows {
+		b := at(r[0])
+		b.rejected, b.badItems, b.rejFirst, b.rejLast = r[1], r[2], r[4], r[5]
+	}
+
+	var whole, nothing int
+	for _, r := range l.sent {
+		b := there[r.number]
+		if b == nil {
+			b = &stored{}
+		}
+		delete(there, r.number)
+		what := fmt.Sprintf("request %d (%s, %s, %d good, %d bad, acknowledged %v, kill %d)",
+			r.number, r.set.typ, r.format, r.good, r.bad, r.acked, r.kill)
+		if !r.acked && *b == (stored{}) {
+			nothing++
+			continue
+		}
+		if b.rows != int64(r.good) || b.items != int64(r.good) || b.sum != r.sum {
+			t.Errorf("%s: %d rows, %d different items, sum %d; want %d, %d, %d", what, b.rows, b.items, b.sum, r.good, r.good, r.sum)
+		}
+		if b.rejected != int64(r.bad) || b.badItems != int64(r.bad) {
+			t.Errorf("%s: %d rejections, %d different items; want %d", what, b.rejected, b.badItems, r.bad)
+		}
+		if !r.acked {
+			whole++
+			continue
+		}
+		for _, p := range r.ack.Positions {
+			first, last := b.first, b.last
+			if p.Stream == "rejected" {
+				first, last = b.rejFirst, b.rejLast
+			}
+			if p.First != first || p.Last != last {
+				t.Errorf("%s: rows at offsets %d to %d of %s, the answer said %d to %d", what, first, last, p.Stream, p.First, p.Last)
+			}
+		}
+	}
+	for number, b := range there {
+		t.Errorf("request %d was never sent, but is there: %+v", number, *b)
+	}
+	t.Logf("proved: %d items acknowledged in %d requests; of those without an answer %d are there whole and %d not at all",
+		l.acked(), len(l.sent)-whole-nothing, whole, nothing)
+}
+
+// count of a table's rows.
+func count(s *server, table string) (int64, error) {
+	out, err := s.trySQL("select count(*) from " + table)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(text(out.Rows[0][0]), 10, 64)
+}
+
+// pages reads a long answer of whole numbers in parts below the row limit.
+func pages(t *testing.T, s *server, query string) [][]int64 {
+	t.Helper()
+	const page = 5000
+	var out [][]int64
+	for {
+		part := s.sql(fmt.Sprintf("%s limit %d offset %d", query, page, len(out)))
+		for _, row := range part.Rows {
+			numbers := make([]int64, len(row))
+			for i, v := range row {
+				n, err := strconv.ParseInt(text(v), 10, 64)
+				if err != nil {
+					t.Fatalf("%s: %v", query, err)
+				}
+				numbers[i] = n
+			}
+			out = append(out, numbers)
+		}
+		if len(part.Rows) < page {
+			return out
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// naruBin is the binary under test.
+var naruBin string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+// run is TestMain's body with working defers.
+func run(m *testing.M) int {
+	// A user's own settings must not reach the tests.
+	for _, name := range []string{"NARU_URL", "NARU_KEY"} {
+		os.Unsetenv(name)
+	}
+	if naruBin = os.Getenv("NARU_BIN"); naruBin != "" {
+		abs, err := filepath.Abs(naruBin)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: find NARU_BIN:", err)
+			return 1
+		}
+		naruBin = abs
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "naru-e2e-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: make folder for the binary:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	naruBin = filepath.Join(dir, "naru")
+	build := exec.Command("go", "build", "-o", naruBin, "./cmd/naru")
+	build.Dir = repoRoot()
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: build cmd/naru:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// repoRoot is the folder of go.mod: tests run in their package's folder.
+func repoRoot() string {
+	dir, err := filepath.Abs("..")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+// inCI tells whether a missing tool or data set is an error instead of a
+// reason to leave a test out.
+func inCI() bool { return os.Getenv("CI") != "" }
+
+// needs ends the test for want of something from outside the project: as a
+// failure in CI, as a skip with its reason elsewhere.
+func needs(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if inCI() {
+		t.Fatalf("needed in CI: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
