@@ -1,0 +1,51 @@
+package status
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"naru/internal/obs"
+)
+
+// scrapeTime bounds what a scrape waits for the log.
+const scrapeTime = 5 * time.Second
+
+// Register shows the terms of the equation at every scrape.
+func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
+	reg.Collect(
+		[]obs.Desc{
+			{Name: "naru_stream_acknowledged_total", Help: "Events acknowledged for a stream, refused ones included.", Labels: []string{"stream"}, Counter: true},
+			{Name: "naru_stream_events_total", Help: "Events of a stream by what became of them in a pipeline: written, rejected, duplicate or filtered.",
+				Labels: []string{"stream", "pipeline", "fate"}, Counter: true},
+			{Name: "naru_stream_not_yet_written", Help: "Events of a stream that a pipeline has still to write.", Labels: []string{"stream", "pipeline"}},
+			{Name: "naru_stream_balanced", Help: "1 while acknowledged = written + rejected + duplicate + filtered + not yet written, else 0.", Labels: []string{"stream", "pipeline"}},
+			{Name: "naru_stream_bytes", Help: "Bytes of a stream in the log, roughly.", Labels: []string{"stream"}},
+		},
+		func(emit obs.Emit) {
+			ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+			defer cancel()
+			streams, err := s.Streams(ctx)
+			if err != nil {
+				log.Warn("no stream metrics", slog.Any("error", err))
+				return
+			}
+			last := ""
+			for _, st := range streams {
+				if st.Stream != last { // once a stream, however many pipelines it has
+					emit("naru_stream_acknowledged_total", float64(st.Acknowledged), st.Stream)
+					emit("naru_stream_bytes", float64(st.Bytes), st.Stream)
+					last = st.Stream
+				}
+				balanced := 0.0
+				if st.Balanced {
+					balanced = 1
+				}
+				emit("naru_stream_not_yet_written", float64(st.NotYetWritten), st.Stream, st.Pipeline)
+				emit("naru_stream_balanced", balanced, st.Stream, st.Pipeline)
+				for fate, n := range map[string]int64{"written": st.Written, "rejected": st.Rejected, "duplicate": st.Duplicates, "filtered": st.Filtered} {
+					emit("naru_stream_events_total", float64(n), st.Stream, st.Pipeline, fate)
+				}
+			}
+		})
+}

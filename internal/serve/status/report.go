@@ -1,0 +1,242 @@
+// Package status says what every stream and table has and lacks, and checks
+// the one equation of EXACTNESS: acknowledged = written + rejections +
+// duplicates + filtered + not yet written.
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/lake"
+	"naru/internal/stream"
+)
+
+// Report is what /v1/status answers.
+type Report struct {
+	Version string    `json:"version"`
+	Folder  Folder    `json:"folder"`
+	Started time.Time `json:"started"`
+	// Balanced says that the equation holds for every stream.
+	Balanced bool     `json:"balanced"`
+	Streams  []Stream `json:"streams"`
+	Tables   []Table  `json:"tables"`
+	// Problems are what people should look at, with the cure.
+	Problems []string `json:"problems"`
+}
+
+// Folder names the project. Its ID stays the same as long as its data does.
+type Folder struct {
+	ID   string `json:"id"`
+	Root string `json:"root"`
+	Free int64  `json:"free_bytes"` // on the disk that holds it
+}
+
+// Stream counts one stream's input events, as one pipeline sees them.
+type Stream struct {
+	Stream   string `json:"stream"`
+	Pipeline string `json:"pipeline,omitempty"` // none has begun when empty
+
+	Acknowledged  int64 `json:"acknowledged"`
+	Written       int64 `json:"written"`
+	Rejected      int64 `json:"rejected"` // at the door and by steps
+	Duplicates    int64 `json:"duplicates"`
+	Filtered      int64 `json:"filtered"`
+	NotYetWritten int64 `json:"not_yet_written"`
+	Balanced      bool  `json:"balanced"`
+
+	Incarnation event.Incarnation `json:"log"`
+	Bytes       int64             `json:"bytes"` // in the log, roughly
+	LastCommit  time.Time         `json:"last_commit,omitzero"`
+	Error       string            `json:"error,omitempty"`
+	Hint        string            `json:"hint,omitempty"`
+}
+
+// Table is one table of the lake.
+type Table struct {
+	Table      string    `json:"table"`
+	Rows       int64     `json:"rows"`
+	Rescued    int64     `json:"rescued"` // values in _rescued, at least
+	Files      int       `json:"files"`
+	Bytes      int64     `json:"bytes"`
+	LastCommit time.Time `json:"last_commit,omitzero"`
+	Error      string    `json:"error,omitempty"`
+}
+
+// Pipeline is what a running pipeline says of itself.
+type Pipeline struct {
+	Name, Stream string
+	Progress     stream.Progress
+	LastCommit   time.Time
+	Error, Hint  string
+}
+
+// Source is what a report is made of. Safe for concurrent use.
+type Source struct {
+	Version string
+	Started time.Time
+	Folder  func() Folder
+	Log     stream.Log
+	Lake    lake.Reader
+	// Pipelines lists those that run; nil when none do.
+	Pipelines func() []Pipeline
+}
+
+// Streams reports the streams alone.
+func (s *Source) Streams(ctx context.Context) ([]Stream, error) {
+	// Progress is read before the ends of the streams: what is read later can
+	// only be further on, so nothing is ever less than nothing.
+	pipelines, err := s.pipelines(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.Log.Streams(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list streams: %w", err)
+	}
+	out := []Stream{}
+	for _, name := range names {
+		st, err := s.Log.Stat(ctx, name)
+		if errors.Is(err, stream.ErrNoStream) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("stat %s: %w", name, err)
+		}
+		found := false
+		for _, p := range pipelines {
+			if p.Stream == name {
+				out = append(out, count(st, p))
+				found = true
+			}
+		}
+		if !found {
+			out = append(out, count(st, Pipeline{}))
+		}
+	}
+	return out, nil
+}
+
+// pipelines joins what runs with what the log remembers of those that do not.
+func (s *Source) pipelines(ctx context.Context) ([]Pipeline, error) {
+	var out []Pipeline
+	seen := map[string]bool{}
+	if s.Pipelines != nil {
+		for _, p := range s.Pipelines() {
+			out = append(out, p)
+			seen[p.Name] = true
+		}
+	}
+	log, ok := s.Log.(stream.Readers)
+	if !ok {
+		return out, nil
+	}
+	readers, err := log.Readers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list readers: %w", err)
+	}
+	for name, at := range readers {
+		if !seen[name] {
+			out = append(out, Pipeline{Name: name, Stream: at.Stream, Progress: at})
+		}
+	}
+	slices.SortFunc(out, func(a, b Pipeline) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// count balances a stream's acknowledgements against a pipeline's counts. What
+// is left over is not yet written. That holds together if it is not negative,
+// and if nothing is left once the pipeline stands at the end of the stream.
+func count(st stream.Stat, p Pipeline) Stream {
+	c := p.Progress.Counts
+	s := Stream{
+		Stream: st.Stream, Pipeline: p.Name, Acknowledged: st.Acknowledged,
+		Written: c.Written, Rejected: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered,
+		Incarnation: st.Incarnation, Bytes: st.Bytes, LastCommit: p.LastCommit, Error: p.Error, Hint: p.Hint,
+	}
+	s.NotYetWritten = s.Acknowledged - s.Written - s.Rejected - s.Duplicates - s.Filtered
+	s.Balanced = s.NotYetWritten >= 0 && (s.NotYetWritten == 0 || !atEnd(st, p.Progress.Positions))
+	return s
+}
+
+// atEnd tells whether positions cover all that the stream holds.
+func atEnd(st stream.Stat, at event.Positions) bool {
+	covered := false
+	for _, r := range st.Ranges {
+		if r.End == r.Start {
+			continue
+		}
+		next, ok := at.Get(r.Incarnation, r.Partition)
+		if !ok || next < r.End {
+			return false
+		}
+		covered = true
+	}
+	return covered
+}
+
+// Tables reports the tables alone. A table that cannot be read is in the list
+// with its error.
+func (s *Source) Tables(ctx context.Context) ([]Table, error) {
+	idents, err := s.Lake.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", err)
+	}
+	out := []Table{}
+	for _, id := range idents {
+		info, err := s.Lake.Info(ctx, id)
+		if errors.Is(err, lake.ErrNoTable) {
+			continue // dropped since
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			out = append(out, Table{Table: id.String(), Error: err.Error()})
+			continue
+		}
+		t := Table{Table: id.String(), Rows: info.Rows, Files: info.Files, Bytes: info.Bytes, LastCommit: info.LastCommit}
+		for _, r := range info.Rescued {
+			t.Rescued += r.Count
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// Report is everything.
+func (s *Source) Report(ctx context.Context) (*Report, error) {
+	r := &Report{Version: s.Version, Folder: s.Folder(), Started: s.Started, Balanced: true, Problems: []string{}}
+	var err error
+	if r.Streams, err = s.Streams(ctx); err != nil {
+		return nil, err
+	}
+	if r.Tables, err = s.Tables(ctx); err != nil {
+		return nil, err
+	}
+	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
+	for _, st := range r.Streams {
+		if !st.Balanced {
+			r.Balanced = false
+			problem("stream %s does not add up: %d acknowledged, %d left over behind pipeline %s; report this with the folder's log",
+				st.Stream, st.Acknowledged, st.NotYetWritten, st.Pipeline)
+		}
+		if st.Error != "" {
+			text := fmt.Sprintf("pipeline %s: %s", st.Pipeline, st.Error)
+			if st.Hint != "" {
+				text += "; " + st.Hint
+			}
+			problem("%s", text)
+		}
+	}
+	for _, t := range r.Tables {
+		if t.Error != "" {
+			problem("table %s: %s", t.Table, t.Error)
+		}
+	}
+	return r, nil
+}
