@@ -1,0 +1,242 @@
+package collect
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/jsonscan"
+	"naru/internal/quantity"
+	"naru/internal/recordbatch"
+	"naru/internal/stream"
+	"naru/internal/web"
+)
+
+// maxListed is how many refused items an answer lists; the stream `rejected`
+// has them all.
+const maxListed = 100
+
+// Item is an event as a door hands it over. All slices are copied at once.
+type Item struct {
+	ID          []byte // nil: naru makes one, and the event is never a duplicate
+	Source      []byte
+	Type        []byte
+	Subject     []byte // nil: none
+	Time        []byte // RFC 3339 (TimeText, TimeNumber); nil: the time of receipt stands in
+	ContentType []byte
+	Data        []byte
+	Extensions  []event.Attr
+	Key         []byte // nil: none
+}
+
+// Request is one request on its way: it owns all its buffers and is pooled. The
+// order is Begin, ReadBody, Accept and Refuse for each item, Append, Answer,
+// Release. Nothing is stored before Append. Not for concurrent use.
+type Request struct {
+	e      *Engine
+	door   *DoorMetrics
+	stream string
+
+	// Received is the time of receipt of all its events.
+	Received time.Time
+	// Scan is for the door's use: scanners are too large to make for each item.
+	Scan jsonscan.Scanner
+
+	body     web.Body
+	items    int
+	accepted []lane // by partition
+	rejected lane
+	refused  []event.Rejection // the first maxListed, without their bytes
+	refusals [len(reasons) + 1]int
+	writes   []stream.Write
+	at       []event.Position
+
+	ids   idMaker
+	own   recordbatch.Headers
+	none  recordbatch.Headers
+	kinds [8]kind
+	turn  int  // of the kind to replace next
+	long  kind // one that is too large to keep
+}
+
+// kind holds the headers that events of one type share.
+type kind struct {
+	typ, source, contentType []byte
+	headers                  recordbatch.Headers
+}
+
+func newRequest(e *Engine) *Request {
+	return &Request{e: e, accepted: make([]lane, e.cfg.Partitions)}
+}
+
+func (r *Request) begin(door *DoorMetrics, name string, now time.Time) {
+	r.door, r.stream, r.Received = door, name, now
+	r.items = 0
+	r.refused = r.refused[:0]
+	r.refusals = [len(reasons) + 1]int{}
+	r.ids.begun = false
+	for i := range r.accepted {
+		r.accepted[i].reset(now)
+	}
+	r.rejected.reset(now)
+}
+
+// Release gives the request's memory back; the request must not be used again.
+func (r *Request) Release() {
+	r.body.Release()
+	clear(r.refused)
+	clear(r.writes) // they alias the lanes
+	r.e.pool.Put(r)
+}
+
+// Stream is the name of the stream that events go to.
+func (r *Request) Stream() string { return r.stream }
+
+// ReadBody reads the request's body within the limits. The bytes are valid
+// until Append has returned. Errors are *web.Error.
+func (r *Request) ReadBody(hr *http.Request) ([]byte, error) {
+	err := r.e.bodies.Read(&r.body, hr)
+	r.door.sent.Add(float64(r.body.Sent))
+	if err != nil {
+		return nil, err
+	}
+	r.door.read.Add(float64(len(r.body.Bytes)))
+	return r.body.Bytes, nil
+}
+
+// TooLarge tells whether an event of size bytes is beyond the limit.
+func (r *Request) TooLarge(size int) bool { return size > int(r.e.cfg.Event) }
+
+// MaxEvent is the limit that TooLarge compares with.
+func (r *Request) MaxEvent() quantity.Bytes { return r.e.cfg.Event }
+
+// TimeUnparsable counts an event whose time could not be read.
+func (r *Request) TimeUnparsable() { r.door.unparsable.Inc() }
+
+// Items is the number of items so far: the index of the next one.
+func (r *Request) Items() int { return r.items }
+
+// next counts an item. The error is 413 when there are too many.
+func (r *Request) next() error {
+	if r.items >= r.e.cfg.Events {
+		return &web.Error{
+			Status: http.StatusRequestEntityTooLarge, Title: "too many events",
+			Detail: fmt.Sprintf("the request has more than %d events (collect.events); nothing was stored, send them in smaller requests", r.e.cfg.Events),
+		}
+	}
+	r.items++
+	return nil
+}
+
+// Accept takes an event.
+func (r *Request) Accept(it *Item) error {
+	if err := r.next(); err != nil {
+		return err
+	}
+	own := &r.own
+	own.Reset()
+	if it.ID != nil {
+		own.AddBytes(recordbatch.HeaderID, it.ID)
+	} else {
+		own.AddBytes(recordbatch.HeaderID, r.ids.next(r.Received.UnixMilli()))
+		own.Add(recordbatch.HeaderIDOrigin, "generated")
+	}
+	if it.Time != nil {
+		own.AddBytes(recordbatch.HeaderTime, it.Time)
+	}
+	if it.Subject != nil {
+		own.AddBytes(recordbatch.HeaderSubject, it.Subject)
+	}
+	for i := range it.Extensions {
+		x := &it.Extensions[i]
+		own.AddBytes("ce_"+string(x.Name), x.Value)
+	}
+	l := &r.accepted[partitionOf(it.Key, int32(len(r.accepted)))]
+	l.add(it.Key, it.Data, r.shared(it), own)
+	return nil
+}
+
+// shared returns the headers that the item's kind shares, built once for each kind.
+func (r *Request) shared(it *Item) *recordbatch.Headers {
+	for i := range r.kinds {
+		k := &r.kinds[i]
+		if bytes.Equal(k.typ, it.Type) && bytes.Equal(k.source, it.Source) && bytes.Equal(k.contentType, it.ContentType) && k.typ != nil {
+			return &k.headers
+		}
+	}
+	k := &r.long
+	if len(it.Type)+len(it.Source)+len(it.ContentType) <= 512 {
+		k = &r.kinds[r.turn%len(r.kinds)]
+		r.turn++
+	}
+	k.set(it)
+	return &k.headers
+}
+
+func (k *kind) set(it *Item) {
+	k.typ = append(k.typ[:0], it.Type...)
+	k.source = append(k.source[:0], it.Source...)
+	k.contentType = append(k.contentType[:0], it.ContentType...)
+	k.headers.Reset()
+	k.headers.Add(recordbatch.HeaderSpecVersion, "1.0")
+	k.headers.AddBytes(recordbatch.HeaderSource, it.Source)
+	k.headers.AddBytes(recordbatch.HeaderType, it.Type)
+	k.headers.AddBytes(recordbatch.HeaderContentType, it.ContentType)
+}
+
+// Refuse takes an item that is not accepted: it goes to the stream `rejected`
+// with its bytes. source and contentType describe the bytes. Index and Stream
+// of rej are set here.
+func (r *Request) Refuse(rej event.Rejection, source, contentType []byte) error {
+	index := r.items
+	if err := r.next(); err != nil {
+		return err
+	}
+	rej.Index, rej.Stream = index, r.stream
+	ev := event.Event{
+		ID: r.ids.next(r.Received.UnixMilli()), GeneratedID: true,
+		Source: source, Type: rejectionType, ContentType: contentType, Refusal: &rej,
+	}
+	r.own.Reset()
+	recordbatch.EventHeaders(&r.own, &ev)
+	r.rejected.add(nil, rej.Original, &r.none, &r.own)
+	if len(r.refused) < maxListed {
+		rej.Original = nil
+		r.refused = append(r.refused, rej)
+	}
+	r.refusals[reasonIndex(rej.Reason)]++
+	return nil
+}
+
+var rejectionType = []byte(recordbatch.RejectionType)
+
+// Append stores everything in one atomic append and returns when it is durable.
+// Errors are *web.Error. The body is given back.
+func (r *Request) Append(ctx context.Context) error {
+	w := r.writes[:0]
+	for i := range r.accepted {
+		w = r.accepted[i].writes(w, r.stream, int32(i), "")
+	}
+	w = r.rejected.writes(w, event.RejectedStream, 0, r.stream)
+	r.writes = w
+	r.at = r.at[:0]
+	// The records hold copies: others may have the memory while the disk works.
+	r.body.Release()
+	if len(w) == 0 {
+		return nil
+	}
+	at, err := r.e.log.Append(ctx, w...)
+	if err != nil {
+		return r.e.logError(err)
+	}
+	if len(at) != len(w) {
+		return r.e.logError(fmt.Errorf("append %d writes: the log answered %d positions", len(w), len(at)))
+	}
+	r.at = at
+	r.e.stored(r.stream)
+	r.count()
+	return nil
+}
