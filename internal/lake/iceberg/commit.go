@@ -164,9 +164,17 @@ func (l *Lake) hasMetadata(folder string) (bool, error) {
 // DataPath names a new data file of the table.
 func (t *Table) DataPath(s *State, day int32) string { return t.lake.dataPath(s.Location, day) }
 
-// AllowPromotion tells whether the table is small enough to be rewritten.
+// AllowPromotion tells whether the table is small enough to be rewritten, and
+// all its rows can be read for it.
 func (t *Table) AllowPromotion(s *State) bool {
-	return s.Bytes < int64(t.lake.cfg.PromoteLimit)
+	if s.Bytes >= int64(t.lake.cfg.PromoteLimit) {
+		return false
+	}
+	if !s.Exists {
+		return true
+	}
+	_, err := t.lake.dataFiles(s.head)
+	return err == nil
 }
 
 // Commit is what a writer adds to a table in one atomic step.
@@ -206,6 +214,7 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*State, error) {
 	t.mu.Lock()
 	t.mu.head, t.mu.location = h, ""
 	t.mu.Unlock()
+	t.lake.claimKept(t.ident)
 	return t.lake.state(h), nil
 }
 

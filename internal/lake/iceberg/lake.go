@@ -54,12 +54,14 @@ type Lake struct {
 	Writers *columnar.Writers
 	Rate    *Rate
 	memory  atomic.Int64
+	sinks   atomic.Int64
 
 	mu struct {
 		sync.Mutex
 		tables map[lake.Ident]*Table
 	}
 	garbage garbage
+	claims  claims
 }
 
 var _ lake.Reader = (*Lake)(nil)
@@ -171,11 +173,22 @@ func (l *Lake) Table(t lake.Ident) *Table {
 	return h
 }
 
+// Join counts one more sink among which the memory is shared, until leave is
+// called.
+func (l *Lake) Join() (leave func()) {
+	l.sinks.Add(1)
+	return sync.OnceFunc(func() { l.sinks.Add(-1) })
+}
+
 // HoldMemory adds to the bytes that uncommitted rows take over all sinks, and
 // tells by how much the sum is beyond the budget; 0 when it is not.
 func (l *Lake) HoldMemory(delta int64) (over int64) {
 	return max(0, l.memory.Add(delta)-int64(l.cfg.Memory))
 }
+
+// FairShare is how much of the memory a sink may hold in any case: when the
+// budget is exceeded, those above it have to commit.
+func (l *Lake) FairShare() int64 { return int64(l.cfg.Memory) / (2 * max(1, l.sinks.Load())) }
 
 // CreateFile begins a durable file: it is there, synced, when Close returns.
 func (l *Lake) CreateFile(path string) (columnar.Output, error) { return l.io.create(path) }

@@ -1,0 +1,127 @@
+package iceberg
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"naru/internal/event"
+	"naru/internal/lake"
+)
+
+// claimsFile lists the tables that have been promised to a type and are not in
+// the catalog yet.
+const claimsFile = "claims.json"
+
+// claims decide which types get a table of their own while the number of
+// tables is limited. A claim is durable before the first row is routed by it:
+// otherwise a restart could send rows to a table of their own that are
+// committed in _other, or the other way round.
+type claims struct {
+	sync.Mutex
+	loaded bool
+	known  map[lake.Ident]bool            // in the catalog
+	open   map[lake.Ident]event.Positions // not yet; with the place from which they hold
+}
+
+type claimText struct {
+	Table lake.Ident      `json:"table"`
+	From  event.Positions `json:"from,omitempty"`
+}
+
+// Claim asks for a table of its own. When the limit is reached it answers
+// false: the rows belong into _other. from is what _other of the same namespace
+// covers: of a table claimed anew, rows below it are in _other already.
+// start says from where rows belong into the own table; nil: all of them.
+func (l *Lake) Claim(ctx context.Context, t lake.Ident, from event.Positions) (own bool, start event.Positions, err error) {
+	if t.Namespace == event.RejectedStream || t.Name == lake.OtherTable {
+		return true, nil, nil // these do not count
+	}
+	c := &l.claims
+	c.Lock()
+	defer c.Unlock()
+	// Disk and catalog are read and written under the lock: claims are rare, and
+	// two of them must not take the last place both.
+	if err := l.loadClaims(ctx); err != nil {
+		return false, nil, err
+	}
+	if c.known[t] {
+		return true, nil, nil
+	}
+	if start, ok := c.open[t]; ok {
+		return true, start, nil
+	}
+	if len(c.known)+len(c.open) >= l.cfg.MaxTables {
+		return false, nil, nil
+	}
+	c.open[t] = from.Clone()
+	if err := l.writeClaims(); err != nil {
+		delete(c.open, t)
+		return false, nil, err
+	}
+	return true, from, nil
+}
+
+func (l *Lake) loadClaims(ctx context.Context) error {
+	c := &l.claims
+	if c.loaded {
+		return nil
+	}
+	list, err := l.catalog.List(ctx)
+	if err != nil {
+		return err
+	}
+	c.known, c.open = map[lake.Ident]bool{}, map[lake.Ident]event.Positions{}
+	for _, t := range list {
+		if t.Name != lake.OtherTable && t.Namespace != event.RejectedStream {
+			c.known[t] = true
+		}
+	}
+	b, err := l.io.ReadFile(filepath.Join(l.root, claimsFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read claims of tables: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var one claimText
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			return fmt.Errorf("read claims of tables: %w", err)
+		}
+		if !c.known[one.Table] {
+			c.open[one.Table] = one.From
+		}
+	}
+	c.loaded = true
+	return nil
+}
+
+func (l *Lake) writeClaims() error {
+	var b strings.Builder
+	for t, from := range l.claims.open {
+		line, err := json.Marshal(claimText{Table: t, From: from})
+		if err != nil {
+			return fmt.Errorf("write claims of tables: %w", err)
+		}
+		b.Write(line)
+		b.WriteByte('\n')
+	}
+	if err := l.io.WriteFile(filepath.Join(l.root, claimsFile), []byte(b.String())); err != nil {
+		return fmt.Errorf("write claims of tables: %w", err)
+	}
+	return nil
+}
+
+// claimKept notes that the table is in the catalog now. The file may go on
+// naming it: what the catalog has counts first.
+func (l *Lake) claimKept(t lake.Ident) {
+	l.claims.Lock()
+	defer l.claims.Unlock()
+	if _, ok := l.claims.open[t]; ok {
+		delete(l.claims.open, t)
+		l.claims.known[t] = true
+	}
+}

@@ -1,0 +1,147 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+)
+
+// parallelCommits of one sink: a commit waits mostly for the disk.
+const parallelCommits = 4
+
+// idleRelease is how long a table without rows keeps its buffers.
+const idleRelease = 30 * time.Second
+
+// Commit implements sink.Sink. Within the node's commit rate, tables that have
+// waited longest go first; what is left waits and holds the returned positions
+// back.
+func (s *Sink) Commit(ctx context.Context) (event.Positions, error) { return s.commit(ctx, false) }
+
+// Drain implements sink.Drainer: all tables, whatever the rate.
+func (s *Sink) Drain(ctx context.Context) (event.Positions, error) { return s.commit(ctx, true) }
+
+func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	due := s.choose(all)
+	var mu sync.Mutex
+	var errs []error
+	var stopped []func()
+	var running sync.WaitGroup
+	slots := make(chan struct{}, parallelCommits)
+	for _, t := range due {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			err := t.commit(ctx, s.end)
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if fault.HintOf(err) != "" && !fault.IsTransient(err) && ctx.Err() == nil {
+				stopped = append(stopped, func() { s.stop(t, err) })
+				return
+			}
+			errs = append(errs, err)
+		})
+	}
+	running.Wait()
+	for _, stop := range stopped {
+		stop()
+	}
+	s.releaseIdle()
+	s.account()
+	s.show()
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return s.covered(), nil
+}
+
+// choose picks the tables to commit now.
+func (s *Sink) choose(all bool) []*target {
+	var dirty, due []*target
+	for _, t := range s.names {
+		if t.rows > 0 {
+			dirty = append(dirty, t)
+		}
+	}
+	now := s.tables.now()
+	if s.over > 0 && s.memory > s.lake.FairShare() {
+		// Bytes beyond the memory force commits, the largest first.
+		slices.SortFunc(dirty, func(a, b *target) int { return int(b.builder.Bytes() - a.builder.Bytes()) })
+		free := int64(0)
+		for len(dirty) > 0 && free < s.over {
+			t := dirty[0]
+			s.lake.Rate.Force(t.ident, now)
+			due, dirty, free = append(due, t), dirty[1:], free+t.builder.Bytes()
+		}
+	}
+	slices.SortFunc(dirty, func(a, b *target) int { return a.since.Compare(b.since) })
+	for _, t := range dirty {
+		if all {
+			s.lake.Rate.Force(t.ident, now)
+		} else if !s.lake.Rate.Take(t.ident, t.since, now) {
+			continue
+		}
+		due = append(due, t)
+	}
+	return due
+}
+
+// releaseIdle gives back the buffers of tables that get no rows, and of all
+// when memory is short.
+func (s *Sink) releaseIdle() {
+	now := s.tables.now()
+	for _, t := range s.names {
+		if t.builder == nil || t.rows > 0 {
+			t.idle = time.Time{}
+			continue
+		}
+		if t.idle.IsZero() {
+			t.idle = now
+		}
+		if s.over > 0 || now.Sub(t.idle) >= idleRelease {
+			t.release()
+		}
+	}
+}
+
+// covered returns the first positions not covered: the end of what was written,
+// held back by tables that wait and by tables that are stopped.
+func (s *Sink) covered() event.Positions {
+	out := s.end.Clone()
+	for _, t := range s.names {
+		for _, held := range []event.Positions{t.oldest, t.blocked} {
+			for inc, parts := range held {
+				for partition, off := range parts {
+					s.holdBack(out, event.Position{Incarnation: inc, Partition: partition, Offset: off})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// holdBack lowers out to at. Later lives of the log must not be covered while
+// an earlier one is not: the watermark's reader goes on in the latest that it
+// knows.
+func (s *Sink) holdBack(out event.Positions, at event.Position) {
+	lives := s.lives[at.Partition]
+	for _, later := range lives[slices.Index(lives, at.Incarnation)+1:] {
+		delete(out[later], at.Partition)
+		if len(out[later]) == 0 {
+			delete(out, later)
+		}
+	}
+	if have, ok := out.Get(at.Incarnation, at.Partition); ok && have > at.Offset {
+		out[at.Incarnation][at.Partition] = at.Offset
+	}
+}

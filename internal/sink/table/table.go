@@ -1,0 +1,287 @@
+// Package table is the sink of the default pipeline: the events of one stream
+// become rows of tables, one table for each type. Positions live in each
+// table's own commit, so reading again is exact: a table skips what it has.
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/lake"
+	"naru/internal/lake/iceberg"
+	"naru/internal/recordbatch"
+	"naru/internal/sink"
+	"naru/internal/stream"
+)
+
+// Log tells what the log still has and how far it goes: a table that was
+// rolled back, or is ahead of the log, can only be judged by it.
+type Log interface {
+	Stat(ctx context.Context, stream string) (stream.Stat, error)
+}
+
+// Tables opens the sinks of all streams over one lake. Safe for concurrent use.
+type Tables struct {
+	lake   *iceberg.Lake
+	log    Log
+	logger *slog.Logger
+	now    func() time.Time
+
+	mu struct {
+		sync.Mutex
+		status map[string][]Status // by stream
+	}
+}
+
+// New makes Tables.
+func New(l *iceberg.Lake, log Log, logger *slog.Logger) *Tables {
+	t := &Tables{lake: l, log: log, logger: logger, now: time.Now}
+	t.mu.status = map[string][]Status{}
+	return t
+}
+
+// Status is what a sink shows of one table.
+type Status struct {
+	Table lake.Ident `json:"table"`
+	// Rows, Bytes and Since (of the oldest) tell of rows not yet committed.
+	Rows  int64     `json:"pending_rows"`
+	Bytes int64     `json:"pending_bytes"`
+	Since time.Time `json:"pending_since,omitzero"`
+	// Rescued values, UnfitNumbers, Unpromoted and ClampedTimes are counted
+	// since the sink was opened.
+	Rescued      int64 `json:"rescued"`
+	UnfitNumbers int64 `json:"unfit_numbers"`
+	Unpromoted   int64 `json:"unpromoted"`
+	ClampedTimes int64 `json:"clamped_times"`
+	// Error is why the table takes no rows, with the cure in Hint. The stream's
+	// watermark waits for it.
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// Status lists the tables of all open sinks, by name.
+func (t *Tables) Status() []Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []Status
+	for _, s := range slices.Sorted(maps.Keys(t.mu.status)) {
+		all = append(all, t.mu.status[s]...)
+	}
+	return all
+}
+
+// Sink is the tables of one stream.
+type Sink struct {
+	tables *Tables
+	lake   *iceberg.Lake
+	stream string
+	leave  func()
+	dec    recordbatch.Decoder
+
+	types  map[string]*target // by type
+	names  map[string]*target // by table name
+	end    event.Positions    // of everything written so far
+	lives  map[int32][]event.Incarnation
+	resume event.Positions // nil, or where rolled-back tables have to be read again
+	memory int64           // told to the lake
+	over   int64           // by how much the lake's memory was exceeded then
+}
+
+var (
+	_ sink.Sink    = (*Sink)(nil)
+	_ sink.Resumer = (*Sink)(nil)
+	_ sink.Drainer = (*Sink)(nil)
+	_ sink.Pending = (*Sink)(nil)
+)
+
+// Open opens the sink of one stream: it loads where each of its tables stands.
+func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error) {
+	if streamName == "" || strings.ContainsAny(streamName, "./\\") {
+		return nil, fault.WithHint(fmt.Errorf("open tables of stream %q: not a namespace", streamName), "use letters, digits, - and _ in names of streams")
+	}
+	s := &Sink{tables: t, lake: t.lake, stream: streamName, types: map[string]*target{}, names: map[string]*target{},
+		end: event.Positions{}, lives: map[int32][]event.Incarnation{}}
+	list, err := t.lake.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+	}
+	st, err := t.log.Stat(ctx, streamName)
+	if err != nil && !errors.Is(err, stream.ErrNoStream) {
+		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+	}
+	for _, id := range list {
+		if id.Namespace != streamName {
+			continue
+		}
+		if _, err := s.open(ctx, id.Name, st); err != nil {
+			return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+		}
+	}
+	s.leave = t.lake.Join()
+	s.show()
+	return s, nil
+}
+
+// Resume implements sink.Resumer. It asks for something only when a table was
+// rolled back: else the pipeline's watermark says where to start, because all
+// rows below it are committed, and each table skips what it has.
+func (s *Sink) Resume(_ context.Context, streamName string) (event.Positions, error) {
+	if streamName != s.stream || s.resume == nil {
+		return nil, nil
+	}
+	return s.resume.Clone(), nil
+}
+
+// Write implements sink.Sink.
+func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
+	if b.Stream != s.stream {
+		return fmt.Errorf("write tables of stream %s: batch of stream %s", s.stream, b.Stream)
+	}
+	if lives := s.lives[b.Partition]; len(lives) == 0 || lives[len(lives)-1] != b.Incarnation {
+		s.lives[b.Partition] = append(lives, b.Incarnation)
+	}
+	now := s.tables.now()
+	err := s.dec.EachIn(b, func(e *event.Event) error {
+		typ := e.Type
+		if s.stream == event.RejectedStream {
+			typ = nil // one table, whatever the type
+		}
+		t := s.types[string(typ)]
+		if t == nil {
+			var err error
+			if t, err = s.route(ctx, typ); err != nil {
+				return err
+			}
+		}
+		return t.append(s, e, event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}, now)
+	})
+	if err != nil {
+		return err
+	}
+	s.end.Advance(b.End())
+	s.account()
+	s.show()
+	return nil
+}
+
+// route finds the target for a type that was not met before.
+func (s *Sink) route(ctx context.Context, typ []byte) (*target, error) {
+	name := lake.TableName(string(typ))
+	if s.stream == event.RejectedStream {
+		name = event.RejectedStream
+	}
+	t := s.names[name]
+	if t == nil {
+		var err error
+		if t, err = s.first(ctx, name); err != nil {
+			return nil, fmt.Errorf("route type %q: %w", typ, err)
+		}
+	}
+	if len(s.types) >= maxTypes {
+		clear(s.types) // only a cache
+	}
+	s.types[string(typ)] = t
+	return t, nil
+}
+
+// maxTypes bounds the cache of types.
+const maxTypes = 10_000
+
+// first opens a table that the sink has no rows for yet, or _other in its place.
+func (s *Sink) first(ctx context.Context, name string) (*target, error) {
+	st, err := s.tables.log.Stat(ctx, s.stream)
+	if err != nil {
+		return nil, err
+	}
+	other := s.names[lake.OtherTable]
+	var covered event.Positions // by _other
+	if other != nil {
+		if other.stopped != nil {
+			return other, nil // nobody knows what it has
+		}
+		covered = other.state.Positions
+	}
+	own, start, err := s.lake.Claim(ctx, s.ident(name), covered)
+	if err != nil {
+		return nil, err
+	}
+	if !own {
+		if other != nil {
+			return other, nil
+		}
+		s.tables.logger.Warn("limit of tables reached; further types go to "+lake.OtherTable,
+			slog.String("stream", s.stream), slog.Int("max_tables", s.lake.Config().MaxTables))
+		name = lake.OtherTable
+	}
+	t, err := s.open(ctx, name, st)
+	if err != nil {
+		return nil, err
+	}
+	t.start = start
+	return t, nil
+}
+
+func (s *Sink) ident(name string) lake.Ident { return lake.Ident{Namespace: s.stream, Name: name} }
+
+// account tells the lake how much memory the builders hold now.
+func (s *Sink) account() {
+	var held int64
+	for _, t := range s.names {
+		if t.builder != nil {
+			held += t.builder.Bytes()
+		}
+	}
+	s.over = s.lake.HoldMemory(held - s.memory)
+	s.memory = held
+}
+
+// PendingBytes implements sink.Pending: the data of the events that are not yet
+// committed. When the node's memory is exceeded and this sink holds more than
+// its share of it, it asks for a commit whatever the limit.
+func (s *Sink) PendingBytes() int64 {
+	if s.over > 0 && s.memory > s.lake.FairShare() {
+		return math.MaxInt64
+	}
+	var n int64
+	for _, t := range s.names {
+		n += t.bytes
+	}
+	return n
+}
+
+// Close implements sink.Sink: what was not committed is forgotten.
+func (s *Sink) Close() error {
+	var errs []error
+	for _, t := range s.names {
+		errs = append(errs, t.close(s.lake))
+	}
+	s.names, s.types = nil, nil
+	s.lake.HoldMemory(-s.memory)
+	s.memory = 0
+	s.leave()
+	s.tables.mu.Lock()
+	delete(s.tables.mu.status, s.stream)
+	s.tables.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// show publishes the state of the tables.
+func (s *Sink) show() {
+	list := make([]Status, 0, len(s.names))
+	for _, name := range slices.Sorted(maps.Keys(s.names)) {
+		list = append(list, s.names[name].status())
+	}
+	s.tables.mu.Lock()
+	s.tables.mu.status[s.stream] = list
+	s.tables.mu.Unlock()
+}

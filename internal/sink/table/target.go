@@ -1,0 +1,278 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/lake"
+	"naru/internal/lake/columnar"
+	"naru/internal/lake/iceberg"
+	"naru/internal/stream"
+)
+
+// target is one table that rows go to.
+type target struct {
+	ident   lake.Ident
+	handle  *iceberg.Table
+	state   *iceberg.State
+	start   event.Positions   // rows below belong elsewhere: see iceberg.Lake.Claim
+	builder *columnar.Builder // nil while there are no rows
+
+	rows   int64
+	bytes  int64           // of data
+	oldest event.Positions // of the rows in the builder
+	since  time.Time       // when the oldest came
+	idle   time.Time       // when the builder was first seen without rows
+
+	before   columnar.Counters // of builders that are gone
+	reported map[string]int64  // rescued paths of this builder that are committed
+
+	stopped error           // with the cure; the table takes no rows
+	blocked event.Positions // the first events that it did not take
+}
+
+// Errors that stop one table; each comes with its cure.
+var (
+	// ErrAhead: the table has rows that the log does not have any more.
+	ErrAhead = errors.New("table is ahead of the log")
+	// ErrRolledBack: somebody rolled the table back, and the log no longer has
+	// the rows that were taken away.
+	ErrRolledBack = errors.New("table was rolled back behind what the log still has")
+)
+
+// open loads where a table stands and judges it by what the log has.
+func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, error) {
+	t := &target{ident: s.ident(name), oldest: event.Positions{}, blocked: event.Positions{}}
+	t.handle = s.lake.Table(t.ident)
+	state, err := t.handle.Load(ctx)
+	if err == nil {
+		t.state = state
+		err = s.judge(state, st)
+	}
+	if err != nil {
+		if fault.HintOf(err) == "" {
+			return nil, err
+		}
+		s.stop(t, err)
+	}
+	s.names[name] = t
+	return t, nil
+}
+
+// judge tells why a table may not be written to, and notes what has to be read
+// again of one that was rolled back.
+func (s *Sink) judge(state *iceberg.State, st stream.Stat) error {
+	ranges := map[event.Incarnation]map[int32]stream.Range{}
+	for _, r := range st.Ranges {
+		if ranges[r.Incarnation] == nil {
+			ranges[r.Incarnation] = map[int32]stream.Range{}
+		}
+		ranges[r.Incarnation][r.Partition] = r
+	}
+	for _, positions := range []event.Positions{state.Positions, state.RolledBack} {
+		// Ahead of a closed life of the log: its rows stay, they were cut there.
+		for partition, off := range positions[st.Incarnation] {
+			if end := ranges[st.Incarnation][partition].End; !st.Incarnation.IsZero() && off > end {
+				return fault.WithHint(fmt.Errorf("%w: it has events up to %d of partition %d, the log ends at %d", ErrAhead, off, partition, end),
+					"the log was reset or comes from an older backup: bring back the log that belongs to this table, or drop the table so that it is loaded anew")
+			}
+		}
+	}
+	if state.RolledBack == nil {
+		return nil
+	}
+	again := event.Positions{}
+	for inc, parts := range state.RolledBack {
+		for partition, upTo := range parts {
+			r, ok := ranges[inc][partition]
+			from, known := state.Positions.Get(inc, partition)
+			if !known {
+				from = 0
+			}
+			if !ok || r.Start > from {
+				return fault.WithHint(fmt.Errorf("%w: events %d to %d of partition %d are missing", ErrRolledBack, from, upTo, partition),
+					"set the table's current snapshot forward again, or accept the gap by removing the table property naru.positions; then restart")
+			}
+			again.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: from})
+		}
+	}
+	if s.resume == nil {
+		s.resume = event.Positions{}
+	}
+	lower(s.resume, again)
+	return nil
+}
+
+// lower moves positions down to others where those are smaller or alone.
+func lower(p, to event.Positions) {
+	for inc, parts := range to {
+		for partition, off := range parts {
+			if have, ok := p.Get(inc, partition); ok && have <= off {
+				continue
+			}
+			if p[inc] == nil {
+				p[inc] = map[int32]int64{}
+			}
+			p[inc][partition] = off
+		}
+	}
+}
+
+// stop keeps the table from taking rows. Others go on; the stream's watermark
+// waits at the table's first event that is not in it.
+func (s *Sink) stop(t *target, err error) {
+	s.tables.logger.Error("table stopped", slog.String("table", t.ident.String()), slog.Any("error", err), slog.String("hint", fault.HintOf(err)))
+	t.stopped = err
+	lower(t.blocked, t.oldest)
+	t.rows, t.bytes, t.oldest = 0, 0, event.Positions{}
+	s.lake.Rate.Forget(t.ident)
+	if t.builder != nil {
+		if err := t.builder.Reset(nil); err != nil {
+			s.tables.logger.Warn("remove files of uncommitted rows", slog.String("table", t.ident.String()), slog.Any("error", err))
+		}
+		t.builder = nil
+	}
+}
+
+// append adds an event as a row, unless the table has it.
+func (t *target) append(s *Sink, e *event.Event, at event.Position, now time.Time) error {
+	if t.stopped != nil {
+		if _, ok := t.blocked.Get(at.Incarnation, at.Partition); !ok {
+			t.blocked.Advance(at)
+		}
+		return nil
+	}
+	if t.state.Positions.Covers(at) || t.start.Covers(at) {
+		return nil
+	}
+	if t.builder == nil {
+		t.build(s.lake)
+	}
+	if err := t.builder.Append(e, at.Incarnation, at.Partition); err != nil {
+		return fmt.Errorf("append to %s: %w", t.ident, err)
+	}
+	if t.rows == 0 {
+		t.since = now
+	}
+	if _, ok := t.oldest.Get(at.Incarnation, at.Partition); !ok {
+		t.oldest.Advance(at)
+	}
+	t.rows++
+	t.bytes += int64(len(e.Data))
+	if e.Refusal != nil {
+		t.bytes += int64(len(e.Refusal.Original))
+	}
+	return nil
+}
+
+func (t *target) build(l *iceberg.Lake) {
+	schema := t.state.Schema
+	switch {
+	case schema != nil:
+	case t.ident.Namespace == event.RejectedStream:
+		schema = columnar.NewRejectedSchema()
+	case t.ident.Name == lake.OtherTable:
+		schema = columnar.NewWholeSchema()
+	default:
+		schema = columnar.NewSchema()
+	}
+	made := t.state // Path is called by the encoder; the folder stays the same
+	t.builder = columnar.NewBuilder(l.FS(), schema, columnar.Options{
+		Path:           func(day int32) string { return t.handle.DataPath(made, day) },
+		Create:         l.CreateFile,
+		AllowPromotion: func(int) bool { return t.handle.AllowPromotion(t.state) },
+		Writers:        l.Writers,
+	})
+	t.reported = map[string]int64{}
+}
+
+// commit writes the rows' files and adds them to the table.
+func (t *target) commit(ctx context.Context, end event.Positions) error {
+	files, err := t.builder.Finish(ctx)
+	if err != nil {
+		return fmt.Errorf("write files of %s: %w", t.ident, err)
+	}
+	positions := t.state.Positions.Clone()
+	for _, p := range []event.Positions{t.start, end} {
+		for inc, parts := range p {
+			for partition, off := range parts {
+				positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+			}
+		}
+	}
+	rescued, seen := t.newRescued()
+	state, err := t.handle.Commit(ctx, iceberg.Commit{Base: t.state, Files: files, Schema: t.builder.Schema().Clone(),
+		Positions: positions, Rescued: rescued})
+	if err != nil {
+		return err
+	}
+	t.state, t.reported = state, seen
+	t.rows, t.bytes, t.since, t.oldest = 0, 0, time.Time{}, event.Positions{}
+	if !t.builder.Schema().Equal(state.Schema) {
+		if err := t.builder.Reset(state.Schema); err != nil {
+			return fmt.Errorf("adopt columns of %s: %w", t.ident, err)
+		}
+	}
+	return nil
+}
+
+// newRescued are the counts of rescued paths since the last commit.
+func (t *target) newRescued() (fresh []lake.PathCount, seen map[string]int64) {
+	seen = map[string]int64{}
+	for _, p := range t.builder.TopRescued() {
+		seen[p.Path] = p.Count
+		if n := p.Count - t.reported[p.Path]; n > 0 {
+			fresh = append(fresh, lake.PathCount{Path: p.Path, Count: n})
+		}
+	}
+	return fresh, seen
+}
+
+// release frees the builder's memory; there must be no rows in it.
+func (t *target) release() {
+	if t.builder == nil || t.rows > 0 {
+		return
+	}
+	t.before = t.counters()
+	t.builder = nil
+}
+
+func (t *target) counters() columnar.Counters {
+	c := t.before
+	if t.builder != nil {
+		b := t.builder.Counters()
+		c.Rows += b.Rows
+		c.Rescued += b.Rescued
+		c.UnfitNumbers += b.UnfitNumbers
+		c.Unpromoted += b.Unpromoted
+		c.ClampedTimes += b.ClampedTimes
+		c.NotJSON += b.NotJSON
+	}
+	return c
+}
+
+func (t *target) status() Status {
+	c := t.counters()
+	s := Status{Table: t.ident, Rows: t.rows, Bytes: t.bytes, Since: t.since, Rescued: c.Rescued,
+		UnfitNumbers: c.UnfitNumbers, Unpromoted: c.Unpromoted, ClampedTimes: c.ClampedTimes}
+	if t.stopped != nil {
+		s.Error, s.Hint = t.stopped.Error(), fault.HintOf(t.stopped)
+	}
+	return s
+}
+
+func (t *target) close(l *iceberg.Lake) error {
+	l.Rate.Forget(t.ident)
+	if t.builder == nil {
+		return nil
+	}
+	if err := t.builder.Reset(nil); err != nil {
+		return fmt.Errorf("forget rows of %s: %w", t.ident, err)
+	}
+	return nil
+}
