@@ -43,7 +43,7 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 				}
 				emit("naru_stream_not_yet_written", float64(st.NotYetWritten), st.Stream, st.Pipeline)
 				emit("naru_stream_balanced", balanced, st.Stream, st.Pipeline)
-				for fate, n := range map[string]int64{"written": st.Written, "rejected": st.Rejected, "duplicate": st.Duplicates, "filtered": st.Filtered} {
+				for fate, n := range map[string]int64{"written": st.Written, "rejected": st.Rejections, "duplicate": st.Duplicates, "filtered": st.Filtered} {
 					emit("naru_stream_events_total", float64(n), st.Stream, st.Pipeline, fate)
 				}
 			}

@@ -43,11 +43,16 @@ type Stream struct {
 
 	Acknowledged  int64 `json:"acknowledged"`
 	Written       int64 `json:"written"`
-	Rejected      int64 `json:"rejected"` // at the door and by steps
+	Rejections    int64 `json:"rejections"` // at the door and by steps
 	Duplicates    int64 `json:"duplicates"`
 	Filtered      int64 `json:"filtered"`
 	NotYetWritten int64 `json:"not_yet_written"`
 	Balanced      bool  `json:"balanced"`
+
+	// Of the stream rejected only. Its events were acknowledged for the streams
+	// they were sent to, and are counted there; so it has none of its own.
+	Kept        int64 `json:"kept,omitempty"`          // events in it
+	KeptInTable int64 `json:"kept_in_table,omitempty"` // of these in the table
 
 	Incarnation event.Incarnation `json:"log"`
 	Bytes       int64             `json:"bytes"` // in the log, roughly
@@ -155,11 +160,15 @@ func count(st stream.Stat, p Pipeline) Stream {
 	c := p.Progress.Counts
 	s := Stream{
 		Stream: st.Stream, Pipeline: p.Name, Acknowledged: st.Acknowledged,
-		Written: c.Written, Rejected: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered,
+		Written: c.Written, Rejections: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered,
 		Incarnation: st.Incarnation, Bytes: st.Bytes, LastCommit: p.LastCommit, Error: p.Error, Hint: p.Hint,
 	}
-	s.NotYetWritten = s.Acknowledged - s.Written - s.Rejected - s.Duplicates - s.Filtered
+	s.NotYetWritten = s.Acknowledged - s.Written - s.Rejections - s.Duplicates - s.Filtered
 	s.Balanced = s.NotYetWritten >= 0 && (s.NotYetWritten == 0 || !atEnd(st, p.Progress.Positions))
+	if s.Stream == event.RejectedStream {
+		s.Kept, s.KeptInTable = s.Acknowledged, s.Written
+		s.Acknowledged, s.Written = 0, 0
+	}
 	return s
 }
 

@@ -77,16 +77,21 @@ func TestEquation(t *testing.T) {
 		}
 		return all[0]
 	}
-	if got := one(); got.Acknowledged != 13 || got.Rejected != 3 || got.NotYetWritten != 10 || !got.Balanced || got.Pipeline != "" {
+	if got := one(); got.Acknowledged != 13 || got.Rejections != 3 || got.NotYetWritten != 10 || !got.Balanced || got.Pipeline != "" {
 		t.Errorf("before any pipeline: %+v", got)
 	}
 	mark(t, log, "events", 6, stream.Counts{Written: 3, Rejections: 1, Duplicates: 1, Filtered: 1})
-	if got := one(); got.Written != 3 || got.Rejected != 4 || got.NotYetWritten != 4 || !got.Balanced {
+	if got := one(); got.Written != 3 || got.Rejections != 4 || got.NotYetWritten != 4 || !got.Balanced {
 		t.Errorf("in the middle: %+v", got)
 	}
 	mark(t, log, "events", 10, stream.Counts{Written: 7, Rejections: 1, Duplicates: 1, Filtered: 1})
 	if got := one(); got.NotYetWritten != 0 || !got.Balanced {
 		t.Errorf("at the end: %+v", got)
+	}
+	mark(t, log, "rejected", 2, stream.Counts{Written: 2})
+	if all, err := s.Streams(t.Context()); err != nil || all[1].Acknowledged != 0 || all[1].Written != 0 || all[1].Kept != 3 ||
+		all[1].KeptInTable != 2 || all[1].NotYetWritten != 1 || !all[1].Balanced {
+		t.Errorf("rejected: %+v, %v", all[1], err)
 	}
 	mark(t, log, "events", 10, stream.Counts{Written: 6})
 	if got := one(); got.NotYetWritten != 4 || got.Balanced {
