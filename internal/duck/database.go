@@ -18,15 +18,19 @@ import (
 // DECIMAL column keep its digits.
 type database struct{ db duckdb.Database }
 
-func openDatabase(options map[string]string) (*database, error) {
+// option of an instance. Their order matters: once external access is off, some
+// others cannot be set.
+type option struct{ name, value string }
+
+func openDatabase(options ...option) (*database, error) {
 	var cfg duckdb.Config
 	if duckdb.CreateConfig(&cfg) == duckdb.StateError {
 		return nil, errors.New("open duckdb: no memory for its configuration")
 	}
 	defer duckdb.DestroyConfig(&cfg)
-	for name, value := range options {
-		if duckdb.SetConfig(cfg, name, value) == duckdb.StateError {
-			return nil, fmt.Errorf("open duckdb: option %s=%s refused", name, value)
+	for _, o := range options {
+		if duckdb.SetConfig(cfg, o.name, o.value) == duckdb.StateError {
+			return nil, fmt.Errorf("open duckdb: option %s=%s refused", o.name, o.value)
 		}
 	}
 	d := &database{}

@@ -12,7 +12,7 @@ import (
 // TestEveryFunctionIsJudged fails when DuckDB has a function that nobody has
 // looked at, or the lists have one that DuckDB has not.
 func TestEveryFunctionIsJudged(t *testing.T) {
-	db, err := openDatabase(nil)
+	db, err := openDatabase()
 	if err != nil {
 		t.Fatal(err)
 	}

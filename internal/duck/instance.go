@@ -24,16 +24,16 @@ type instance struct {
 }
 
 func openInstance(cfg Config) (*instance, error) {
-	db, err := openDatabase(map[string]string{
-		"threads":                      strconv.Itoa(cfg.Threads),
-		"memory_limit":                 strconv.FormatInt(int64(cfg.Memory), 10) + "B",
-		"temp_directory":               cfg.Temp,
-		"max_temp_directory_size":      strconv.FormatInt(int64(cfg.TempSize), 10) + "B",
-		"autoinstall_known_extensions": "false",
-		"autoload_known_extensions":    "false",
-		"allow_community_extensions":   "false",
-		"allow_persistent_secrets":     "false",
-	})
+	db, err := openDatabase(
+		option{"threads", strconv.Itoa(cfg.Threads)},
+		option{"memory_limit", strconv.FormatInt(int64(cfg.Memory), 10) + "B"},
+		option{"temp_directory", cfg.Temp},
+		option{"max_temp_directory_size", strconv.FormatInt(int64(cfg.TempSize), 10) + "B"},
+		option{"autoinstall_known_extensions", "false"},
+		option{"autoload_known_extensions", "false"},
+		option{"allow_community_extensions", "false"},
+		option{"allow_persistent_secrets", "false"},
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func (l *testLake) file(t *testing.T, v *lake.View, sql, fields string) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, fmt.Sprintf("%05d.parquet", len(v.Files)))
-	writer, err := openDatabase(nil)
+	writer, err := openDatabase()
 	if err != nil {
 		t.Fatal(err)
 	}

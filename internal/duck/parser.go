@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"naru/internal/query"
 )
 
 // parser turns statements into trees. It runs in an instance of its own that
@@ -21,10 +24,15 @@ type parser struct {
 const parsersAtOnce = 2
 
 func openParser() (*parser, error) {
-	db, err := openDatabase(map[string]string{
-		"threads": "1", "memory_limit": "256MiB", "temp_directory": "",
-		"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "enable_external_access": "false", "lock_configuration": "true",
-	})
+	db, err := openDatabase(
+		option{"threads", "1"},
+		option{"memory_limit", "256MiB"},
+		option{"temp_directory", ""},
+		option{"autoinstall_known_extensions", "false"},
+		option{"autoload_known_extensions", "false"},
+		option{"enable_external_access", "false"},
+		option{"lock_configuration", "true"},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +81,11 @@ func (p *parser) tree(ctx context.Context, sql string) ([]byte, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("parse statement: %s", duckdb.ResultError(&res))
+		text := duckdb.ResultError(&res)
+		if strings.HasPrefix(text, "Out of Memory") {
+			return nil, &query.Error{Class: query.ErrRefused, Text: "the statement is too complex to be read; put long lists of values into a table"}
+		}
+		return nil, fmt.Errorf("parse statement: %s", text)
 	}
 	chunk := duckdb.FetchChunk(res)
 	if chunk.Ptr == nil {

@@ -37,7 +37,7 @@ type rows struct {
 func (s *session) open(ctx context.Context, st *query.Statement, maxRows int64) (*rows, error) {
 	r := &rows{session: s, maxRows: maxRows, maxBytes: int64(s.e.cfg.MaxResult)}
 	if st.Explain {
-		r.clean = s.clean
+		r.clean = s.explained
 	}
 	res := &s.result.res
 	for i := range duckdb.ColumnCount(res) {

@@ -169,6 +169,7 @@ func (s *session) fault(ctx context.Context, err error) error {
 	case "Permission":
 		return &query.Error{Class: query.ErrRefused, Text: text}
 	case "Out of Memory":
+		text, _, _ = strings.Cut(text, "\n") // DuckDB's own advice is to SET what is locked here
 		return fault.WithHint(&query.Error{Class: query.ErrSQL, Text: text}, "read fewer rows or columns at once, or raise query.memory or query.temp_size")
 	}
 	if broken(text) {
@@ -184,6 +185,9 @@ var ownCatalog = regexp.MustCompile(`"?_naru_[0-9]+"?\.`)
 func (s *session) clean(text string) string {
 	return ownCatalog.ReplaceAllString(s.paths(text), "")
 }
+
+// explained cleans a text of an EXPLAIN's answer.
+func (s *session) explained(text string) string { return s.clean(hideFiles(text)) }
 
 func (s *session) paths(text string) string {
 	text = strings.ReplaceAll(text, s.e.cfg.Warehouse, "<warehouse>")

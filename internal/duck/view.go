@@ -36,16 +36,8 @@ func viewSQL(v *lake.View) (string, error) {
 	for _, f := range v.Files { // a planner may split a file into several tasks
 		if !seen[f.Path] {
 			seen[f.Path] = true
-			files = append(files, literal(escapeGlob(f.Path)))
+			files = append(files, literal(f.Path))
 		}
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " FROM read_parquet([" + strings.Join(files, ", ") + "], schema=MAP {" + strings.Join(schema, ", ") + "}, hive_partitioning=false)", nil
-}
-
-// escapeGlob keeps DuckDB from taking a path for a pattern.
-func escapeGlob(path string) string {
-	if !strings.ContainsAny(path, "*?[") {
-		return path
-	}
-	return strings.NewReplacer("*", "[*]", "?", "[?]", "[", "[[]").Replace(path)
 }
