@@ -67,15 +67,15 @@ func baseOffsetIsSetInPlace(t *testing.T, s *suite) {
 
 func bytesAreKept(t *testing.T, s *suite) {
 	var b recordbatch.Builder
-	for range 200 {
-		b.AppendEvent(&event.Event{ID: []byte("id"), Source: []byte("/s"), Type: []byte("t"), Data: bytes.Repeat([]byte(`{"a":1}`), 20)})
+	for range 30 {
+		b.AppendEvent(&event.Event{ID: []byte("id"), Source: []byte("/s"), Type: []byte("t"), Data: bytes.Repeat([]byte(`{"a":1}`), 5)})
 	}
 	for i, codec := range []recordbatch.Codec{recordbatch.None, recordbatch.Snappy} {
 		raw := b.Finish(nil, codec)
 		want := bytes.Clone(raw)
-		at := s.append(stream.Write{Stream: "events", Batch: raw, Count: 200})
+		at := s.append(stream.Write{Stream: "events", Batch: raw, Count: 30})
 		got := s.read("events", at[0], 1)
-		recordbatch.SetBaseOffset(want, int64(200*i))
+		recordbatch.SetBaseOffset(want, int64(30*i))
 		if !bytes.Equal(got.Raw[0], want) {
 			t.Fatalf("codec %d: %d bytes came back, not those of %d sent", codec, len(got.Raw[0]), len(want))
 		}

@@ -1,0 +1,232 @@
+package seglog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"naru/internal/stream"
+)
+
+const (
+	diskEvery      = time.Second
+	retentionEvery = time.Minute
+	// agreeAfter: age counts only when two checks that far apart, by the
+	// monotonic clock, agree. So a wall clock that jumps deletes nothing.
+	agreeAfter = time.Hour
+)
+
+// keep is the keeper's goroutine: free files ahead, retention, disk space.
+func (l *Log) keep() {
+	disk := time.NewTicker(diskEvery)
+	defer disk.Stop()
+	retention := time.NewTicker(retentionEvery)
+	defer retention.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.poison:
+			return
+		case <-disk.C:
+			l.checkDisk()
+			continue
+		case <-retention.C:
+		case <-l.nudge:
+		}
+		l.retain()
+		l.prepare()
+	}
+}
+
+func (l *Log) wakeKeeper() {
+	select {
+	case l.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// prepare makes the next segment's file ahead once half of the active one is
+// written.
+func (l *Log) prepare() {
+	l.mu.Lock()
+	due := l.mu.limit >= l.mu.segments[len(l.mu.segments)-1].size/2
+	l.mu.Unlock()
+	if !due || l.full.Load() {
+		return
+	}
+	if err := l.pool.prepare(); err != nil && !errors.Is(err, errNoSpace) {
+		l.log.Warn("prepare log segment", "error", err) // the writer tries again when it needs it
+	}
+}
+
+// checkDisk refuses appends while the disk has less than the reserve left.
+func (l *Log) checkDisk() {
+	free, err := l.fs.Free(l.dir)
+	if err != nil {
+		l.log.Warn("ask for free disk space", "error", err)
+		return
+	}
+	l.setFull(free < int64(l.cfg.Reserve), free)
+}
+
+// setFull remembers whether the disk is full; free is -1 when not known.
+func (l *Log) setFull(full bool, free int64) {
+	if l.full.Swap(full) == full {
+		return
+	}
+	if full {
+		l.log.Error("the disk is nearly full: appends are refused until there is room", "dir", l.dir, "free", free, "reserve", int64(l.cfg.Reserve))
+	} else {
+		l.log.Info("the disk has room again: appends go on", "dir", l.dir, "free", free)
+	}
+	if fn := l.cfg.Listener.Full; fn != nil {
+		fn(full, free)
+	}
+}
+
+// retain drops the segments that retention no longer keeps, oldest first.
+func (l *Log) retain() {
+	l.retention.Lock()
+	defer l.retention.Unlock()
+	for {
+		dropped, err := l.retainOne()
+		if err != nil {
+			// Deleting late is no harm; a poisoned log says so itself.
+			if l.Err() == nil && !errors.Is(err, stream.ErrClosed) {
+				l.log.Warn("drop log segment", "error", err)
+			}
+			return
+		}
+		if !dropped {
+			return
+		}
+	}
+}
+
+// retainOne drops the oldest segment if it is due.
+func (l *Log) retainOne() (bool, error) {
+	l.mu.Lock()
+	segments := l.mu.segments
+	l.mu.Unlock()
+	if len(segments) < 2 {
+		return false, nil
+	}
+	oldest := segments[0]
+	next, err := l.checkpointOf(segments[1])
+	if err != nil {
+		return false, err
+	}
+	reason := l.due(segments, next)
+	if reason == "" {
+		return false, nil
+	}
+	unread := l.unread(next)
+	if len(unread) > 0 && !l.cfg.DropUnread {
+		return false, nil
+	}
+	if err := l.trimTo(segments[1].number); err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	l.mu.segments = slices.Clone(l.mu.segments[1:])
+	l.mu.setStart(next)
+	l.mu.Unlock()
+	delete(l.retention.since, oldest.number)
+	l.cache.drop(oldest.number)
+	oldest.retire()
+	recycled, err := l.pool.give(oldest.path, oldest.size, oldest)
+	if err != nil {
+		return false, err
+	}
+	l.stats.retired.Add(1)
+	if len(unread) > 0 {
+		l.log.Warn("retention dropped what readers had not read (log.drop_unread)", "segment", oldest.number, "readers", unread)
+	}
+	l.log.Info("log segment dropped", "segment", oldest.number, "bytes", oldest.size, "reason", reason, "recycled", recycled)
+	if fn := l.cfg.Listener.Retired; fn != nil {
+		fn(SegmentRetired{Segment: oldest.number, Bytes: oldest.size, Reason: reason, Recycled: recycled, Unread: unread})
+	}
+	return true, nil
+}
+
+// due returns why the oldest segment is to go, or "". next is the checkpoint
+// behind it.
+func (l *Log) due(segments []*segment, next *checkpoint) string {
+	total := int64(0)
+	for _, s := range segments {
+		total += s.size
+	}
+	if l.cfg.RetainBytes > 0 && total > int64(l.cfg.RetainBytes) {
+		return "bytes"
+	}
+	oldest := segments[0].number
+	latest := next.created // the latest time of receipt; a segment without records has its sealing
+	if t := next.predecessor.maxTime; t > 0 {
+		latest = time.UnixMilli(t)
+	}
+	if l.cfg.RetainAge == 0 || l.clock().Sub(latest) <= l.cfg.RetainAge.Std() {
+		delete(l.retention.since, oldest)
+		return ""
+	}
+	since, seen := l.retention.since[oldest]
+	if !seen {
+		l.retention.since[oldest] = time.Now()
+		return ""
+	}
+	if time.Since(since) < agreeAfter { // monotonic
+		return ""
+	}
+	return "age"
+}
+
+// unread names the readers that have not read everything before a checkpoint.
+func (l *Log) unread(next *checkpoint) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var names []string
+	for name, at := range l.mu.readers {
+		for _, p := range next.parts {
+			if p.stream == at.Stream && l.mu.reached(at, p.id) < p.end {
+				names = append(names, name)
+				break
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// reached is the first offset of a stream-partition that a reader has not
+// covered. Offsets run on through incarnations, so the newest one known decides.
+func (s *state) reached(at stream.Progress, id uint32) int64 {
+	p := s.part(id)
+	if p == nil {
+		return 0
+	}
+	offset := p.start
+	if off, ok := at.Positions.Get(s.incarnation, p.n); ok {
+		return max(offset, off)
+	}
+	for _, c := range slices.Backward(s.closed) {
+		if off, ok := at.Positions.Get(c.incarnation, p.n); ok {
+			return max(offset, min(off, c.ends[id]))
+		}
+	}
+	return offset
+}
+
+// trimTo writes down which segment is the oldest from now on: so a missing one
+// is told from a dropped one.
+func (l *Log) trimTo(oldest uint64) error {
+	r := newRequest(kindCommit)
+	defer r.recycle()
+	r.extra = appendTrimSection(r.extra, oldest)
+	r.extras++
+	if err := l.do(context.Background(), r); err != nil {
+		return fmt.Errorf("trim to segment %d: %w", oldest, err)
+	}
+	return nil
+}

@@ -1,0 +1,375 @@
+package seglog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sort"
+	"sync"
+
+	"naru/internal/event"
+	"naru/internal/recordbatch"
+	"naru/internal/stream"
+	"naru/internal/vfs"
+)
+
+// Read implements stream.Log.
+func (l *Log) Read(ctx context.Context, name string, from event.Position, limit stream.Bytes) (*event.Batch, error) {
+	for {
+		b, wait, err := l.read(name, from, int64(limit))
+		if errors.Is(err, errGone) {
+			continue // retention came between: what is left now decides
+		}
+		if err == nil && b == nil {
+			select {
+			case <-ctx.Done():
+				err = ctx.Err()
+			case <-wait:
+				continue
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s at %s: %w", name, from, err)
+		}
+		return b, nil
+	}
+}
+
+// target is what a read looks for: offsets [offset, end) of one incarnation,
+// and what was synced when it began. A later append changes none of it.
+type target struct {
+	part        *part
+	incarnation event.Incarnation
+	offset, end int64
+	max         int64
+
+	segments []*segment
+	limit    int64  // of the active segment, the last one
+	hint     *place // the frame of the offset, or one before it without a frame of the part between
+	active   int64  // place in the active segment to look from; -1: the offset is not there
+}
+
+// read returns a batch, or a channel that closes when it is worth trying again.
+func (l *Log) read(name string, from event.Position, limit int64) (*event.Batch, <-chan struct{}, error) {
+	t, wait, err := l.target(name, from)
+	if err != nil || t == nil {
+		return nil, wait, err
+	}
+	t.max = limit
+	b, err := l.fetch(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.Stream, b.Partition, b.Incarnation = name, from.Partition, t.incarnation
+	return b, nil, nil
+}
+
+func (l *Log) target(name string, from event.Position) (*target, <-chan struct{}, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.usableLocked(); err != nil {
+		return nil, nil, err
+	}
+	topic := l.mu.topics[name]
+	if topic == nil {
+		return nil, nil, stream.ErrNoStream
+	}
+	p := topic.parts[from.Partition]
+	if p == nil {
+		p = &part{} // never written to: empty in all incarnations
+	}
+	lives := l.mu.lives(p)
+	i, offset := 0, from.Offset
+	if from.Incarnation.IsZero() {
+		offset = lives[0].start
+	} else if i = slices.IndexFunc(lives, func(in life) bool { return in.incarnation == from.Incarnation }); i < 0 {
+		return nil, nil, stream.ErrUnknownIncarnation
+	}
+	if offset > lives[i].end {
+		return nil, nil, stream.ErrBeyondEnd
+	}
+	if offset < lives[i].start {
+		return nil, nil, stream.ErrTrimmed
+	}
+	for offset == lives[i].end {
+		if i++; i == len(lives) {
+			if topic.wake == nil {
+				topic.wake = make(chan struct{})
+			}
+			return nil, topic.wake, nil
+		}
+		offset = lives[i].start // go on with the next one at its first offset
+	}
+	t := &target{
+		part: p, incarnation: lives[i].incarnation, offset: offset, end: lives[i].end,
+		segments: l.mu.segments, limit: l.mu.limit, active: -1,
+	}
+	if at, ok := p.hints.find(offset); ok {
+		t.hint = &at
+	}
+	if x := l.mu.index.parts[p.id]; x != nil && offset >= x.first {
+		t.active = x.find(offset)
+	}
+	return t, nil, nil
+}
+
+// fetch reads what the target says from the segment that holds it.
+func (l *Log) fetch(t *target) (*event.Batch, error) {
+	last := len(t.segments) - 1
+	if t.hint != nil {
+		if i := slices.Index(t.segments, t.hint.segment); i >= 0 {
+			// Nothing found: the part went on in a later segment.
+			if b, err := l.collect(t, i, t.hint.pos); b != nil || err != nil {
+				return b, err
+			}
+		}
+	}
+	i, pos := last, t.active
+	if t.active < 0 {
+		var err error
+		if i, pos, err = l.locate(t); err != nil {
+			return nil, err
+		}
+	}
+	b, err := l.collect(t, i, pos)
+	if b == nil && err == nil {
+		err = t.segments[i].corrupt(pos, "stream %s/%d: offset %d is not in the segment", t.part.topic.name, t.part.n, t.offset)
+	}
+	return b, err
+}
+
+// locate finds the sealed segment that holds the offset, by the footers: the
+// first one in which the part reaches beyond it.
+func (l *Log) locate(t *target) (i int, pos int64, err error) {
+	i = sort.Search(len(t.segments)-1, func(i int) bool {
+		if err != nil {
+			return true
+		}
+		var foot *footer
+		if foot, err = l.footer(t.segments, i); err != nil {
+			return true
+		}
+		in := foot.parts[t.part.id]
+		return in != nil && in.end > t.offset
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	if i < len(t.segments)-1 {
+		foot, err := l.footer(t.segments, i)
+		if err != nil {
+			return 0, 0, err
+		}
+		if in := foot.parts[t.part.id]; t.offset >= in.first && len(in.entries) > 0 {
+			return i, in.find(t.offset), nil
+		}
+	}
+	return 0, 0, corrupt(l.dir+"/", -1, "stream %s/%d: offset %d is in no segment's index", t.part.topic.name, t.part.n, t.offset)
+}
+
+// collect reads from a place in a segment on. It returns nil when the segment
+// holds nothing of the target there.
+func (l *Log) collect(t *target, i int, pos int64) (*event.Batch, error) {
+	s := t.segments[i]
+	file, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	limit := t.limit
+	if i < len(t.segments)-1 {
+		// A sealed segment ends at its own length, not where the active one does.
+		if limit, err = l.length(t.segments, i); err != nil {
+			return nil, err
+		}
+	}
+	c := collector{target: t, file: file, seg: s, limit: limit}
+	end, err := c.run(pos)
+	if err != nil || len(c.raws) == 0 {
+		c.free()
+		return nil, err
+	}
+	if c.next < t.end && end < limit {
+		l.mu.Lock()
+		t.part.hints.add(c.next, place{s, end})
+		l.mu.Unlock()
+	}
+	return c.batch(), nil
+}
+
+// chunk is how much a read takes from the file at once, unless a frame is larger.
+const chunk = 1 << 20
+
+var chunks = sync.Pool{New: func() any {
+	b := make([]byte, chunk)
+	return &b
+}}
+
+// collector gathers the record batches of a target from the frames of one segment.
+type collector struct {
+	*target
+	file  vfs.File
+	seg   *segment
+	limit int64 // nothing behind it is synced
+
+	buf   *[]byte
+	raws  [][]byte // in buf
+	total int64
+	next  int64 // offset behind the last one
+}
+
+// run scans frames from pos on, until it has enough, the chunk in which it found
+// some ends, or the segment does. It returns the place to go on from.
+func (c *collector) run(pos int64) (int64, error) {
+	c.next = c.offset
+	c.buf = chunks.Get().(*[]byte)
+	want := min(max(c.max+4<<10, 16<<10), chunk)
+	for pos < c.limit {
+		n := min(c.limit-pos, want)
+		if n > int64(len(*c.buf)) {
+			big := make([]byte, n)
+			c.buf = &big
+		}
+		b := (*c.buf)[:n]
+		if err := readFull(c.file, b, pos); err != nil {
+			return 0, err
+		}
+		used, need, done, err := c.chunk(b, pos)
+		if err != nil {
+			return 0, err
+		}
+		pos += used
+		if done || len(c.raws) > 0 {
+			return pos, nil
+		}
+		if used == 0 {
+			if need > c.limit-pos || need <= n {
+				return 0, c.seg.corrupt(pos, "the segment ends inside a frame")
+			}
+			want = need
+		}
+	}
+	return pos, nil
+}
+
+// chunk takes what is wanted from the frames in b, which stands at pos. used is
+// the place of the first frame that it has not dealt with; need is how many
+// bytes of that one must be there.
+func (c *collector) chunk(b []byte, pos int64) (used, need int64, done bool, err error) {
+	for used < int64(len(b)) {
+		rest := b[used:]
+		if len(rest) < headSize {
+			return used, headSize, false, nil
+		}
+		h, err := readHead(rest)
+		if err == nil && h.nonce != c.seg.nonce {
+			err = badFrame("nonce %016x", h.nonce)
+		}
+		if err == nil && h.end() > c.limit-pos-used {
+			err = badFrame("length %d", h.length)
+		}
+		if err != nil {
+			return 0, 0, false, c.seg.corrupt(pos+used, "%v", err)
+		}
+		if h.kind == kindAppend || h.kind == kindCommit {
+			table := int64(headSize + h.table)
+			if int64(len(rest)) < table {
+				return used, table, false, nil
+			}
+			before := len(c.raws)
+			complete, enough, err := c.frame(rest, h)
+			if err != nil {
+				return 0, 0, false, c.seg.corrupt(pos+used, "%v", err)
+			}
+			if !complete {
+				c.raws = c.raws[:before]
+				return used, h.length, false, nil
+			}
+			if enough {
+				return used, 0, true, nil
+			}
+		}
+		used += h.end()
+	}
+	return used, 0, false, nil
+}
+
+// errEnough ends the walk over a frame's sections.
+var errEnough = errors.New("enough")
+
+// frame takes what is wanted from the frame at the start of b. complete is
+// false when b does not hold all of that; then nothing counts. enough: the next
+// record batch in this very frame would be too much.
+func (c *collector) frame(b []byte, h head) (complete, enough bool, err error) {
+	next, total := c.next, c.total
+	err = eachSection(b[headSize:headSize+h.table], h.sections, int64(headSize+h.table), h.length, func(s section, at int64) error {
+		if s.typ != sectionWrite || s.id != c.part.id || s.next() <= next {
+			return nil
+		}
+		if s.base > next {
+			return badFrame("stream %s/%d goes on at offset %d, want %d", c.part.topic.name, c.part.n, s.base, next)
+		}
+		if len(c.raws) > 0 && total+int64(s.size) > c.max || s.base >= c.end {
+			return errEnough
+		}
+		if at+int64(s.size) > int64(len(b)) {
+			return errShortSection
+		}
+		raw := b[at : at+int64(s.size)]
+		rh, err := recordbatch.Check(raw)
+		if err != nil || rh.BaseOffset != s.base || rh.NextOffset() != s.next() {
+			return badFrame("record batch at offset %d: %v", s.base, err)
+		}
+		c.raws = append(c.raws, raw)
+		next, total = s.next(), total+int64(s.size)
+		return nil
+	})
+	switch {
+	case errors.Is(err, errShortSection) && int64(len(b)) < h.length:
+		return false, false, nil
+	case errors.Is(err, errEnough):
+		enough = true
+	case err != nil:
+		return false, false, err
+	}
+	c.next, c.total = next, total
+	return true, enough, nil
+}
+
+// batch hands out what was gathered. A large chunk that is mostly the target's
+// goes with it; else the batches are copied and the chunk is used again.
+func (c *collector) batch() *event.Batch {
+	b := &event.Batch{From: c.offset, Next: c.next, Raw: c.raws}
+	if c.total >= int64(len(*c.buf))/2 {
+		return b
+	}
+	own := make([]byte, 0, c.total)
+	for i, raw := range c.raws {
+		start := len(own)
+		own = append(own, raw...)
+		b.Raw[i] = own[start:len(own):len(own)]
+	}
+	c.free()
+	return b
+}
+
+// free gives the chunk back.
+func (c *collector) free() {
+	if len(*c.buf) == chunk {
+		chunks.Put(c.buf)
+	}
+	c.buf = nil
+}
+
+func readFull(file vfs.File, b []byte, off int64) error {
+	n, err := file.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read %s at %d: %w", file.Name(), off, err)
+}
