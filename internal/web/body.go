@@ -82,7 +82,7 @@ func (br *BodyReader) read(b *Body, r *http.Request) error {
 	}
 	src := &countingReader{r: r.Body, max: br.Max}
 	if coding == "" {
-		if err := b.reserve(r, firstStep); err != nil {
+		if err := b.reserve(r, b.start()); err != nil {
 			return err
 		}
 		err = br.fill(b, r, src, br.Max)
@@ -120,7 +120,7 @@ func (br *BodyReader) readSized(b *Body, r *http.Request) error {
 // inflate reads a compressed body through its decoder: what was sent is never
 // kept, and what comes out never grows beyond the limit.
 func (br *BodyReader) inflate(b *Body, r *http.Request, src *countingReader, coding string) error {
-	if err := b.reserve(r, firstStep); err != nil {
+	if err := b.reserve(r, b.start()); err != nil {
 		return err
 	}
 	in := bufioPool.Get().(*bufio.Reader)
@@ -141,7 +141,7 @@ func (br *BodyReader) inflate(b *Body, r *http.Request, src *countingReader, cod
 	defer dec.release()
 	if dec.window > 0 {
 		b.extra = dec.window
-		if err := b.reserve(r, firstStep+b.extra); err != nil {
+		if err := b.reserve(r, b.start()+b.extra); err != nil {
 			return err
 		}
 	}
@@ -166,17 +166,17 @@ var (
 	errBehind  = errors.New("bytes behind the end of the compressed data")
 )
 
-// fill reads src to its end into b, reserving before it grows.
+// fill reads src to its end into b, reserving before it grows. Bytes that b
+// kept from earlier requests are reserved already.
 func (br *BodyReader) fill(b *Body, r *http.Request, src io.Reader, limit int64) error {
 	if cap(b.Bytes) < firstStep {
 		b.Bytes = make([]byte, 0, firstStep)
 	}
+	var probe [1]byte
 	for empty := 0; ; {
-		if len(b.Bytes) == cap(b.Bytes) {
-			size := min(2*int64(cap(b.Bytes)), limit+1)
-			if size <= int64(cap(b.Bytes)) {
-				return errTooMuch
-			}
+		size := int64(cap(b.Bytes))
+		if int64(len(b.Bytes)) == size && size < limit {
+			size = min(2*size, limit)
 			if err := b.reserve(r, size+b.extra); err != nil {
 				return err
 			}
@@ -184,12 +184,16 @@ func (br *BodyReader) fill(b *Body, r *http.Request, src io.Reader, limit int64)
 			copy(grown, b.Bytes)
 			b.Bytes = grown
 		}
-		n, err := src.Read(b.Bytes[len(b.Bytes):cap(b.Bytes)])
-		b.Bytes = b.Bytes[:len(b.Bytes)+n]
-		if int64(len(b.Bytes)) > limit {
+		room := b.Bytes[len(b.Bytes):cap(b.Bytes)]
+		if len(room) == 0 {
+			room = probe[:] // full: only the end may follow
+		}
+		n, err := src.Read(room)
+		if int64(len(b.Bytes)+n) > limit {
 			return errTooMuch
 		}
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		b.Bytes = b.Bytes[:len(b.Bytes)+n]
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
@@ -203,10 +207,13 @@ func (br *BodyReader) fill(b *Body, r *http.Request, src io.Reader, limit int64)
 	}
 }
 
-// reserve makes the share of the budget total bytes. One body may hold the
-// whole budget, so the largest one allowed passes when it is alone.
+// start is what a body of unknown size begins with.
+func (b *Body) start() int64 { return max(firstStep, int64(cap(b.Bytes))) }
+
+// reserve makes the share of the budget total bytes. It never asks for more
+// than one body can get, so the largest one allowed passes when it is alone.
 func (b *Body) reserve(r *http.Request, total int64) error {
-	more := min(total, b.budget.limit) - b.held
+	more := min(total, b.budget.Share()) - b.held
 	if more <= 0 {
 		return nil
 	}
@@ -214,7 +221,7 @@ func (b *Body) reserve(r *http.Request, total int64) error {
 	if b.held == 0 {
 		ok = b.budget.Reserve(more)
 	} else {
-		ok = b.budget.Grow(r.Context().Done(), more)
+		ok = b.budget.Grow(r.Context().Done(), b.held, more)
 	}
 	if !ok {
 		return &Error{

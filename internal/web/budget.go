@@ -14,12 +14,16 @@ const growWait = 5 * time.Second
 // once when that is not free. A body whose size shows only while it is inflated
 // grows; at most one of them waits at a time, and all others are refused, so
 // what it waits for is always given back: nothing can deadlock.
+//
+// An eighth of the budget is for small bodies only (a 64th of it at most), so
+// that a few huge or slow ones do not shut everybody else out.
 type Budget struct {
 	limit int64
 	mu    struct {
 		sync.Mutex
 		used    int64
 		needs   int64         // of the one that waits
+		room    int64         // that it may fill
 		granted chan struct{} // closed when it has got it; nil when none waits
 	}
 }
@@ -37,22 +41,34 @@ func (b *Budget) Used() int64 {
 	return b.mu.used
 }
 
+// Share is the most that one body can hold.
+func (b *Budget) Share() int64 { return b.limit - b.limit/8 }
+
+// room is how full the budget may become for the sake of a body of total bytes.
+func (b *Budget) room(total int64) int64 {
+	if total <= b.limit/64 {
+		return b.limit
+	}
+	return b.Share()
+}
+
 // Reserve takes n bytes, or tells that they are not free.
 func (b *Budget) Reserve(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.mu.used+b.mu.needs+n > b.limit {
+	if b.mu.used+b.mu.needs+n > b.room(n) {
 		return false
 	}
 	b.mu.used += n
 	return true
 }
 
-// Grow takes n bytes more for a request that holds some already. It waits a
-// while when nobody else does.
-func (b *Budget) Grow(done <-chan struct{}, n int64) bool {
+// Grow takes n bytes more for a body that holds some already. It waits a while,
+// or until done, when nobody else does.
+func (b *Budget) Grow(done <-chan struct{}, held, n int64) bool {
+	room := b.room(held + n)
 	b.mu.Lock()
-	if b.mu.used+b.mu.needs+n <= b.limit {
+	if b.mu.used+b.mu.needs+n <= room {
 		b.mu.used += n
 		b.mu.Unlock()
 		return true
@@ -62,7 +78,7 @@ func (b *Budget) Grow(done <-chan struct{}, n int64) bool {
 		return false
 	}
 	granted := make(chan struct{})
-	b.mu.granted, b.mu.needs = granted, n
+	b.mu.granted, b.mu.needs, b.mu.room = granted, n, room
 	b.mu.Unlock()
 
 	timer := time.NewTimer(growWait)
@@ -89,7 +105,7 @@ func (b *Budget) Release(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.used -= n
-	if b.mu.granted != nil && b.mu.used+b.mu.needs <= b.limit {
+	if b.mu.granted != nil && b.mu.used+b.mu.needs <= b.mu.room {
 		b.mu.used += b.mu.needs
 		close(b.mu.granted)
 		b.mu.granted, b.mu.needs = nil, 0

@@ -161,6 +161,12 @@ func (wk *work) take(m mode, h http.Header, body []byte) error {
 		return wk.takeJSON(body, false)
 	case sniffed:
 		return wk.takeJSON(body, true)
+	case form:
+		// curl -d says form of anything. A real form has neither bracket first.
+		if c := body[jsonscan.Space(body, jsonscan.SkipMark(body))]; c != '{' && c != '[' {
+			return unsupported("Content-Type is \"application/x-www-form-urlencoded\" and the body is not JSON")
+		}
+		return wk.takeJSON(body, true)
 	case structuredEvent:
 		return wk.takeStructured(body)
 	default:
@@ -175,17 +181,18 @@ var (
 )
 
 // answer tells what was stored: 200, or 422 when the client asked to be strict
-// and an item was refused.
+// and every item was refused. With some stored it stays 200: a client that sent
+// the request again for the sake of its status would store those twice.
 func (wk *work) answer(w http.ResponseWriter) int {
 	status := http.StatusOK
 	out := append(wk.out[:0], '{')
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["X-Content-Type-Options"] = noSniff
-	if wk.params.strict && wk.req.Rejected() > 0 {
+	if wk.params.strict && wk.req.Rejected() > 0 && wk.req.Accepted() == 0 {
 		status = http.StatusUnprocessableEntity
 		h["Content-Type"] = problemType
-		out = append(out, `"title": "events were refused", "detail": "the events listed under rejected were refused and are kept in the stream rejected; the others were stored; strict=1 asks for this status", "status": 422, `...)
+		out = append(out, `"title": "every event was refused", "detail": "rejected says why, one by one; all are kept in the stream rejected; strict=1 asks for this status", "status": 422, `...)
 	}
 	out = wk.req.AppendResult(out)
 	out = append(out, "}\n"...)

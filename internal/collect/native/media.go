@@ -14,6 +14,7 @@ type mode int
 
 const (
 	sniffed         mode = iota // JSON of some framing: the body decides
+	form                        // the same, if it is JSON at all
 	jsonText                    // one object or one array
 	jsonLines                   // NDJSON
 	structuredEvent             // one CloudEvent as JSON
@@ -40,8 +41,9 @@ func readMode(h http.Header) (mode, error) {
 	}
 	m := sniffed
 	switch media {
-	case "", "text/plain", "application/x-www-form-urlencoded":
-		// The last is what curl -d says of anything; the body is not a form.
+	case "", "text/plain":
+	case "application/x-www-form-urlencoded":
+		m = form
 	case "application/json":
 		m = jsonText
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl", "application/jsonlines", "application/x-jsonlines":
