@@ -404,3 +404,10 @@ func TestWhoseWordCounts(t *testing.T) {
 		})
 	}
 }
+
+func (w *world) tag(name string, id int64) {
+	w.t.Helper()
+	w.change(func(table.Metadata) []table.Update {
+		return []table.Update{table.NewSetSnapshotRefUpdate(name, id, table.TagRef, 0, 0, 0)}
+	})
+}
