@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"naru/internal/collect"
@@ -20,6 +21,7 @@ import (
 	"naru/internal/quantity"
 	"naru/internal/serve/sql"
 	"naru/internal/serve/tail"
+	"naru/internal/stream/seglog"
 	"naru/internal/vfs"
 	"naru/internal/web"
 )
@@ -32,6 +34,7 @@ type Config struct {
 	Listen    Listen          `yaml:"listen"`
 	Logging   obs.LogConfig   `yaml:"logging"`
 	Process   Process         `yaml:"process"`
+	Log       seglog.Config   `yaml:"log"`
 	Collect   collect.Config  `yaml:"collect"`
 	Lake      iceberg.Config  `yaml:"lake"`
 	Pipelines pipeline.Config `yaml:"pipelines"`
@@ -109,6 +112,7 @@ func Default() Config {
 		// 50: the door and the loader reuse their buffers, so the live heap is
 		// small and collecting it twice as often costs under 2 % (HOTPATH 10).
 		Process:   Process{GCPercent: 50},
+		Log:       seglog.DefaultConfig(),
 		Collect:   collect.DefaultConfig(),
 		Lake:      iceberg.DefaultConfig(),
 		Pipelines: pipeline.DefaultConfig(),
@@ -147,7 +151,7 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 	c := Default()
 	d := newDecoder(file, &c)
 	d.decode(bytes.NewReader(text), &c)
-	c.place(folder)
+	c.Place(folder)
 	d.validate(&c)
 	if len(d.problems) > 0 {
 		return nil, d.problems.sorted()
@@ -155,23 +159,23 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 	return &c, nil
 }
 
-// place tells the components where in the folder they work.
-func (c *Config) place(f Folder) {
+// Place tells the components where in the folder they work.
+func (c *Config) Place(f Folder) {
 	c.Query.Warehouse = f.Lake()
 	c.Query.Temp = f.Spill()
 }
 
-// validate asks every section, and finds the lines of what they say. A section
-// says "key: what is wrong", or the same with its own name before the key. Some
-// name only the first mistake: its value is made the default, and they are
-// asked again.
+// validate asks every section, and finds the lines of what they say. A section's
+// error begins with the key, or with the section's name and the key. Some name
+// only the first mistake: its value is made the default, and they are asked
+// again.
 func (d *decoder) validate(c *Config) {
 	known := map[string]bool{} // one word about a value is enough
 	for _, p := range d.problems {
 		known[p.Key] = true
 	}
 	asked, standard := *c, Default()
-	standard.place("/")
+	standard.Place("/")
 	v, def := reflect.ValueOf(&asked).Elem(), reflect.ValueOf(&standard).Elem()
 	for name, section := range fields(v) {
 		for more := true; more; {
@@ -182,10 +186,10 @@ func (d *decoder) validate(c *Config) {
 			}
 			for _, err := range split(err) {
 				text := strings.TrimPrefix(err.Error(), name+".")
-				key, rest, ok := strings.Cut(text, ": ")
-				path := join(name, key)
+				key := leadingKey.FindString(text)
+				path, rest := join(name, key), strings.TrimLeft(text[len(key):], ": ")
 				value, found := at(v, path)
-				if !ok || !found {
+				if !found {
 					path, rest = name, text
 				} else {
 					standard, _ := at(def, path)
@@ -200,6 +204,8 @@ func (d *decoder) validate(c *Config) {
 		}
 	}
 }
+
+var leadingKey = regexp.MustCompile(`^[a-z_]+`)
 
 // lineOf is where a key stands, or the block that it would stand in.
 func (d *decoder) lineOf(path string) int {

@@ -200,7 +200,7 @@ func (d *decoder) streamRetention(n *yaml.Node, path string) bool {
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], n.Content[i+1]
 		at := join(path, key.Value)
-		if strings.HasPrefix(key.Value, "retention") || key.Value == "retain" {
+		if strings.HasPrefix(key.Value, "retention") || strings.HasPrefix(key.Value, "retain") {
 			d.fail(key.Line, at, "a stream has no retention of its own: one rule holds for the folder; set it in %s",
 				strings.Join(d.retentionKeys(), " and "))
 			found = true
@@ -213,7 +213,7 @@ func (d *decoder) streamRetention(n *yaml.Node, path string) bool {
 
 func (d *decoder) retentionKeys() (out []string) {
 	for _, k := range d.keys {
-		if strings.HasPrefix(k, "log.retention") {
+		if strings.HasPrefix(k, "log.retain_") {
 			out = append(out, k)
 		}
 	}

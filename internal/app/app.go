@@ -1,0 +1,247 @@
+// Package app puts naru together: what starts when, what stops when, and why
+// in that order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"naru/internal/collect"
+	"naru/internal/collect/native"
+	"naru/internal/config"
+	"naru/internal/duck"
+	"naru/internal/fault"
+	"naru/internal/lake/iceberg"
+	"naru/internal/obs"
+	"naru/internal/pipeline"
+	"naru/internal/sink/table"
+	"naru/internal/vfs"
+	"naru/internal/web"
+)
+
+// answerTime is how long requests in flight may take when the server stops.
+const answerTime = 10 * time.Second
+
+// Options of a server.
+type Options struct {
+	Folder    config.Folder
+	Config    config.Config
+	Pipelines bool   // load tables
+	Version   string // of the binary
+	Logger    *slog.Logger
+	// Ready is called once, when events are taken, with the server's address.
+	Ready func(url string)
+}
+
+// Serve runs the server until ctx ends, then stops it in order. It returns nil
+// after a clean stop, and fault.ErrPoisoned when the log has failed.
+func Serve(ctx context.Context, o Options) (err error) {
+	logger := o.Logger
+	fsys := vfs.OS()
+	var opened closers
+	defer func() { err = errors.Join(err, opened.close()) }()
+
+	// The port first, because a taken one should cost nothing: nothing in the
+	// folder has been touched. Who connects now waits until the door opens.
+	ln, err := listen(o.Config.Listen.HTTP)
+	if err != nil {
+		return err
+	}
+	opened.add("listener", onlyOnce(ln.Close))
+
+	// The folder before anything in it: two servers on one folder, or one on a
+	// copy, would destroy each other's files.
+	folder, err := hold(fsys, o.Folder)
+	if err != nil {
+		return err
+	}
+	opened.add("folder", folder.Close)
+	o.Config.Place(folder.Folder)
+
+	registry := obs.NewRegistry()
+	health := newHealth()
+
+	// The log before all others, because it is the truth: what it recovers
+	// decides what everything behind it has still to do.
+	log, err := openLog(fsys, folder.Folder, o.Config.Log, registry, health, logger)
+	if err != nil {
+		return err
+	}
+	opened.add("log", log.Close) // last but the folder: the promise frame goes behind everything
+
+	// The lake before queries and pipelines, because both read and write it.
+	lake, err := iceberg.Open(ctx, o.Config.Lake, fsys, folder.Data(), logger)
+	if err != nil {
+		return err
+	}
+	opened.add("lake", lake.Close)
+
+	// Queries before the door, because a server that is ready answers them.
+	engine, err := duck.New(o.Config.Query.Config, lake, logger)
+	if err != nil {
+		return fmt.Errorf("configure query: %w", err)
+	}
+	if err := engine.Open(); err != nil {
+		return fmt.Errorf("open query engine: %w", err)
+	}
+	opened.add("query engine", engine.Close)
+
+	// The door behind the log that it writes to.
+	events, err := collect.New(o.Config.Collect, collect.Deps{Log: log, Registry: registry, Logger: logger})
+	if err != nil {
+		return err
+	}
+	door, err := native.New(events)
+	if err != nil {
+		return err
+	}
+
+	// Pipelines behind all that they read and write; before the door opens, so
+	// that a reader's place is known before retention could pass it.
+	tables := table.New(lake, log, logger)
+	pipelines := pipeline.NewSet(o.Config.Pipelines, log, tables.Open, logger)
+
+	f := faces{
+		options: o, folder: folder, fs: fsys, log: log, lake: lake, engine: engine, door: door, health: health,
+		registry: registry, closing: make(chan struct{}), started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
+	}
+	if o.Pipelines {
+		f.pipelines = pipelines
+	}
+	server := web.NewServer(o.Config.Collect.Config, f.routes(), logger)
+
+	// What runs by itself. Each part has its own end, because they stop one
+	// behind the other.
+	failed := make(chan error, 3)
+	keeping := start("lake upkeep", failed, lake.Run)
+	loading := start("pipelines", failed, func(ctx context.Context) error {
+		if !o.Pipelines {
+			<-ctx.Done()
+			return nil
+		}
+		return pipelines.Run(ctx)
+	})
+	serving := start("server", failed, func(context.Context) error { return server.Serve(ln) })
+
+	logger.Info("ready", slog.String("url", f.url), slog.String("folder", string(folder.Folder)), slog.String("version", o.Version))
+	o.Ready(f.url)
+
+	select {
+	case <-ctx.Done():
+		logger.Info("stopping")
+	case err = <-failed:
+		logger.Error("stopping", slog.Any("error", err))
+	case <-health.poisoned:
+		err = health.reason()
+		logger.Error("stopping", slog.Any("error", err))
+	}
+
+	// Stop, from the outside in. First nothing new comes in, and what is in
+	// flight is answered: its clients wait for it. Readers that follow a stream
+	// would wait for ever, so they are told.
+	close(f.closing)
+	answered, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	if derr := server.Drain(answered); derr != nil {
+		logger.Warn("requests were cut off", slog.Any("error", derr))
+	}
+	serving.stop()
+	// Then the tables commit what they hold and the watermarks are appended,
+	// while the log can still take them. A poisoned log takes nothing: there the
+	// pipelines find out by themselves.
+	loading.stop()
+	keeping.stop()
+	// The rest closes from the last opened to the first.
+	for len(failed) > 0 {
+		err = errors.Join(err, <-failed)
+	}
+	return err
+}
+
+// listen binds the address.
+func listen(addr string) (net.Listener, error) {
+	if err := config.CheckAddress(addr); err != nil {
+		return nil, fault.WithHint(fmt.Errorf("listen: %w", err), "take --listen 127.0.0.1:8080, or port 0 for a free one")
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fault.WithHint(fmt.Errorf("listen on %s: %w", addr, err),
+			"another program may have the port: take another with --listen 127.0.0.1:0, or set listen.http in naru.yaml")
+	}
+	return ln, nil
+}
+
+// Tune sets the Go runtime's memory behaviour. What the environment says
+// (GOGC, GOMEMLIMIT) goes first.
+func Tune(p config.Process, getenv func(string) string) {
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(p.GCPercent)
+	}
+	if getenv("GOMEMLIMIT") == "" && p.MemoryLimit > 0 {
+		debug.SetMemoryLimit(int64(p.MemoryLimit))
+	}
+}
+
+// part is a goroutine that runs one component.
+type part struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// start runs a component until stop; an error goes to failed.
+func start(what string, failed chan<- error, run func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &part{cancel: cancel}
+	p.done.Go(func() {
+		if err := run(ctx); err != nil {
+			failed <- fmt.Errorf("run %s: %w", what, err)
+		}
+	})
+	return p
+}
+
+// stop ends the component and waits for it.
+func (p *part) stop() {
+	p.cancel()
+	p.done.Wait()
+}
+
+// closers close in the opposite order of opening.
+type closers []func() error
+
+func (c *closers) add(what string, close func() error) {
+	*c = append(*c, func() error {
+		if err := close(); err != nil {
+			return fmt.Errorf("close %s: %w", what, err)
+		}
+		return nil
+	})
+}
+
+func (c *closers) close() error {
+	var errs []error
+	for i := len(*c) - 1; i >= 0; i-- {
+		errs = append(errs, (*c)[i]())
+	}
+	*c = nil
+	return errors.Join(errs...)
+}
+
+// onlyOnce makes closing a listener twice no error: the server closes it too.
+func onlyOnce(close func() error) func() error {
+	return func() error {
+		if err := close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+var _ io.Closer = (*holding)(nil)

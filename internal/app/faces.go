@@ -1,0 +1,84 @@
+package app
+
+import (
+	"net/http"
+	"time"
+
+	"naru/internal/collect/native"
+	"naru/internal/lake"
+	"naru/internal/obs"
+	"naru/internal/pipeline"
+	"naru/internal/query"
+	"naru/internal/serve/sql"
+	"naru/internal/serve/status"
+	"naru/internal/serve/tail"
+	"naru/internal/stream"
+	"naru/internal/vfs"
+	"naru/internal/web"
+)
+
+// faces is what the server shows over HTTP.
+type faces struct {
+	options   Options
+	folder    *holding
+	fs        vfs.FS
+	log       stream.Log
+	lake      lake.Reader
+	engine    query.Engine
+	door      *native.Door
+	pipelines *pipeline.Set // nil when none run
+	health    *health
+	registry  *obs.Registry
+	closing   chan struct{}
+	started   time.Time
+	url       string
+}
+
+// routes lists every path. Event doors are open to pages of all origins;
+// everything else is guarded against other sites (DOOR, "Other sites").
+func (f *faces) routes() http.Handler {
+	logger := f.options.Logger
+	cfg := f.options.Config
+	report := f.report()
+	status.Register(f.registry, report, logger)
+	guard := web.NewGuard(cfg.Listen.Hosts...)
+	mux := &web.Mux{}
+
+	f.door.Register(mux) // POST /v1/events
+	mux.Handle("/v1/sql", guard.Wrap(sql.Handler(f.engine, cfg.Query.Door(), logger)), http.MethodPost)
+	mux.Handle(status.Path, guard.Wrap(status.Handler(report, logger)), http.MethodGet)
+	mux.HandlePrefix(tail.Prefix, guard.Wrap(tail.New(cfg.Tail, f.log, f.closing, logger)), http.MethodGet)
+	mux.Handle("/healthz", guard.Wrap(web.Healthz()), http.MethodGet)
+	mux.Handle("/readyz", guard.Wrap(web.Readyz(
+		web.Check{Name: "log", Ready: f.health.ready},
+		web.Check{Name: "door", Ready: f.door.Ready},
+	)), http.MethodGet)
+	mux.Handle("/metrics", guard.Wrap(f.registry.Handler()), http.MethodGet)
+	mux.Handle("/", guard.Wrap(page(f.options.Version)), http.MethodGet)
+	return mux
+}
+
+// report is what /v1/status and the stream metrics are made of.
+func (f *faces) report() *status.Source {
+	s := &status.Source{
+		Version: f.options.Version, Started: f.started, Log: f.log, Lake: f.lake,
+		Folder: func() status.Folder {
+			free, err := f.fs.Free(f.folder.Data())
+			if err != nil {
+				free = -1 // cannot be told
+			}
+			return status.Folder{ID: f.folder.ID, Root: string(f.folder.Folder), Free: free}
+		},
+	}
+	if f.pipelines != nil {
+		s.Pipelines = func() []status.Pipeline {
+			running := f.pipelines.Status()
+			out := make([]status.Pipeline, len(running))
+			for i, p := range running {
+				out[i] = status.Pipeline{Name: p.Name, Stream: p.Stream, Progress: p.Progress, LastCommit: p.LastCommit, Error: p.LastError, Hint: p.Hint}
+			}
+			return out
+		}
+	}
+	return s
+}
