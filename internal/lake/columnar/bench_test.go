@@ -58,7 +58,7 @@ func BenchmarkAppend(b *testing.B) {
 	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{})
 	run := func() {
 		for i := range events {
-			if x.cur.rows == DefaultChunkRows-1 {
+			if x.cur.rows == DefaultChunkRows-1 || x.cur.since > 1<<20 && false {
 				x.cur.reset(x.schema, x.plain)
 			}
 			if err := x.Append(&events[i], testLog, 0); err != nil {

@@ -28,6 +28,7 @@ type Builder struct {
 	cur  *chunk // being filled
 	next *chunk // being encoded, or waiting for its turn
 	x    encoder
+	held int64      // memory of next while it is being encoded
 	busy chan error // holds the result of the encoding goroutine; nil when there is none
 	rows int64
 	err  error // sticky until Reset
@@ -86,7 +87,7 @@ func (b *Builder) Append(e *event.Event, inc event.Incarnation, partition int32)
 	b.cur.rows++
 	b.rows++
 	b.counters.Rows++
-	if b.cur.rows >= b.opt.ChunkRows || b.cur.need() >= b.opt.ChunkBytes {
+	if b.cur.rows >= b.opt.ChunkRows || b.cur.full(b.opt.ChunkBytes) {
 		return b.flush()
 	}
 	return nil
@@ -107,7 +108,7 @@ func (b *Builder) flush() error {
 	}
 	full := b.cur
 	b.seal(full)
-	b.cur, b.next = b.next, full
+	b.cur, b.next, b.held = b.next, full, full.bytes()
 	b.cur.reset(b.schema, b.plain)
 	busy := make(chan error, 1)
 	b.busy = busy

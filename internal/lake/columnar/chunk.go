@@ -4,8 +4,8 @@ package columnar
 type chunk struct {
 	cols  []*column // by index of the schema's fields; nil for dropped and foreign ones
 	rows  int
-	fixed int64 // bytes that each row costs at least
-	loose int64 // bytes of texts and lists, estimated from above
+	size  int64 // bytes that the rows took when they were last measured
+	since int64 // bytes that rows took since then, estimated from above
 	// schema is the one that the rows were read by, set when the chunk is full.
 	schema *Schema
 }
@@ -17,7 +17,7 @@ func (c *chunk) reset(s *Schema, plain map[int]bool) {
 		c.cols = append(c.cols, nil)
 	}
 	c.cols = c.cols[:len(s.Fields)]
-	c.rows, c.fixed, c.loose, c.schema = 0, 0, 0, nil
+	c.rows, c.size, c.since, c.schema = 0, 0, 0, nil
 	for i, f := range s.Fields {
 		if f.Dropped || f.Kind == Foreign {
 			c.cols[i] = nil
@@ -27,7 +27,6 @@ func (c *chunk) reset(s *Schema, plain map[int]bool) {
 			c.cols[i] = &column{}
 		}
 		c.cols[i].reset(f.Kind, f.Kind == String && !plain[f.ID])
-		c.fixed += width(f.Kind)
 	}
 }
 
@@ -38,12 +37,25 @@ func (c *chunk) follow(s *Schema) {
 		col := &column{}
 		col.reset(f.Kind, f.Kind == String)
 		c.cols = append(c.cols, col)
-		c.fixed += width(f.Kind)
 	}
 }
 
-// need is the memory that the rows need, estimated from above.
-func (c *chunk) need() int64 { return c.fixed*int64(c.rows) + c.loose }
+// measureRows is how many rows may come in between two measurements.
+const measureRows = 1024
+
+// full tells whether the rows take limit bytes. They are measured now and
+// then: after some rows, and after many bytes.
+func (c *chunk) full(limit int64) bool {
+	if c.rows%measureRows == 0 || c.since >= limit/16 {
+		c.size, c.since = 0, 0
+		for _, col := range c.cols {
+			if col != nil {
+				c.size += col.need(c.rows)
+			}
+		}
+	}
+	return c.size+c.since >= limit
+}
 
 // bytes is the memory held.
 func (c *chunk) bytes() int64 {

@@ -63,16 +63,27 @@ func (c *column) bytes() int64 {
 	return int64(n)
 }
 
-// width is what one row costs at least, in bytes.
-func width(kind Kind) int64 {
-	switch kind {
+// need is the memory that rows rows take, those that are still to be padded
+// included.
+func (c *column) need(rows int) int64 {
+	n := rows / 8
+	switch c.kind {
 	case Bool:
-		return 1
+		n += rows / 8
 	case Long, Double, Timestamp:
-		return 8
+		n += 8 * rows
+	case Int:
+		n += 4 * rows
 	default:
-		return 4
+		n += 4*rows + len(c.text)
+		if c.dict != nil {
+			n += len(c.dict.text) + 12*c.dict.len()
+		}
+		if c.elem != nil {
+			return int64(n) + c.elem.need(c.elem.n)
+		}
 	}
+	return int64(n)
 }
 
 // begin makes row the next one, nulls in between. false: row has a value.

@@ -90,7 +90,7 @@ func (b *Builder) putList(col *column, raw []byte) bool {
 		e.truncate(before)
 		return false
 	}
-	b.cur.loose += int64(e.n-before) * (width(e.kind) + 1)
+	b.cur.since += 9 * int64(e.n-before)
 	col.putList()
 	return true
 }

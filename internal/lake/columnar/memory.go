@@ -2,11 +2,11 @@ package columnar
 
 // Bytes is the memory that the builder holds: both chunks, whether filled or
 // not, and the buffers of open files. A chunk that is being encoded counts
-// with what it needed when it was full.
+// as it did when it was full.
 func (b *Builder) Bytes() int64 {
 	n := b.cur.bytes()
 	if b.busy != nil {
-		n += b.next.need()
+		n += b.held
 	} else {
 		n += b.next.bytes()
 	}

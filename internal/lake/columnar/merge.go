@@ -133,7 +133,7 @@ func (m *merger) plan(from *Schema, have *arrow.Schema) ([]step, error) {
 func (m *merger) write(rec arrow.RecordBatch, plan []step) error {
 	rows := int(rec.NumRows())
 	arrays := make([]arrow.Array, len(plan))
-	rescuedAt := slices.IndexFunc(m.part.fields, func(f Field) bool { return f.Name == ColumnRescued })
+	rescuedAt := slices.IndexFunc(m.part.fields, func(f Field) bool { return f.ID == idRescued })
 	for i, s := range plan {
 		if s.at >= 0 {
 			arrays[i] = rec.Column(s.at)

@@ -72,21 +72,19 @@ func ParseSchema(property string) (*Schema, error) {
 	ids := map[int]bool{}
 	paths := map[string]bool{}
 	for _, p := range t.Fields {
-		kind, ok := parseKind(p.Kind)
-		if !ok {
+		f := Field{ID: p.ID, ElementID: p.Element, Name: p.Name, Path: p.Path, Dropped: p.Dropped}
+		var ok bool
+		if f.Kind, ok = parseKind(p.Kind); !ok {
 			return nil, fmt.Errorf("parse table property %s: field %d: unknown kind %q", Property, p.ID, p.Kind)
 		}
-		f := Field{ID: p.ID, ElementID: p.Element, Name: p.Name, Path: p.Path, Kind: kind, Dropped: p.Dropped}
 		if f.Name == "" {
 			f.Name = columnName(f.Path)
 		}
-		for _, id := range []int{f.ID, f.ElementID} {
-			switch {
-			case id == 0 && id == f.ElementID && (!kind.IsList()):
-			case id < 1 || id > s.LastID || ids[id]:
+		for _, id := range f.ids() {
+			if id < 1 || id > s.LastID || ids[id] {
 				return nil, fmt.Errorf("parse table property %s: field %d: bad id %d", Property, f.ID, id)
 			}
-			ids[id] = id != 0
+			ids[id] = true
 		}
 		if f.Path != "" && paths[f.Path] {
 			return nil, fmt.Errorf("parse table property %s: path %q twice", Property, f.Path)
@@ -94,5 +92,38 @@ func ParseSchema(property string) (*Schema, error) {
 		paths[f.Path] = true
 		s.Fields = append(s.Fields, f)
 	}
+	if err := s.complete(); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// ids lists the ids that a field takes.
+func (f Field) ids() []int {
+	if f.Kind.IsList() || f.ElementID != 0 {
+		return []int{f.ID, f.ElementID}
+	}
+	return []int{f.ID}
+}
+
+// complete checks that no column is missing that naru itself fills.
+func (s *Schema) complete() error {
+	for _, want := range newSchema(s.Layout).Fields {
+		f, ok := s.ByID(want.ID)
+		if !ok || f.Kind != want.Kind || f.Path != want.Path || f.Dropped && f.Path == "" {
+			return fmt.Errorf("parse table property %s: column %s (id %d, %s) is missing", Property, want.Name, want.ID, want.Kind)
+		}
+	}
+	return nil
+}
+
+func newSchema(l Layout) *Schema {
+	switch l {
+	case Rejected:
+		return NewRejectedSchema()
+	case Whole:
+		return NewWholeSchema()
+	default:
+		return NewSchema()
+	}
 }

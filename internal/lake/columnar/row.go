@@ -20,6 +20,9 @@ const (
 // maxAhead is how far an event time may lie ahead of its receipt.
 const maxAhead = 24 * time.Hour
 
+// columnBytes is what a row takes in each column at most, beside texts and lists.
+const columnBytes = 9
+
 const microsPerDay = 24 * 60 * 60 * 1e6
 
 // rowTime is the value of _time: the event's time; the time of receipt when
@@ -94,7 +97,7 @@ func (b *Builder) envelope(e *event.Event, inc event.Incarnation, partition int3
 	cols[at[idPartition]].begin(b.cur.rows)
 	cols[at[idPartition]].putInt(partition)
 	b.fixedLong(cols[at[idOffset]], e.Offset)
-	b.cur.loose += int64(len(e.ID) + len(e.Type) + len(e.Source) + len(e.Subject) + len(b.log) + len(e.Data))
+	b.cur.since += int64(columnBytes*len(cols) + len(e.ID) + len(e.Type) + len(e.Source) + len(e.Subject) + len(e.Data))
 }
 
 // flat reads the event's data into columns by path.
@@ -127,7 +130,7 @@ func (b *Builder) opaque(data []byte, text bool) {
 		key = []byte("data_base64")
 		b.data = append(base64.StdEncoding.AppendEncode([]byte{'"'}, data), '"')
 	}
-	b.cur.loose += int64(len(b.data))
+	b.cur.since += int64(len(b.data))
 	b.checked, b.broken = false, false
 	b.value(b.data, 0, b.paths.root, b.paths.root.find(key), key)
 }
@@ -146,7 +149,7 @@ func (b *Builder) extensions(e *event.Event) {
 		j = appendQuoted(j, x.Value)
 	}
 	j = append(j, '}')
-	b.cur.loose += int64(len(j))
+	b.cur.since += int64(len(j))
 	at := b.paths.extensions()
 	b.cur.follow(b.schema)
 	if at < 0 {
@@ -164,7 +167,7 @@ func (b *Builder) endRescued() {
 		return
 	}
 	r.json = append(r.json, '}')
-	b.cur.loose += int64(len(r.json))
+	b.cur.since += int64(len(r.json))
 	col := b.cur.cols[b.paths.fixed[idRescued]]
 	col.begin(b.cur.rows)
 	col.putText(r.json)
