@@ -84,7 +84,7 @@ func (t *Table) Load(ctx context.Context) (*State, error) {
 		return nil, fmt.Errorf("load table %s: %w", t.ident, h.schemaErr)
 	}
 	if _, ok := daySpec(h.meta); !ok {
-		return nil, fault.WithHint(fmt.Errorf("load table %s: %w: it is not partitioned by day(_time)", t.ident, ErrNotOurs),
+		return nil, unfit(fmt.Errorf("load table %s: %w: it is not partitioned by day(_time)", t.ident, ErrNotOurs),
 			"drop or rename the table; naru makes its own at the next event")
 	}
 	return t.lake.state(h), nil
@@ -228,7 +228,6 @@ type attempt struct {
 	// file that it names may be removed.
 	uncertain bool
 	attempts  int
-	rewritten []string // data files made by promotions
 }
 
 func (a *attempt) run(ctx context.Context) (*head, error) {
@@ -320,23 +319,18 @@ func (a *attempt) refused(err error) error {
 	for _, f := range a.c.Files {
 		a.t.lake.removeQuietly(f.Path)
 	}
-	for _, p := range a.rewritten {
-		a.t.lake.removeQuietly(p)
-	}
 	return err
 }
 
-// discard removes the metadata of an attempt that was surely refused.
+// discard removes what an attempt wrote that was surely refused.
 func (a *attempt) discard(w *snapshotWork) {
-	if w == nil {
-		return
-	}
 	for _, p := range w.written {
 		a.t.lake.removeQuietly(strings.TrimPrefix(p, scheme))
 	}
 }
 
-// build writes everything of the commit but the catalog's row.
+// build writes everything of the commit but the catalog's row. The work it
+// returns, also with an error, knows what was written.
 func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 	l, c := a.t.lake, a.c
 	version, from := 0, ""
@@ -356,18 +350,18 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 		had, err = l.manifests(a.head)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
 	w.id = newSnapshotID(base)
 	var updates []table.Update
 	if a.head != nil && !schema.Equal(a.head.schema) {
 		next, err := nextSchema(base.CurrentSchema(), a.head.schema, schema)
 		if err != nil {
-			return nil, nil, fmt.Errorf("commit %s: %w", a.t.ident, err)
+			return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
 		}
 		updates = append(updates, table.NewAddSchemaUpdate(next), table.NewSetCurrentSchemaUpdate(-1))
 		if w.base, err = table.UpdateTableMetadata(base, updates, from); err != nil {
-			return nil, nil, fmt.Errorf("commit %s: change columns: %w", a.t.ident, err)
+			return nil, w, fmt.Errorf("commit %s: change columns: %w", a.t.ident, err)
 		}
 	} else {
 		w.base = base
@@ -376,18 +370,18 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 	if a.head != nil && len(a.head.schema.Diff(schema).Promoted) > 0 {
 		more, err := a.promote(ctx, w, schema)
 		if err != nil {
-			return nil, nil, err
+			return nil, w, err
 		}
 		files = append(more, files...)
 	}
 	spec, ok := daySpec(w.base)
 	if !ok {
-		return nil, nil, fmt.Errorf("commit %s: no partition spec by day(_time)", a.t.ident)
+		return nil, w, fmt.Errorf("commit %s: no partition spec by day(_time)", a.t.ident)
 	}
 	for _, f := range files {
 		e, err := manifestEntry(spec, f)
 		if err != nil {
-			return nil, nil, err
+			return nil, w, err
 		}
 		w.added = append(w.added, e)
 	}
@@ -456,11 +450,11 @@ func (a *attempt) promote(ctx context.Context, w *snapshotWork, to *columnar.Sch
 	out := make([]columnar.DataFile, 0, len(old))
 	for _, f := range old {
 		dst := l.dataPath(a.c.Base.Location, f.day)
+		w.written = append(w.written, dst)
 		n, err := columnar.Rewrite(ctx, l.fs, l.CreateFile, f.Path, dst, f.day, a.head.schema, to)
 		if err != nil {
 			return nil, fmt.Errorf("commit %s: rewrite %s: %w", a.t.ident, f.Path, err)
 		}
-		a.rewritten = append(a.rewritten, dst)
 		w.removed[f.location] = true
 		out = append(out, n)
 	}

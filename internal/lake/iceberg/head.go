@@ -69,12 +69,21 @@ func (l *Lake) load(ctx context.Context, t lake.Ident, had *head) (*head, error)
 		fsys := func(context.Context) (iceio.IO, error) { return l.io, nil }
 		tbl, err := table.NewFromLocation(ctx, []string{t.Namespace, t.Name}, loc, fsys, nil)
 		if errors.Is(err, fs.ErrNotExist) && try < 3 {
-			continue // twenty commits went by between the two reads
+			continue // many commits went by between the two reads
+		}
+		var h *head
+		if err == nil {
+			h, err = newHead(loc, tbl.Metadata())
+		}
+		var io *fs.PathError
+		if err != nil && (!errors.As(err, &io) || errors.Is(err, fs.ErrNotExist)) {
+			err = unfit(&fault.Corrupt{Path: loc, Offset: -1, Reason: err.Error()},
+				"bring that file back from a backup, or drop the table")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("load table %s: %w", t, err)
 		}
-		return newHead(loc, tbl.Metadata())
+		return h, nil
 	}
 }
 
@@ -192,7 +201,7 @@ func (l *Lake) dataFiles(h *head) ([]dataFile, error) {
 	var files []dataFile
 	for _, m := range manifests {
 		if m.ManifestContent() != ice.ManifestContentData {
-			return nil, fault.WithHint(fmt.Errorf("read files of %s: %w", h.meta.Location(), ErrRowDeletes),
+			return nil, unfit(fmt.Errorf("read files of %s: %w", h.meta.Location(), ErrRowDeletes),
 				"let the other engine rewrite the data files (in Spark: CALL system.rewrite_data_files with delete-file-threshold 1), and use copy-on-write")
 		}
 		for e, err := range m.Entries(l.io, true) {

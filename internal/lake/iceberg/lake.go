@@ -16,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -127,7 +128,8 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 }
 
 // checkRoot refuses a folder that was moved or copied: the tables hold absolute
-// paths, so a copy would read, and delete, files of the original.
+// paths, so a copy would read, and delete, files of the original. A path that
+// leads to the same folder another way is fine.
 func (l *Lake) checkRoot() error {
 	b, err := l.io.ReadFile(filepath.Join(l.root, rootFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -136,11 +138,17 @@ func (l *Lake) checkRoot() error {
 	if err != nil {
 		return fmt.Errorf("open lake: %w", err)
 	}
-	if was := strings.TrimSpace(string(b)); was != l.root {
-		return fault.WithHint(fmt.Errorf("open lake %s: %w: it was made at %s", l.root, ErrElsewhere, was),
-			"move the folder back to %s, or make that path lead to it (a bind mount); the paths inside Iceberg tables are absolute", was)
+	was := strings.TrimSpace(string(b))
+	if was == l.root {
+		return nil
 	}
-	return nil
+	there, err := l.fs.Stat(was)
+	if here, herr := l.fs.Stat(l.root); err == nil && herr == nil && os.SameFile(here, there) {
+		l.root = was
+		return nil
+	}
+	return fault.WithHint(fmt.Errorf("open lake %s: %w: it was made at %s", l.root, ErrElsewhere, was),
+		"move the folder back to %s, or make that path lead to it (a bind mount or a link); the paths inside Iceberg tables are absolute", was)
 }
 
 // Close releases the catalog and the lock.
@@ -192,6 +200,20 @@ func (l *Lake) FairShare() int64 { return int64(l.cfg.Memory) / (2 * max(1, l.si
 
 // CreateFile begins a durable file: it is there, synced, when Close returns.
 func (l *Lake) CreateFile(path string) (columnar.Output, error) { return l.io.create(path) }
+
+// current returns the newest head of a table that exists.
+func (l *Lake) current(ctx context.Context, t lake.Ident) (*head, error) {
+	l.mu.Lock()
+	known := l.mu.tables[t]
+	l.mu.Unlock()
+	if known != nil {
+		return known.refresh(ctx)
+	}
+	if _, err := l.catalog.Location(ctx, t); err != nil {
+		return nil, err // a name that somebody made up must not stay in memory
+	}
+	return l.Table(t).refresh(ctx)
+}
 
 // nextFile counts the files of this writer.
 func (l *Lake) nextFile() int64 { return l.files.Add(1) }

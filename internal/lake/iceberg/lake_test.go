@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 	"naru/internal/vfs"
@@ -299,4 +301,61 @@ func withColumns(s *columnar.Schema, names ...string) *columnar.Schema {
 		s.Fields = append(s.Fields, columnar.Field{ID: s.LastID, Name: n, Path: n, Kind: columnar.String})
 	}
 	return s
+}
+
+func TestOtherPathToTheSameFolder(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(t.Context(), DefaultConfig(), vfs.OS(), dir, quiet, WithCatalog(NewMemoryCatalog()))
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(dir, link))
+	l, err = Open(t.Context(), DefaultConfig(), vfs.OS(), link, quiet, WithCatalog(NewMemoryCatalog()))
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "lake"), l.root)
+	require.NoError(t, l.Close())
+}
+
+func TestReadOnly(t *testing.T) {
+	w := newWorld(t)
+	w.add(2)
+	l, err := Open(t.Context(), w.cfg, w.fs, "/data", quiet, WithCatalog(w.rows), ReadOnly())
+	require.NoError(t, err, "it must not need the lock")
+	v, err := l.View(t.Context(), views)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, v.Rows)
+	v.Release()
+	h := l.Table(views)
+	_, err = h.Commit(t.Context(), Commit{Base: load(t, h)})
+	require.Error(t, err)
+	require.NoError(t, l.Close())
+}
+
+func TestBrokenMetadataConcernsItsTableAlone(t *testing.T) {
+	w := newWorld(t)
+	s := w.add(2)
+	p, err := localPath(s.head.location)
+	require.NoError(t, err)
+	for _, hurt := range []func(){
+		func() { require.NoError(t, w.lake.io.WriteFile(p, []byte("{"))) },
+		func() { require.NoError(t, w.fs.Remove(p)) },
+	} {
+		hurt()
+		w.kill()
+		w.open()
+		_, err = w.lake.Table(views).Load(t.Context())
+		require.ErrorIs(t, err, ErrUnfit)
+		require.NotEmpty(t, fault.HintOf(err))
+	}
+	w.fs.Inject(vfs.Rule{Ops: vfs.OpOpen})
+	_, err = w.lake.Table(views).Load(t.Context())
+	require.NotErrorIs(t, err, ErrUnfit, "an I/O error may pass")
+}
+
+func TestConfig(t *testing.T) {
+	require.NoError(t, DefaultConfig().Validate())
+	err := Config{GCDelay: -1, PromoteLimit: -1}.Validate()
+	for _, key := range []string{"commit_rate", "max_tables", "open_writers", "memory", "expire_every", "keep_snapshots", "gc_delay", "promote_limit"} {
+		require.ErrorContains(t, err, key+":")
+	}
 }

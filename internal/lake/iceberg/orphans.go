@@ -172,8 +172,8 @@ func (l *Lake) markNeeded(h *head, needed map[string]bool) error {
 			}
 			read[m.FilePath()] = true
 			mark(m.FilePath())
-			// Deleted entries too: an older snapshot may have the file in a manifest
-			// that is gone already.
+			// Entries of removed files do not count: a snapshot that has the file
+			// has it in a manifest of its own list.
 			for e, err := range m.Entries(l.io, true) {
 				if err != nil {
 					return err

@@ -25,7 +25,7 @@ func (l *Lake) View(ctx context.Context, t lake.Ident) (_ *lake.View, err error)
 			release()
 		}
 	}()
-	h, err := l.Table(t).refresh(ctx)
+	h, err := l.current(ctx, t)
 	if err != nil {
 		return nil, fmt.Errorf("view %s: %w", t, err)
 	}
@@ -47,7 +47,7 @@ func (l *Lake) View(ctx context.Context, t lake.Ident) (_ *lake.View, err error)
 
 // Info implements lake.Reader.
 func (l *Lake) Info(ctx context.Context, t lake.Ident) (*lake.Info, error) {
-	h, err := l.Table(t).refresh(ctx)
+	h, err := l.current(ctx, t)
 	if err != nil {
 		return nil, fmt.Errorf("describe %s: %w", t, err)
 	}

@@ -12,22 +12,36 @@ import (
 	"naru/internal/lake/columnar"
 )
 
+// ErrUnfit is the class of errors that concern one table alone and that stay
+// until somebody cures them; the cure is in the hint.
+var ErrUnfit = errors.New("table cannot take rows")
+
 // ErrNotOurs: a table of that name was made by someone else.
 var ErrNotOurs = errors.New("table was not made by naru")
+
+type unfitError struct{ err error }
+
+func (e *unfitError) Error() string        { return e.err.Error() }
+func (e *unfitError) Unwrap() error        { return e.err }
+func (e *unfitError) Is(target error) bool { return target == ErrUnfit }
+
+func unfit(err error, cure string, args ...any) error {
+	return fault.WithHint(&unfitError{err}, cure, args...)
+}
 
 // readSchema reads naru's own map of paths to columns and takes over what
 // others did to the table's columns since.
 func readSchema(meta table.Metadata) (*columnar.Schema, error) {
 	text, ok := meta.Properties()[columnar.Property]
 	if !ok {
-		return nil, fault.WithHint(ErrNotOurs, "drop or rename the table at %s; naru makes its own at the next event", meta.Location())
+		return nil, unfit(ErrNotOurs, "drop or rename the table at %s; naru makes its own at the next event", meta.Location())
 	}
 	s, err := columnar.ParseSchema(text)
 	if err != nil {
-		return nil, err
+		return nil, unfit(err, "set the table property %s back to what it was, or drop the table at %s", columnar.Property, meta.Location())
 	}
 	if err := s.Adopt(columns(meta.CurrentSchema()), meta.LastColumnID()); err != nil {
-		return nil, fault.WithHint(err, "undo that change of the table's columns at %s", meta.Location())
+		return nil, unfit(err, "undo that change of the table's columns at %s", meta.Location())
 	}
 	return s, nil
 }

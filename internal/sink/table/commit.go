@@ -3,12 +3,14 @@ package table
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"naru/internal/event"
 	"naru/internal/fault"
+	"naru/internal/lake/iceberg"
 )
 
 // parallelCommits of one sink: a commit waits mostly for the disk.
@@ -29,6 +31,9 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.rejudge(ctx); err != nil {
+		return nil, err
+	}
 	due := s.choose(all)
 	var mu sync.Mutex
 	var errs []error
@@ -45,7 +50,7 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if fault.HintOf(err) != "" && !fault.IsTransient(err) && ctx.Err() == nil {
+			if errors.Is(err, iceberg.ErrUnfit) {
 				stopped = append(stopped, func() { s.stop(t, err) })
 				return
 			}
@@ -64,6 +69,33 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 	}
 	return s.covered(), nil
 }
+
+// rejudge looks at stopped tables again. When one has been cured, the session
+// has to begin anew: what the table did not take is read again.
+func (s *Sink) rejudge(ctx context.Context) error {
+	now := s.tables.now()
+	for _, t := range s.names {
+		if t.stopped == nil || now.Sub(t.judged) < rejudgeInterval {
+			continue
+		}
+		t.judged = now
+		st, err := s.tables.log.Stat(ctx, s.stream)
+		if err != nil {
+			return fmt.Errorf("look at stopped table %s again: %w", t.ident, err)
+		}
+		state, err := t.handle.Load(ctx)
+		if err == nil {
+			err = s.judge(state, st)
+		}
+		if err == nil {
+			return fault.Transient(fmt.Errorf("table %s, which was stopped, takes rows again: its events are read anew", t.ident))
+		}
+	}
+	return nil
+}
+
+// rejudgeInterval is how often a stopped table is looked at again.
+const rejudgeInterval = time.Minute
 
 // choose picks the tables to commit now.
 func (s *Sink) choose(all bool) []*target {

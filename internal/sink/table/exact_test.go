@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -284,9 +285,104 @@ func TestStoppedTableStopsAlone(t *testing.T) {
 			require.Contains(t, status[0].Error, c.want.Error())
 			require.NotEmpty(t, status[0].Hint)
 			require.Empty(t, status[1].Error)
+
+			// Somebody cures it: the session begins anew.
+			w.tables.now = func() time.Time { return time.Now().Add(time.Hour) }
+			done, err = s.Commit(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, event.Positions{life: {0: 7}}, done)
+			w.tables.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+			require.NoError(t, w.rows.Drop(t.Context(), table("a")))
+			w.log.stat.Ranges[0].End = 1 << 40
+			_, err = s.Commit(t.Context())
+			require.True(t, fault.IsTransient(err), "%v", err)
+			require.NoError(t, s.Close())
+			s = w.sink()
+			require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, 7, typed(7, "a", "b")...)))
+			done, err = s.Commit(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, event.Positions{life: {0: 9}}, done)
+			require.Equal(t, []any{"e7"}, w.column(table("a"), "_id"))
 			require.NoError(t, s.Close())
 		})
 	}
+}
+
+// A table whose metadata is broken, and one that another engine has changed
+// beyond use: both stop alone.
+func TestUnfitTableStopsAlone(t *testing.T) {
+	w := newWorld(t)
+	w.fill(typed(0, "a", "b"))
+	loc, err := w.rows.Location(t.Context(), table("a"))
+	require.NoError(t, err)
+	f, err := w.fs.Create(strings.TrimPrefix(loc, "file://"))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	w.restart()
+	s := w.sink()
+	require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, 2, typed(2, "b", "a")...)))
+	done, err := s.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Positions{life: {0: 3}}, done)
+	require.NotEmpty(t, w.tables.Status()[0].Hint)
+	require.NoError(t, s.Close())
+	require.Len(t, w.column(table("b"), "_id"), 2)
+}
+
+// Sinks of several streams share the lake; each is used by one goroutine.
+func TestStreamsShareTheLake(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.MaxTables = 9
+	w.cfg.Memory = quantity.MiB
+	w.log.stat = stream.Stat{}
+	w.restart()
+	var running sync.WaitGroup
+	for n := range 4 {
+		running.Go(func() {
+			name := fmt.Sprint("stream", n)
+			s, err := w.tables.Open(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			off := int64(0)
+			for round := range 12 {
+				b := sinktest.Batch(life, 0, off, typed(round, "a", "b", "c")...)
+				b.Stream = name
+				off = b.Next
+				if err := s.Write(context.Background(), b); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Commit(context.Background()); err != nil {
+					t.Error(err)
+				}
+				w.tables.Status()
+			}
+			if done, err := s.(*Sink).Drain(context.Background()); err != nil || !done.Equal(event.Positions{life: {0: off}}) {
+				t.Error(done, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	running.Wait()
+	list, err := w.lake.List(t.Context())
+	require.NoError(t, err)
+	own := 0
+	rows := int64(0)
+	for _, id := range list {
+		if id.Name != lake.OtherTable {
+			own++
+		}
+		v, err := w.lake.View(t.Context(), id)
+		require.NoError(t, err)
+		rows += v.Rows
+		v.Release()
+	}
+	require.Equal(t, 9, own)
+	require.EqualValues(t, 4*36, rows)
+	require.Zero(t, w.lake.HoldMemory(0))
 }
 
 func TestTableDroppedWhileWriting(t *testing.T) {

@@ -34,6 +34,7 @@ type target struct {
 
 	stopped error           // with the cure; the table takes no rows
 	blocked event.Positions // the first events that it did not take
+	judged  time.Time       // when it was last looked at
 }
 
 // Errors that stop one table; each comes with its cure.
@@ -55,7 +56,7 @@ func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, 
 		err = s.judge(state, st)
 	}
 	if err != nil {
-		if fault.HintOf(err) == "" {
+		if !errors.Is(err, iceberg.ErrUnfit) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrRolledBack) {
 			return nil, err
 		}
 		s.stop(t, err)
@@ -127,7 +128,7 @@ func lower(p, to event.Positions) {
 // waits at the table's first event that is not in it.
 func (s *Sink) stop(t *target, err error) {
 	s.tables.logger.Error("table stopped", slog.String("table", t.ident.String()), slog.Any("error", err), slog.String("hint", fault.HintOf(err)))
-	t.stopped = err
+	t.stopped, t.judged = err, s.tables.now()
 	lower(t.blocked, t.oldest)
 	t.rows, t.bytes, t.oldest = 0, 0, event.Positions{}
 	s.lake.Rate.Forget(t.ident)
@@ -163,12 +164,15 @@ func (t *target) append(s *Sink, e *event.Event, at event.Position, now time.Tim
 		t.oldest.Advance(at)
 	}
 	t.rows++
-	t.bytes += int64(len(e.Data))
+	t.bytes += rowBytes + int64(len(e.Data))
 	if e.Refusal != nil {
 		t.bytes += int64(len(e.Refusal.Original))
 	}
 	return nil
 }
+
+// rowBytes stands for an event's envelope in PendingBytes.
+const rowBytes = 64
 
 func (t *target) build(l *iceberg.Lake) {
 	schema := t.state.Schema
