@@ -182,15 +182,11 @@ func splitDecimal(s []byte) (whole, fraction int64, ok bool) {
 	}
 	i := 0
 	for ; i < len(s) && s[i]-'0' < 10; i++ {
-		if i == 18 {
-			if whole > (math.MaxInt64-9)/10 {
-				return 0, 0, false
-			}
-		}
-		if i > 18 {
+		digit := int64(s[i] - '0')
+		if whole > (math.MaxInt64-digit)/10 {
 			return 0, 0, false
 		}
-		whole = whole*10 + int64(s[i]-'0')
+		whole = whole*10 + digit
 	}
 	if i == 0 {
 		return 0, 0, false
