@@ -92,7 +92,7 @@ func syncs(address string) (int64, error) {
 }
 
 // syncMetric counts the fdatasyncs of the log.
-const syncMetric = "naru_log_fsyncs_total"
+const syncMetric = "naru_log_syncs_total"
 
 // naruBatches is row 1: bodies of 500 events, acknowledged when on disk.
 func naruBatches(s settings) (measure, error) {

@@ -20,50 +20,85 @@ const killConfig = `
 log:
   segment: 1MiB
 pipelines:
-  commit_interval: 300ms
+  commit_interval: 100ms
 `
 
 const killConnections = 6
 
-// aim is the moment that a kill waits for. after tells from the client's side
-// that enough is going on; the others look at what the server does on disk.
+// aim is the moment that a kill waits for, by what happens on the disk or by
+// what the client has under way.
 type aim struct {
 	name string
-	// hit is asked for every change under data/ (path relative to it).
-	hit func(path string, mask uint32) bool
+	// commits that the server makes in this life before it may be hit.
+	commits int64
+	// hit is asked for every change below data/; path is relative to it.
+	hit func(data, path string, mask uint32) bool
 	// idle, when set, replaces the disk: polled until true.
 	idle func(l *ledger) bool
+	// early: the start itself is hit, before there is any load.
+	early bool
 }
 
-func inTable(folder, path string) bool {
-	return strings.HasPrefix(path, "lake/") && strings.Contains(path, "/"+folder+"/")
+// inTable tells whether a change is in a folder of a table whose path begins so.
+func inTable(table, folder, path string) bool {
+	return strings.HasPrefix(path, "lake/"+table) && strings.Contains(path, "/"+folder+"/")
 }
 
 func isManifest(path string) bool { return strings.Contains(filepath.Base(path), ".avro") }
 func isMetadata(path string) bool { return strings.Contains(filepath.Base(path), ".metadata.json") }
 
+const (
+	begun   = unix.IN_CREATE | unix.IN_MODIFY
+	inPlace = unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE
+)
+
+// metadata aims at a file of a commit.
+func metadata(table string, is func(string) bool, when uint32) func(data, path string, mask uint32) bool {
+	return func(_, path string, mask uint32) bool {
+		return inTable(table, "metadata", path) && is(path) && mask&when != 0
+	}
+}
+
+func isSegment(path string) bool {
+	return strings.HasPrefix(path, "log/") && strings.HasSuffix(path, ".seg")
+}
+
+// aims in their order; each comes several times.
 var aims = []aim{
 	{name: "requests", idle: func(l *ledger) bool { return l.inFlight() >= 3 }},
-	{name: "segment roll", hit: func(path string, mask uint32) bool {
-		return strings.HasPrefix(path, "log/") && strings.HasSuffix(path, ".seg") && mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0
+	{name: "segment roll, new one begun", commits: 2, hit: func(data, path string, mask uint32) bool {
+		if !strings.HasPrefix(path, "log/free-") || mask&unix.IN_MODIFY == 0 {
+			return false
+		}
+		// Prepared ahead it holds zeros; a frame in it means that its turn has come.
+		f, err := os.Open(filepath.Join(data, path))
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		first := make([]byte, len(frameMagic))
+		_, err = f.ReadAt(first, 0)
+		return err == nil && string(first) == frameMagic
 	}},
-	{name: "commit: manifest begun", hit: func(path string, mask uint32) bool {
-		return inTable("metadata", path) && isManifest(path) && mask&(unix.IN_CREATE|unix.IN_MODIFY) != 0
+	{name: "commit, manifest begun", commits: 3, hit: metadata("events/", isManifest, begun)},
+	{name: "start", early: true, hit: func(_, path string, mask uint32) bool {
+		return strings.HasPrefix(path, "log/") && mask&(unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO) != 0
 	}},
-	{name: "commit: manifest in place", hit: func(path string, mask uint32) bool {
-		return inTable("metadata", path) && isManifest(path) && mask&(unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE) != 0
+	{name: "commit, manifest in place", commits: 3, hit: metadata("events/", isManifest, inPlace)},
+	{name: "commit, metadata begun", commits: 3, hit: metadata("events/", isMetadata, begun)},
+	{name: "commit of rejected, metadata in place", commits: 3, hit: metadata("rejected/", isMetadata, inPlace)},
+	{name: "segment roll, new one in place", commits: 2, hit: func(_, path string, mask uint32) bool {
+		return isSegment(path) && mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0
 	}},
-	{name: "commit: metadata begun", hit: func(path string, mask uint32) bool {
-		return inTable("metadata", path) && isMetadata(path) && mask&(unix.IN_CREATE|unix.IN_MODIFY) != 0
-	}},
-	{name: "commit: metadata in place", hit: func(path string, mask uint32) bool {
-		return inTable("metadata", path) && isMetadata(path) && mask&(unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE) != 0
-	}},
-	{name: "commit: catalog", hit: func(path string, mask uint32) bool {
+	{name: "commit, metadata in place", commits: 3, hit: metadata("events/", isMetadata, inPlace)},
+	{name: "commit, catalog", commits: 3, hit: func(_, path string, mask uint32) bool {
 		return strings.HasPrefix(path, "catalog.db") && mask&unix.IN_MODIFY != 0
 	}},
-	{name: "data file", hit: func(path string, mask uint32) bool {
-		return inTable("data", path) && mask&unix.IN_MODIFY != 0
+	{name: "start, new segment in place", early: true, hit: func(_, path string, mask uint32) bool {
+		return isSegment(path) && mask&unix.IN_MOVED_TO != 0
+	}},
+	{name: "data file", commits: 3, hit: func(_, path string, mask uint32) bool {
+		return inTable("events/", "data", path) && mask&unix.IN_MODIFY != 0
 	}},
 }
 
@@ -108,7 +143,7 @@ func TestKill(t *testing.T) {
 	l.add(sets...)
 	dir := project(t, killConfig)
 
-	const kills = 2 * 8
+	kills := 2 * len(aims)
 	var seen struct{ requests, rows, commit, roll int }
 	for kill := 1; kill <= kills || (kill <= 3*kills && (seen.commit == 0 || seen.roll == 0)); kill++ {
 		if l.left() < 200 {
@@ -163,48 +198,11 @@ func TestKill(t *testing.T) {
 func strike(t *testing.T, l *ledger, sets []*dataset, dir string, kill int, a aim) struck {
 	t.Helper()
 	began := time.Now()
-	s := serve(t, dir)
-	data := filepath.Join(dir, "data")
-	wanted := l.acked() + 600 // some work first, in every life
-	var loaded, dead atomic.Bool
-	shoot := func() {
-		if dead.CompareAndSwap(false, true) {
-			_ = syscall.Kill(s.pid(), syscall.SIGKILL)
-		}
+	if a.early {
+		strikeStart(t, dir, a)
+	} else {
+		strikeLoad(t, l, sets, dir, a)
 	}
-	w := watch(t, data, func(path string, mask uint32) {
-		if a.hit == nil || dead.Load() || !loaded.Load() {
-			return
-		}
-		if rel, err := filepath.Rel(data, path); err == nil && a.hit(rel, mask) {
-			shoot()
-		}
-	})
-	defer w.close()
-	ld := l.start(s.url, killConnections)
-	eventually(t, "kill at "+a.name, func() (bool, string) {
-		if s.ended() {
-			return true, ""
-		}
-		enough := l.acked() >= wanted
-		if enough && l.inFlight() > 0 {
-			loaded.Store(true)
-			if a.idle != nil && a.idle(l) {
-				shoot()
-			}
-		}
-		if l.left() < 50 {
-			l.add(sets...)
-		}
-		return s.ended(), fmt.Sprintf("%d acknowledged, want %d; %d in flight", l.acked(), wanted, l.inFlight())
-	})
-	if !dead.Load() {
-		t.Fatalf("server ended by itself: %s\n%s", s.state(), s.logs.String())
-	}
-	for _, err := range ld.finish() {
-		t.Error(err)
-	}
-
 	hit := struck{aim: a.name}
 	for _, r := range l.cut(kill) {
 		if r.written.Load() {
@@ -216,8 +214,88 @@ func strike(t *testing.T, l *ledger, sets []*dataset, dir string, kill int, a ai
 		hit.rows += max(0, int64(l.goodAcked(set))-tables["events."+set.typ].rows)
 	}
 	hit.commit = commitLeft(t, dir, tables, began)
-	hit.roll = rollLeft(t, dir)
+	if !a.early {
+		hit.roll = rollLeft(t, dir)
+	}
 	return hit
+}
+
+// gun kills a process once, as soon as it is told to.
+type gun struct {
+	pid   atomic.Int64
+	fired atomic.Bool
+}
+
+func (g *gun) shoot() {
+	if pid := g.pid.Load(); pid != 0 && g.fired.CompareAndSwap(false, true) {
+		_ = syscall.Kill(int(pid), syscall.SIGKILL)
+	}
+}
+
+// strikeLoad kills a server that has worked for a while.
+func strikeLoad(t *testing.T, l *ledger, sets []*dataset, dir string, a aim) {
+	t.Helper()
+	s := serve(t, dir)
+	data := filepath.Join(dir, "data")
+	wanted := l.acked() + 600 // some work first, in every life
+	var g gun
+	var loaded atomic.Bool
+	var commits atomic.Int64
+	w := watch(t, data, func(path string, mask uint32) {
+		rel, err := filepath.Rel(data, path)
+		if err != nil || g.fired.Load() {
+			return
+		}
+		if strings.HasSuffix(rel, ".metadata.json") && mask&unix.IN_MOVED_TO != 0 {
+			commits.Add(1)
+		}
+		if a.hit != nil && loaded.Load() && a.hit(data, rel, mask) {
+			g.shoot()
+		}
+	})
+	defer w.close()
+	g.pid.Store(int64(s.pid()))
+	ld := l.start(s.url, killConnections)
+	eventually(t, "kill at "+a.name, func() (bool, string) {
+		if l.acked() >= wanted && commits.Load() >= a.commits && l.inFlight() > 0 {
+			loaded.Store(true)
+			if a.idle != nil && a.idle(l) {
+				g.shoot()
+			}
+		}
+		if l.left() < 50 {
+			l.add(sets...)
+		}
+		return s.ended(), fmt.Sprintf("%d acknowledged, want %d; %d commits, want %d; %d in flight",
+			l.acked(), wanted, commits.Load(), a.commits, l.inFlight())
+	})
+	if !g.fired.Load() {
+		t.Fatalf("server ended by itself: %s\n%s", s.state(), s.logs.String())
+	}
+	for _, err := range ld.finish() {
+		t.Error(err)
+	}
+}
+
+// strikeStart kills a server while it recovers, or at the latest when it is ready.
+func strikeStart(t *testing.T, dir string, a aim) {
+	t.Helper()
+	data := filepath.Join(dir, "data")
+	var g gun
+	w := watch(t, data, func(path string, mask uint32) {
+		if rel, err := filepath.Rel(data, path); err == nil && a.hit(data, rel, mask) {
+			g.shoot()
+		}
+	})
+	defer w.close()
+	s := launch(t, dir, naruBin, []string{"serve", dir, "--listen", "127.0.0.1:0"})
+	g.pid.Store(int64(s.pid()))
+	if err := s.waitReady(); err == nil {
+		g.shoot()
+	} else if !g.fired.Load() {
+		t.Fatalf("start after a kill: %v", err)
+	}
+	<-s.done
 }
 
 // stored is what the tables hold of one request.
@@ -258,9 +336,10 @@ func prove(t *testing.T, s *server, l *ledger, sets []*dataset) {
 			t.Errorf("%s: %s rows share a place in the log with another row", set.typ, got)
 		}
 	}
-	rows := pages(t, s, `with r as (select regexp_extract(decode(original), '"req"[:,](\d+)', 1)::bigint req,
-			regexp_extract(decode(original), '"item"[:,](\d+)', 1)::bigint item, _offset from rejected)
-		select req, count(*), count(distinct item), 0::bigint, min(_offset), max(_offset) from r group by req order by req`)
+	var rows [][]int64
+	if l.badAcked() > 0 {
+		rows = rejections(t, s)
+	}
 	for _, r := range rows {
 		b := at(r[0])
 		b.rejected, b.badItems, b.rejFirst, b.rejLast = r[1], r[2], r[4], r[5]
@@ -304,6 +383,13 @@ func prove(t *testing.T, s *server, l *ledger, sets []*dataset) {
 	}
 	t.Logf("proved: %d items acknowledged in %d requests; of those without an answer %d are there whole and %d not at all",
 		l.acked(), len(l.sent)-whole-nothing, whole, nothing)
+}
+
+// rejections are the refused items by request, read from their original bytes.
+func rejections(t *testing.T, s *server) [][]int64 {
+	return pages(t, s, `with r as (select regexp_extract(decode(original), '"req"[:,](\d+)', 1)::bigint req,
+			regexp_extract(decode(original), '"item"[:,](\d+)', 1)::bigint item, _offset from rejected)
+		select req, count(*), count(distinct item), 0::bigint, min(_offset), max(_offset) from r group by req order by req`)
 }
 
 // count of a table's rows.

@@ -186,6 +186,18 @@ func (l *ledger) left() int  { l.mu.Lock(); defer l.mu.Unlock(); return len(l.qu
 // goodAcked counts the acknowledged items of a set that must be rows.
 func (l *ledger) goodAcked(set *dataset) int { l.mu.Lock(); defer l.mu.Unlock(); return l.ackedBy[set] }
 
+// badAcked counts the acknowledged items that must be in `rejected`.
+func (l *ledger) badAcked() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.sent {
+		if r.acked {
+			n += r.bad
+		}
+	}
+	return n
+}
+
 // load sends from the ledger over several connections until stop is called,
 // the queue is empty, or the server is gone.
 type load struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,13 +119,17 @@ func TestMovedFolder(t *testing.T) {
 	s.waitCell("select count(*) from page", "1")
 }
 
-// listing names every file of a folder with its size and time.
-func listing(t *testing.T, dir string) string {
+// listing names every file of a folder with its size and time, but not those
+// of folders called by the names given.
+func listing(t *testing.T, dir string, without ...string) string {
 	t.Helper()
 	var out strings.Builder
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 		if err != nil {
 			return err
+		}
+		if info.IsDir() && slices.Contains(without, info.Name()) {
+			return filepath.SkipDir
 		}
 		if !info.IsDir() {
 			fmt.Fprintln(&out, path, info.Size(), info.ModTime().UnixNano())

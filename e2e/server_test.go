@@ -91,7 +91,7 @@ func launch(t testing.TB, dir, name string, args []string) *server {
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
-			t.Logf("stderr of pid %d (%s):\n%s", s.cmd.Process.Pid, s.state(), s.logs.String())
+			t.Logf("stderr of pid %d (%s):\n%s", s.cmd.Process.Pid, s.state(), s.logs.last(8<<10))
 		}
 	})
 	return s
@@ -180,6 +180,12 @@ func (b *tail) Write(p []byte) (int, error) {
 		b.buf = append(b.buf[:0], b.buf[len(b.buf)-tailKeeps:]...)
 	}
 	return len(p), nil
+}
+
+// last is the end of what was written, at most n bytes.
+func (b *tail) last(n int) string {
+	all := b.String()
+	return all[max(0, len(all)-n):]
 }
 
 func (b *tail) String() string {

@@ -61,7 +61,8 @@ func TestEscapes(t *testing.T) {
 	s := serve(t, dir)
 	s.post("?type=page_view", "application/x-ndjson", "{\"n\":1,\"a\":\"x\"}\n{\"n\":2,\"a\":\"y\"}\n")
 	s.waitCell("select count(*) from page_view", "2")
-	before := listing(t, dir)
+	// The log is left out: it promises what it holds by itself, a little later.
+	before := listing(t, dir, "log")
 	refused := map[int]int{}
 	for _, statement := range statements {
 		r := s.call("POST", "/v1/sql", []byte(statement), plainType)
@@ -77,7 +78,7 @@ func TestEscapes(t *testing.T) {
 	if refused[http.StatusForbidden] == 0 {
 		t.Error("no escape was refused with 403")
 	}
-	if after := listing(t, dir); after != before {
+	if after := listing(t, dir, "log"); after != before {
 		t.Errorf("an escape has changed the folder:\n%s\nwas\n%s", after, before)
 	}
 	if got := s.cell("select sum(n)::bigint from page_view"); got != "3" {
