@@ -27,6 +27,7 @@ type Key struct {
 	Type     string    `json:"type,omitempty"`
 	Source   string    `json:"source,omitempty"`
 	Format   string    `json:"format,omitempty"`
+	IDPrefix string    `json:"id_prefix,omitempty"`
 }
 
 // State is what was acknowledged of an input. The zero State is kept nowhere.

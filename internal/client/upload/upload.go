@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net/http"
 	"time"
 
 	"naru/internal/client"
@@ -169,56 +167,18 @@ func (u *Upload) observe(pause time.Duration, reason error) {
 	}
 }
 
-// Pauses between attempts double from the first to the last.
-const (
-	firstPause = 200 * time.Millisecond
-	lastPause  = 10 * time.Second
-)
-
 // append sends b until it is acknowledged or RetryFor is over. The ids make a
 // second copy of a batch whose answer was lost recognisable.
-func (u *Upload) append(ctx context.Context, stop <-chan struct{}, b *batch) (*client.Answer, error) {
+func (u *Upload) append(ctx context.Context, stop <-chan struct{}, b *batch) (answer *client.Answer, err error) {
 	req := client.Batch{Stream: u.opts.Stream, Type: u.opts.Type, Source: u.opts.Source,
 		IDPrefix: u.opts.IDPrefix, FirstID: u.state.Items, Body: b.body}
 	first, last := u.state.Records+1, u.state.Records+b.records
-	var since time.Time
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		answer, err := u.door.Append(ctx, req)
-		if err == nil {
-			return answer, nil
+	r := retry{patience: u.opts.RetryFor, stop: stop, waiting: u.observe}
+	err = r.do(ctx, func() error {
+		if answer, err = u.door.Append(ctx, req); err != nil {
+			return fmt.Errorf("send records %d-%d: %w", first, last, err)
 		}
-		if ctx.Err() != nil {
-			return nil, ErrInterrupted
-		}
-		err = fmt.Errorf("send records %d-%d: %w", first, last, err)
-		if !mayPass(err) {
-			return nil, err
-		}
-		if since.IsZero() {
-			since = time.Now()
-		}
-		wait := pause/2 + rand.N(pause/2+1) // jitter: clients that fail together come back apart
-		var later *fault.RetryAfter
-		if errors.As(err, &later) {
-			wait = max(wait, later.After)
-		}
-		if time.Since(since)+wait > u.opts.RetryFor {
-			return nil, fmt.Errorf("gave up after %s: %w", time.Since(since).Round(time.Millisecond), err)
-		}
-		u.observe(wait, err)
-		select {
-		case <-time.After(wait):
-		case <-stop:
-			return nil, ErrInterrupted
-		case <-ctx.Done():
-			return nil, ErrInterrupted
-		}
-	}
-}
-
-// mayPass adds to the transient errors the stalled body, which says nothing
-// about the next attempt.
-func mayPass(err error) bool {
-	var p *client.Problem
-	return fault.IsTransient(err) || errors.As(err, &p) && p.Status == http.StatusRequestTimeout
+		return nil
+	})
+	return answer, err
 }

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"naru/internal/app"
+	"naru/internal/config"
+	"naru/internal/vfs"
+)
+
+func (c *cli) checkCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [DIR]",
+		Short: "Find everything that is wrong in a folder, without starting it",
+		Long: `Reads the settings of DIR (default: this folder) and names everything that is
+wrong, each with its file, line, key and cure; a misspelt key with the nearest
+one that exists. It changes nothing. The exit code is 1 if anything is wrong.`,
+		Example: `  naru check
+  naru check analytics --json`,
+		Args: usage(cobra.MaximumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			f, err := folder(args)
+			if err != nil {
+				return err
+			}
+			problems, notes, err := inspect(vfs.OS(), f)
+			if err != nil {
+				return fmt.Errorf("check %s: %w", f, err)
+			}
+			if asJSON {
+				err = c.printJSON(struct {
+					Problems config.Problems `json:"problems"`
+					Notes    []string        `json:"notes"`
+				}{problems, notes})
+			} else {
+				for _, p := range problems {
+					fmt.Fprintln(c.out, p)
+				}
+				for _, n := range notes {
+					fmt.Fprintln(c.out, "note: "+n)
+				}
+				if len(problems) == 0 {
+					fmt.Fprintln(c.out, "nothing is wrong")
+				}
+			}
+			if err == nil && len(problems) > 0 {
+				err = fmt.Errorf("check %s: %s", f, plural(len(problems), "problem"))
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// inspect gives everything that is wrong, and what should be known besides.
+func inspect(fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
+	problems, notes := config.Problems{}, []string{}
+	info, err := fsys.Stat(string(f))
+	if err == nil && !info.IsDir() {
+		return nil, nil, errors.New("not a folder")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := fsys.Stat(f.Settings()); errors.Is(err, fs.ErrNotExist) {
+		notes = append(notes, "there is no "+config.FileName+": the defaults hold")
+	}
+	if _, err := config.Load(fsys, f); err != nil && !errors.As(err, &problems) {
+		return nil, nil, err
+	}
+	if _, err := app.Whereabouts(fsys, f); err != nil {
+		problems = append(problems, config.Problem{File: "data", Text: err.Error()})
+	}
+	for _, p := range f.Projects() {
+		names, err := fsys.List(filepath.Join(string(f), p.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, name := range names {
+			if !strings.HasPrefix(name, ".") {
+				notes = append(notes, filepath.Join(p.Name, name)+" is not read: this version has nothing for "+p.Name+"/")
+			}
+		}
+	}
+	return problems, notes, nil
+}
+
+func (c *cli) printJSON(v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"naru/internal/quantity"
+	"naru/internal/serve/status"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	var server *server
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what every stream and table has and lacks",
+		Long: `Shows, for every stream, what became of the events that were acknowledged:
+
+  acknowledged = written + rejections + duplicates + filtered + not yet written
+
+and whether that holds. Counts are of input events, since the stream was made.
+Events of the stream rejected were acknowledged for other streams and are
+counted there. Below stand the tables, with the values that did not fit their
+columns (rescued), and what needs somebody's attention.
+
+The exit code is 1 if the equation does not hold for some stream.`,
+		Example: `  naru status
+  naru status --json | jq '.streams[] | {stream, not_yet_written}'`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			soft, _, stop := interrupts(cmd.Context())
+			defer stop()
+			remote, err := server.client()
+			if err != nil {
+				return err
+			}
+			text, err := remote.Status(soft)
+			if err != nil {
+				return fmt.Errorf("ask status: %w", err)
+			}
+			var r status.Report
+			if err := json.Unmarshal(text, &r); err != nil {
+				return fmt.Errorf("read status: %w", err)
+			}
+			if asJSON {
+				_, err = c.out.Write(text)
+			} else {
+				err = c.showStatus(&r, time.Now())
+			}
+			if err == nil && !r.Balanced {
+				err = fmt.Errorf("the counts of a stream do not add up")
+			}
+			return err
+		},
+	}
+	server = c.serverFlag(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c *cli) showStatus(r *status.Report, now time.Time) error {
+	fmt.Fprintf(c.out, "naru %s, folder %s, up %s, %s free\n\n", r.Version, r.Folder.Root, now.Sub(r.Started).Round(time.Second), quantity.Bytes(r.Folder.Free))
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\tadds up\tlast commit\tin the log\t")
+	for _, s := range r.Streams {
+		holds := "yes"
+		if !s.Balanced {
+			holds = "NO"
+		}
+		if s.Kept > 0 { // rejected: see above
+			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s\t%s\t%s\t\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, holds, ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
+			s.Filtered, s.NotYetWritten, holds, ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+	}
+	if len(r.Streams) == 0 {
+		fmt.Fprintln(w, "(no events yet)\t")
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "table\trows\trescued\tfiles\tsize\tlast commit\t")
+	for _, t := range r.Tables {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t\n", t.Table, t.Rows, t.Rescued, t.Files, quantity.Bytes(t.Bytes), ago(t.LastCommit, now))
+	}
+	if len(r.Tables) == 0 {
+		fmt.Fprintln(w, "(no tables yet)\t")
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for i, p := range r.Problems {
+		if i == 0 {
+			fmt.Fprintln(c.out)
+		}
+		fmt.Fprintln(c.out, "problem: "+p)
+	}
+	return nil
+}
+
+// ago says how long a moment is past.
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := max(now.Sub(t), 0)
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String() + " ago"
+	case d < 48*time.Hour:
+		return d.Round(time.Minute).String() + " ago"
+	}
+	return quantity.Duration(d.Round(24*time.Hour)).String() + " ago"
+}
