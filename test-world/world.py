@@ -97,6 +97,43 @@ PROMOTED = [[{"amount": n} for n in range(100)], [{"amount": 0.25}], [{"amount":
 REFUSED = ["{broken", "[1, 2]", '"text"', '{"a": 1', "\u00e9\u00e9"]
 
 
+# What the mixed events must become: columns beside the envelope, in the order
+# of their first values, and rows without the empty cells.
+MIXED_TYPES = {
+    "n": "long", "f": "double", "yes": "boolean", "text": "string", "time": "string", "longs": "list<long>",
+    "texts": "list<string>", "doubles": "list<double>", "flags": "list<boolean>", "nested_a": "long",
+    "nested_deeper_b": "string", "nested_deeper_c": "list<long>", "items": "string", "Mixed Case": "long",
+    "dotted.name": "string", "이름": "string", "day": "string", "when": "string", "zip": "string",
+}
+MIXED_ROWS = MIXED[:3] + [
+    {"longs": [1, 2, 3], "texts": ["a", None, ""], "doubles": [0.5, 1.5], "flags": [True, False, None], "_rescued": '{"empty":[]}'},
+    {"nested_a": 1, "nested_deeper_b": "x", "nested_deeper_c": [4, 5], "items": '[{"sku": "k", "qty": 2}, {"sku": "l"}]'},
+    {"Mixed Case": 7, "dotted.name": "d", "이름": "한글"},
+    {"_rescued": '{"n":"not a number","yes":"maybe","text":5}'},
+    MIXED[7],
+]
+ENVELOPE = {"_id", "_type", "_source", "_subject", "_time", "_received_at", "_log", "_partition", "_offset"}
+
+
+def as_sent(checks, want):
+    """What naru answers is what was sent."""
+    types, rows = want["events", "mixed"]
+    checks.equal("columns of the mixed events", {c: k for c, k in types.items() if c not in ENVELOPE},
+                 MIXED_TYPES | {"_rescued": "string"})
+    checks.equal("rows of the mixed events",
+                 [{c: v for c, v in row.items() if c not in ENVELOPE and v is not None} for row in rows],
+                 [{c: plain(v) for c, v in row.items()} for row in MIXED_ROWS])
+    types, rows = want["events", "promoted"]
+    checks.equal("type of the promoted column", types["amount"], "double")
+    checks.equal("sum of the promoted column", total(rows, "amount"), sum(range(200)) + 0.25)
+    _, rows = want["events", "wiki_edit"]
+    checks.equal("characters added to #en.wikipedia",
+                 sum(r["added"] for r in rows if r["channel"] == "#en.wikipedia"), 3045299)
+    checks.equal("users", len({r["user"] for r in rows}), 10531)
+    _, rows = want["rejected", "rejected"]
+    checks.equal("refused items, byte for byte", [base64.b64decode(r["original"]).decode() for r in rows], REFUSED)
+
+
 def fill(naru, checks):
     """Sends everything and waits until it is committed; returns the tables."""
     with gzip.open(WIKIPEDIA, "rt", encoding="utf-8") as lines:
@@ -241,6 +278,7 @@ def main():
             with group(checks, "naru answers", 120):
                 want = {table: own(naru, table) for table in tables}
                 checks.equal("tables", len(want), 6)
+                as_sent(checks, want)
             with group(checks, "PyIceberg, beside the running server", 120):
                 for table in tables:
                     compare(checks, "PyIceberg", table, want[table], by_pyiceberg(folder, table))
