@@ -44,7 +44,9 @@ func TableName(typ string) string {
 			b.WriteByte('_')
 		}
 		b.WriteRune(unicode.ToLower(r))
-		prev = r
+		if !unicode.IsMark(r) { // a mark belongs to the letter before it
+			prev = r
+		}
 	}
 	name := b.String()
 	if name[0] == '_' || name == event.RejectedStream {
