@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"math/rand/v2"
+	"path"
 	"slices"
 )
 
@@ -44,7 +45,7 @@ func (m *Memory) CrashClone(seed uint64) *Memory {
 				for _, part := range c.changes(old.pending) {
 					b = part.apply(b)
 				}
-				inodes[old] = &inode{durable: b, live: bytes.Clone(b), modified: old.modified}
+				inodes[old] = &inode{durable: b, live: bytes.Clone(b), modified: old.modified, name: path.Join(dir, name)}
 			}
 			clone.mu.dirs[dir].link(name, inodes[old])
 		}
@@ -65,7 +66,7 @@ func (m *Memory) KillClone() *Memory {
 			return nil
 		}
 		if inodes[old] == nil {
-			inodes[old] = &inode{durable: bytes.Clone(old.durable), live: bytes.Clone(old.live), pending: slices.Clone(old.pending), modified: old.modified}
+			inodes[old] = &inode{durable: bytes.Clone(old.durable), live: bytes.Clone(old.live), pending: slices.Clone(old.pending), modified: old.modified, name: old.name}
 		}
 		return inodes[old]
 	}

@@ -52,8 +52,8 @@ var ErrInjected error = syscall.EIO
 // Rule makes calls on a Memory fail.
 type Rule struct {
 	Ops Op
-	// Pattern is matched (path.Match) with the last element of the path; for a
-	// rename with the old name. Empty matches all.
+	// Pattern is matched (path.Match) with the last element of the path that the
+	// file has now; for a rename with the old one. Empty matches all.
 	Pattern string
 	Skip    int // so many matching calls succeed first
 	Times   int // so many fail then; 0 means all

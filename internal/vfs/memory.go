@@ -51,6 +51,7 @@ type inode struct {
 	durable, live []byte
 	pending       []change
 	modified      time.Time
+	name          string // the last one it had: a rename while it is open counts
 }
 
 // change is a write of data at off, or, when data is nil, a new size.
@@ -145,7 +146,7 @@ func (m *Memory) Create(name string) (File, error) {
 	}
 	ino := d.live[base]
 	if ino == nil {
-		ino = &inode{modified: time.Now()}
+		ino = &inode{modified: time.Now(), name: path.Clean(name)}
 		d.live[base] = ino
 		d.pending = append(d.pending, entryChange{name: base, ino: ino})
 	} else {
@@ -221,6 +222,7 @@ func (m *Memory) Rename(from, to string) error {
 	}
 	delete(src.live, old)
 	dst.live[base] = ino
+	ino.name = path.Clean(to)
 	if src == dst {
 		src.pending = append(src.pending, entryChange{name: base, from: old, ino: ino})
 		return nil
@@ -321,7 +323,7 @@ func (m *Memory) Lock(name string) (io.Closer, error) {
 		return nil, failed(OpLock, name, ErrLocked)
 	}
 	if d.live[base] == nil {
-		ino := &inode{modified: time.Now()}
+		ino := &inode{modified: time.Now(), name: name}
 		d.live[base] = ino
 		d.pending = append(d.pending, entryChange{name: base, ino: ino})
 	}

@@ -92,7 +92,7 @@ func (f *memFile) begin(op Op) (end func(), err error) {
 	case op&(OpWrite|OpTruncate|OpAllocate) != 0 && !f.writable:
 		err = failed(op, f.name, syscall.EBADF)
 	default:
-		err = f.fs.fault(op, f.name)
+		err = f.fs.fault(op, f.ino.name)
 	}
 	return end, err
 }
@@ -176,7 +176,10 @@ func (f *memFile) room(op Op, size int64) error {
 // for good although reads go on to show them: so Linux behaves, which marks the
 // pages clean.
 func (f *memFile) Sync() error {
-	f.fs.syncPoint(OpSync, f.name)
+	f.fs.mu.Lock()
+	name := f.ino.name
+	f.fs.mu.Unlock()
+	f.fs.syncPoint(OpSync, name)
 	end, err := f.begin(OpSync)
 	defer end()
 	if f.closed {
@@ -257,7 +260,7 @@ func (f *memFile) Close() error {
 		return failed(OpClose, f.name, fs.ErrClosed)
 	}
 	f.closed = true
-	return f.fs.fault(OpClose, f.name)
+	return f.fs.fault(OpClose, f.ino.name)
 }
 
 func (f *memFile) Name() string { return f.name }

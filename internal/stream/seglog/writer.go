@@ -214,7 +214,8 @@ func (w *writer) flush() error {
 		err = w.publish()
 	}
 	if err != nil {
-		l.fail(err)
+		// The file may have been opened under another name: say which it is.
+		l.fail(fmt.Errorf("write segment %s: %w", w.seg.path, err))
 		err = l.Err()
 	}
 	for _, g := range w.group {
