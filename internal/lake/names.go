@@ -40,7 +40,7 @@ func TableName(typ string) string {
 			prev = 0
 			continue
 		}
-		if unicode.IsUpper(r) && startsWord(prev, r, typ[i:]) {
+		if isCapital(r) && startsWord(prev, r, typ[i:]) {
 			b.WriteByte('_')
 		}
 		b.WriteRune(unicode.ToLower(r))
@@ -61,13 +61,17 @@ func startsWord(prev, r rune, rest string) bool {
 	switch {
 	case unicode.IsLower(prev) || unicode.IsDigit(prev):
 		return true
-	case unicode.IsUpper(prev):
+	case isCapital(prev):
 		next, _ := utf8.DecodeRuneInString(rest[utf8.RuneLen(r):])
 		return unicode.IsLower(next)
 	default:
 		return false
 	}
 }
+
+// isCapital tells whether r has a lower case; some letters that Unicode calls
+// upper case have none.
+func isCapital(r rune) bool { return unicode.ToLower(r) != r }
 
 func cutName(name string) string {
 	if len(name) <= MaxName {
