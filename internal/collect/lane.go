@@ -19,8 +19,10 @@ type lane struct {
 	scratch  []byte // the batch finished last
 	cut      []byte // batches finished before, one behind the other
 	cuts     []cut
-	count    int // of all records
-	first    int // index of its first write
+	count    int  // of all records
+	first    int  // index of its first write
+	charged  int  // bytes of the budget held for it
+	large    bool // its buffers are too large to keep
 }
 
 type cut struct {
@@ -31,22 +33,26 @@ type cut struct {
 func (l *lane) reset(received time.Time) {
 	l.received = received
 	l.b.Reset(received)
-	l.cut, l.cuts, l.scratch, l.count = l.cut[:0], l.cuts[:0], l.scratch[:0], 0
-	if cap(l.cut) > keepLane {
-		l.cut = nil
-	}
-	if cap(l.scratch) > keepLane {
-		l.scratch = nil
-	}
-	if l.b.Size() == 0 && cap(l.cuts) > 1024 {
-		l.cuts = nil
+	l.cut, l.cuts, l.scratch = l.cut[:0], l.cuts[:0], l.scratch[:0]
+	l.count, l.first, l.charged = 0, 0, 0
+}
+
+// trim drops buffers that are too large to keep.
+func (l *lane) trim() {
+	if l.large || cap(l.cut) > keepLane || cap(l.scratch) > keepLane {
+		*l = lane{}
 	}
 }
+
+// need is about what the lane's buffers take: the records, as much for their
+// compressed form, and the batches cut before.
+func (l *lane) need() int { return 2*l.b.Size() + len(l.cut) }
 
 func (l *lane) add(key, value []byte, shared, own *recordbatch.Headers) {
 	l.b.Append(key, value, shared, own)
 	l.count++
-	if l.b.Size() >= recordbatch.CutSize {
+	if size := l.b.Size(); size >= recordbatch.CutSize {
+		l.large = l.large || size > keepLane
 		count := l.b.Count()
 		l.scratch = l.b.Finish(l.scratch[:0], recordbatch.Snappy)
 		l.cut = append(l.cut, l.scratch...)

@@ -87,6 +87,10 @@ func (r *Request) begin(door *DoorMetrics, name string, now time.Time) {
 // Release gives the request's memory back; the request must not be used again.
 func (r *Request) Release() {
 	r.body.Release()
+	for i := range r.accepted {
+		r.accepted[i].trim()
+	}
+	r.rejected.trim()
 	clear(r.refused)
 	clear(r.writes) // they alias the lanes
 	r.e.pool.Put(r)
@@ -104,6 +108,7 @@ func (r *Request) ReadBody(hr *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	r.door.read.Add(float64(len(r.body.Bytes)))
+	r.accepted[0].charged = int(overhead(int64(len(r.body.Bytes))))
 	return r.body.Bytes, nil
 }
 
@@ -156,6 +161,27 @@ func (r *Request) Accept(it *Item) error {
 	}
 	l := &r.accepted[partitionOf(it.Key, int32(len(r.accepted)))]
 	l.add(it.Key, it.Data, r.shared(it), own)
+	return r.charge(l)
+}
+
+// overhead is what the records of a body of n bytes take while they are made,
+// as a rule.
+func overhead(n int64) int64 { return 4<<10 + min(2*n, 2*recordbatch.CutSize) }
+
+// weigh is what a body of n bytes takes of the budget.
+func weigh(n int64) int64 { return n + overhead(n) }
+
+// charge holds more of the budget for a lane that takes more than the rule:
+// tiny events have headers many times their size.
+func (r *Request) charge(l *lane) error {
+	if l.need() <= l.charged {
+		return nil
+	}
+	more := max(64<<10, l.charged, l.need()-l.charged)
+	if err := r.body.Hold(int64(more)); err != nil {
+		return err
+	}
+	l.charged += more
 	return nil
 }
 
@@ -208,7 +234,7 @@ func (r *Request) Refuse(rej event.Rejection, source, contentType []byte) error 
 		r.refused = append(r.refused, rej)
 	}
 	r.refusals[reasonIndex(rej.Reason)]++
-	return nil
+	return r.charge(&r.rejected)
 }
 
 var rejectionType = []byte(recordbatch.RejectionType)
@@ -223,12 +249,13 @@ func (r *Request) Append(ctx context.Context) error {
 	w = r.rejected.writes(w, event.RejectedStream, 0, r.stream)
 	r.writes = w
 	r.at = r.at[:0]
-	// The records hold copies: others may have the memory while the disk works.
-	r.body.Release()
 	if len(w) == 0 {
 		return nil
 	}
 	at, err := r.e.log.Append(ctx, w...)
+	// Not before: requests that wait for a slow disk hold memory too. And not
+	// later: a client may be slow to read its answer.
+	r.body.Release()
 	if err != nil {
 		return r.e.logError(err)
 	}

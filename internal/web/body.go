@@ -28,6 +28,16 @@ type BodyReader struct {
 	Max        int64 // bytes as sent
 	MaxInflate int64 // bytes once decompressed
 	Budget     *Budget
+	// Weight is what a body of n bytes takes of the budget: itself, and what its
+	// handler will need for it. Nil: n.
+	Weight func(n int64) int64
+}
+
+func (br *BodyReader) weight(n int64) int64 {
+	if br.Weight == nil {
+		return n
+	}
+	return br.Weight(n)
 }
 
 // Body is a body in memory together with its share of the budget. The zero
@@ -39,8 +49,9 @@ type Body struct {
 	Sent int64
 
 	budget *Budget
+	done   <-chan struct{} // of the request
 	held   int64
-	extra  int64 // part of held that is no buffer
+	extra  int64 // part of held that is a decoder's
 }
 
 // Release gives the share of the budget back. Bytes keeps its memory, unless it
@@ -49,7 +60,7 @@ func (b *Body) Release() {
 	if b.held > 0 {
 		b.budget.Release(b.held)
 	}
-	b.held, b.extra, b.budget = 0, 0, nil
+	b.held, b.extra, b.budget, b.done = 0, 0, nil, nil
 	b.Bytes = b.Bytes[:0]
 	if cap(b.Bytes) > keepBuffer {
 		b.Bytes = nil
@@ -61,7 +72,7 @@ func (b *Body) Release() {
 // that stalls, 413 for too much, 415 for an encoding that nobody knows here, 429
 // when the budget is used up. After an error b holds nothing.
 func (br *BodyReader) Read(b *Body, r *http.Request) error {
-	b.Bytes, b.Sent, b.budget = b.Bytes[:0], 0, br.Budget
+	b.Bytes, b.Sent, b.budget, b.done = b.Bytes[:0], 0, br.Budget, r.Context().Done()
 	err := br.read(b, r)
 	if err != nil {
 		b.Release()
@@ -82,17 +93,17 @@ func (br *BodyReader) read(b *Body, r *http.Request) error {
 	}
 	src := &countingReader{r: r.Body, max: br.Max}
 	if coding == "" {
-		if err := b.reserve(r, b.start()); err != nil {
+		if err := b.reserve(br.weight(b.start())); err != nil {
 			return err
 		}
-		err = br.fill(b, r, src, br.Max)
+		err = br.fill(b, src, br.Max)
 		b.Sent = src.n
 		if err == nil {
 			return nil
 		}
 		return br.readError(src, err, b)
 	}
-	return br.inflate(b, r, src, coding)
+	return br.inflate(b, src, coding)
 }
 
 // readSized reads a body whose size is known.
@@ -101,7 +112,7 @@ func (br *BodyReader) readSized(b *Body, r *http.Request) error {
 	if n == 0 {
 		return nil
 	}
-	if err := b.reserve(r, n); err != nil {
+	if err := b.reserve(br.weight(n)); err != nil {
 		return err
 	}
 	if int64(cap(b.Bytes)) < n {
@@ -119,8 +130,8 @@ func (br *BodyReader) readSized(b *Body, r *http.Request) error {
 
 // inflate reads a compressed body through its decoder: what was sent is never
 // kept, and what comes out never grows beyond the limit.
-func (br *BodyReader) inflate(b *Body, r *http.Request, src *countingReader, coding string) error {
-	if err := b.reserve(r, b.start()); err != nil {
+func (br *BodyReader) inflate(b *Body, src *countingReader, coding string) error {
+	if err := b.reserve(br.weight(b.start())); err != nil {
 		return err
 	}
 	in := bufioPool.Get().(*bufio.Reader)
@@ -141,11 +152,11 @@ func (br *BodyReader) inflate(b *Body, r *http.Request, src *countingReader, cod
 	defer dec.release()
 	if dec.window > 0 {
 		b.extra = dec.window
-		if err := b.reserve(r, b.start()+b.extra); err != nil {
+		if err := b.reserve(br.weight(b.start()) + b.extra); err != nil {
 			return err
 		}
 	}
-	err = br.fill(b, r, dec, br.MaxInflate)
+	err = br.fill(b, dec, br.MaxInflate)
 	if err == nil {
 		if _, more := in.Peek(1); !errors.Is(more, io.EOF) {
 			if more == nil {
@@ -168,7 +179,7 @@ var (
 
 // fill reads src to its end into b, reserving before it grows. Bytes that b
 // kept from earlier requests are reserved already.
-func (br *BodyReader) fill(b *Body, r *http.Request, src io.Reader, limit int64) error {
+func (br *BodyReader) fill(b *Body, src io.Reader, limit int64) error {
 	if cap(b.Bytes) < firstStep {
 		b.Bytes = make([]byte, 0, firstStep)
 	}
@@ -177,7 +188,7 @@ func (br *BodyReader) fill(b *Body, r *http.Request, src io.Reader, limit int64)
 		size := int64(cap(b.Bytes))
 		if int64(len(b.Bytes)) == size && size < limit {
 			size = min(2*size, limit)
-			if err := b.reserve(r, size+b.extra); err != nil {
+			if err := b.reserve(br.weight(size) + b.extra); err != nil {
 				return err
 			}
 			grown := make([]byte, len(b.Bytes), size)
@@ -207,12 +218,16 @@ func (br *BodyReader) fill(b *Body, r *http.Request, src io.Reader, limit int64)
 	}
 }
 
+// Hold takes n bytes more of the budget for what is made of the body; Release
+// gives them back too. The error is an *Error, 429.
+func (b *Body) Hold(n int64) error { return b.reserve(b.held + n) }
+
 // start is what a body of unknown size begins with.
 func (b *Body) start() int64 { return max(firstStep, int64(cap(b.Bytes))) }
 
 // reserve makes the share of the budget total bytes. It never asks for more
 // than one body can get, so the largest one allowed passes when it is alone.
-func (b *Body) reserve(r *http.Request, total int64) error {
+func (b *Body) reserve(total int64) error {
 	more := min(total, b.budget.Share()) - b.held
 	if more <= 0 {
 		return nil
@@ -221,7 +236,7 @@ func (b *Body) reserve(r *http.Request, total int64) error {
 	if b.held == 0 {
 		ok = b.budget.Reserve(more)
 	} else {
-		ok = b.budget.Grow(r.Context().Done(), b.held, more)
+		ok = b.budget.Grow(b.done, b.held, more)
 	}
 	if !ok {
 		return &Error{

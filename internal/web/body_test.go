@@ -215,6 +215,36 @@ func TestReadBodyMayFillTheBudget(t *testing.T) {
 	}
 }
 
+func TestBodyWeight(t *testing.T) {
+	for _, coding := range []string{"", "gzip"} {
+		br := &BodyReader{Max: 1 << 20, MaxInflate: 1 << 20, Budget: NewBudget(64 << 20), Weight: func(n int64) int64 { return 3 * n }}
+		var b Body
+		if err := br.Read(&b, post(coding, bytes.NewReader(compress(t, coding, make([]byte, 200<<10))))); err != nil {
+			t.Fatal(err)
+		}
+		held := br.Budget.Used()
+		if held < 600<<10 {
+			t.Errorf("%q: %d bytes reserved", coding, held)
+		}
+		if err := b.Hold(1000); err != nil || br.Budget.Used() != held+1000 {
+			t.Errorf("%q: %d bytes reserved, %v", coding, br.Budget.Used(), err)
+		}
+		br.Budget.mu.granted = make(chan struct{}) // somebody waits already
+		var e *Error
+		for err := error(nil); err == nil; {
+			if err = b.Hold(1 << 20); err == nil && br.Budget.Used() == br.Budget.Share() {
+				break // beyond its share nothing more is counted
+			} else if err != nil && (!errors.As(err, &e) || e.Status != 429) {
+				t.Errorf("%q: %v", coding, err)
+			}
+		}
+		b.Release()
+		if br.Budget.Used() != 0 {
+			t.Errorf("%q: %d bytes stay reserved", coding, br.Budget.Used())
+		}
+	}
+}
+
 // bomb inflates to size zero bytes and is made as it is read.
 type bomb struct {
 	head, block []byte

@@ -212,22 +212,65 @@ func TestConcurrentRequests(t *testing.T) {
 
 // A request that does not fit beside the others is asked to come back.
 func TestFullBudget(t *testing.T) {
+	const limit = quantity.MiB
 	d, _ := newDoor(t, memory.New(), func(c *collect.Config) {
-		c.Body, c.Decompressed, c.InFlight, c.Event = 64*quantity.KiB, 64*quantity.KiB, 64*quantity.KiB, 64*quantity.KiB
+		c.Body, c.Decompressed, c.InFlight, c.Event = limit, limit, limit, limit
 	})
-	if !d.engine.Budget().Reserve(50 << 10) {
+	budget := d.engine.Budget()
+	if !budget.Reserve(budget.Share()) {
 		t.Fatal("cannot fill the budget")
 	}
-	got := do(t, d, request("", `{"a":"`+strings.Repeat("x", 10<<10)+`"}`))
+	large := `{"a":"` + strings.Repeat("x", 100<<10) + `"}`
+	got := do(t, d, request("", large))
 	if got.status != 429 || got.header.Get("Retry-After") != "1" || got.Title != "too much in flight" {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if got := do(t, d, request("", `{"a":"small"}`)); got.status != 200 {
 		t.Errorf("a small one: %d %s", got.status, got.body)
 	}
-	d.engine.Budget().Release(50 << 10)
-	if got := do(t, d, request("", `{"a":"`+strings.Repeat("x", 10<<10)+`"}`)); got.status != 200 {
+	budget.Release(budget.Share())
+	if got := do(t, d, request("", large)); got.status != 200 {
 		t.Errorf("afterwards: %d %s", got.status, got.body)
+	}
+}
+
+// waiting is a log whose appends take until release.
+type waiting struct {
+	stream.Log
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (w *waiting) Append(ctx context.Context, writes ...stream.Write) ([]event.Position, error) {
+	w.entered <- struct{}{}
+	<-w.release
+	return w.Log.Append(ctx, writes...)
+}
+
+// Requests that wait for the disk count, with the records made of them: tiny
+// events have headers many times their size.
+func TestBudgetHoldsWhileTheDiskWorks(t *testing.T) {
+	log := &waiting{Log: memory.New(), entered: make(chan struct{}), release: make(chan struct{})}
+	d, _ := newDoor(t, log, nil)
+	body := strings.Repeat("{}", 10_000) // 20 kB that make 1.5 MB of records
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if got := do(t, d, request("", body)); got.status != 200 {
+				t.Errorf("%d %s", got.status, got.body)
+			}
+		})
+	}
+	for range 4 {
+		<-log.entered
+	}
+	if used := d.engine.Budget().Used(); used < 4<<20 {
+		t.Errorf("%d bytes reserved for four requests", used)
+	}
+	close(log.release)
+	wg.Wait()
+	if used := d.engine.Budget().Used(); used != 0 {
+		t.Errorf("%d bytes stay reserved", used)
 	}
 }
 
@@ -348,32 +391,4 @@ func TestHotPathAllocatesLittle(t *testing.T) {
 			t.Errorf("%q: %v allocations for a body of 500 events", query, n)
 		}
 	}
-}
-
-// BenchmarkDoor is the way from a body of 500 events to the writes for the log.
-func BenchmarkDoor(b *testing.B) {
-	d, _ := newDoor(b, &sink{Log: memory.New()}, nil)
-	const events = 500
-	all := corpus(b, 20000)
-	var bodies []func()
-	for len(all) > 0 {
-		end := 0
-		for range events {
-			n := bytes.IndexByte(all[end:], '\n')
-			if n < 0 {
-				end = len(all)
-				break
-			}
-			end += n + 1
-		}
-		bodies = append(bodies, poster(b, d, "?type=page", all[:end]))
-		all = all[end:]
-	}
-	b.ReportAllocs()
-	n := 0
-	for b.Loop() {
-		bodies[n%len(bodies)]()
-		n++
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n)/events, "ns/event")
 }
