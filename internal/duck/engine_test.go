@@ -425,6 +425,29 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestLargeValues: what DuckDB's memory limit does not count is bounded by value.
+func TestLargeValues(t *testing.T) {
+	l := shop(t)
+	e := open(t, l, l.dir)
+	for _, sql := range []string{
+		"SELECT repeat('x', 3000000000)", "SELECT len(repeat(repeat('x', 1000), 1000))", "SELECT lpad('x', 1000000, 'y')", "SELECT rpad(page, (n * 1000000)::INT, 'y') FROM page_view", "SELECT 'x'.repeat(100000)", "SELECT REPEAT([1], 100000)",
+		"SELECT range(200000000)", "SELECT range(1, 200000000)", "SELECT range(1, 200000000, 2)", "SELECT range(200000000, 1, -1)", "SELECT generate_series(100000)", "SELECT unnest(range(n * 100000)) FROM page_view",
+		"SELECT list_resize([1], 300000000)", "SELECT array_resize([1], 300000000, 0)", "SELECT bitstring('1', 2000000000)", "SELECT to_base(1, 2, 1000000000)", "SELECT bar(1, 0, 1, 1000000000)",
+		"SELECT list_transform([100000], x -> repeat('a', x))", "SELECT CASE WHEN true THEN repeat('x', 100000) END", "WITH a AS (SELECT repeat('x', 100000) AS s) SELECT len(s) FROM a",
+	} {
+		_, err := ask(e, strings.ReplaceAll(sql, "'x'.repeat", "('x').repeat"))
+		if !errors.Is(err, query.ErrSQL) || !strings.Contains(err.Error(), "would make a value of more than 65536") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	for _, name := range query.GuardedFunctions() {
+		if len(guards[name]) == 0 || query.JudgeFunction(name) != query.Allowed {
+			t.Errorf("%s has no guard", name)
+		}
+	}
+	check(t, e, map[string]string{"SELECT len(repeat('x', 65536)), len(range(65536)), (SELECT count(*) FROM range(1000000))": "65536,65536,1000000"})
+}
+
 // TestDepth: no statement, however deep or long, ends the process, and none that
 // is refused for it takes long.
 func TestDepth(t *testing.T) {

@@ -65,7 +65,7 @@ func TestGateAllowed(t *testing.T) {
 		got, err := ask(e, sql)
 		if err != nil {
 			t.Errorf("%s: %v", sql, err)
-			return err.Error()
+			return firstLine(err)
 		}
 		return strings.ReplaceAll(got, "\n\n", "\n")
 	})

@@ -125,6 +125,9 @@ func (s *session) views(ctx context.Context, st *query.Statement, names *query.N
 		setup = append(setup, "CREATE SCHEMA IF NOT EXISTS "+catalogMark+"."+ident(schema))
 	}
 	setup = append(setup, views...)
+	for _, name := range st.Guarded {
+		setup = append(setup, guardSQL(catalogMark+"."+ident(event.DefaultStream), name))
+	}
 	return append(setup, "USE "+catalogMark+"."+ident(event.DefaultStream)), nil
 }
 

@@ -314,7 +314,7 @@ func (c *column) enumText(row int) string {
 // widen gives the float64 that prints like f.
 func widen(f float32) float64 {
 	d := float64(f)
-	if math.IsNaN(d) || math.IsInf(d, 0) || d == math.Trunc(d) {
+	if math.IsNaN(d) || math.IsInf(d, 0) || math.Abs(d) < 1<<24 && d == math.Trunc(d) {
 		return d
 	}
 	short, err := json.Number(fmt.Sprint(f)).Float64()

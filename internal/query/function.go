@@ -61,6 +61,13 @@ func JudgeFunction(name string) Verdict {
 	return Unjudged
 }
 
+// guarded functions make a large value out of small ones. The engine bounds
+// them, and so they must be called by their bare names.
+var guarded = map[string]bool{"repeat": true, "lpad": true, "rpad": true, "bitstring": true, "to_base": true, "bar": true, "range": true, "generate_series": true, "list_resize": true, "array_resize": true}
+
+// GuardedFunctions lists the functions that an engine has to bound, in no order.
+func GuardedFunctions() []string { return mapKeys(guarded) }
+
 // FunctionNames lists every name that has been judged, in no order.
 func FunctionNames() []string {
 	names := make([]string, 0, len(functions)+len(refusedFunctions))

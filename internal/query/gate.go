@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -135,9 +137,9 @@ func place(obj map[string]any) int {
 
 // statement walks {"node": ..., "named_param_map": []}.
 func (g *gate) statement(v any, sc *scope) error {
-	obj, ok := v.(map[string]any)
-	if !ok {
-		return g.refuse(nil, "unknown statement")
+	obj, _ := v.(map[string]any)
+	if obj["node"] == nil {
+		return g.refuse(nil, "a statement of an unknown shape is refused")
 	}
 	return g.fields(obj, "a statement", statementFields, sc)
 }
@@ -403,7 +405,7 @@ func (g *gate) expr(v any, sc *scope) error {
 func (g *gate) function(obj map[string]any, name string) error {
 	switch JudgeFunction(name) {
 	case Allowed:
-		return nil
+		return g.sized(obj, lower(name))
 	case Refused:
 		why := refusedFunctions[lower(name)]
 		if why == "" {
@@ -413,3 +415,36 @@ func (g *gate) function(obj map[string]any, name string) error {
 	}
 	return errorAt(ErrRefused, g.s.Text, g.s.offset(place(obj)), fmt.Sprintf("there is no function %s that a query may call%s", name, didYouMean(name, mapKeys(functions))))
 }
+
+// sized looks at functions that make a large value out of small ones.
+func (g *gate) sized(obj map[string]any, name string) error {
+	switch {
+	case guarded[name]:
+		schema, _ := obj["schema"].(string)
+		catalog, _ := obj["catalog"].(string)
+		if catalog != "" || systemSchemas[lower(schema)] {
+			return g.refuse(obj, "%s is refused with a schema before it: write the name alone", name)
+		}
+		if !slices.Contains(g.s.Guarded, name) {
+			g.s.Guarded = append(g.s.Guarded, name)
+		}
+	case name == "printf" || name == "format":
+		args, _ := obj["children"].([]any)
+		if len(args) == 0 {
+			return nil
+		}
+		first, _ := args[0].(map[string]any)
+		value, _ := first["value"].(map[string]any)
+		text, ok := value["value"].(string)
+		if first["class"] != "CONSTANT" || !ok {
+			return g.refuse(obj, "%s is refused with a format that is computed: write it as a text", name)
+		}
+		if wideFormat.MatchString(strings.ReplaceAll(text, "%%", "")) {
+			return g.refuse(obj, "%s is refused with this width: four digits are the most, and they must stand in the format", name)
+		}
+	}
+	return nil
+}
+
+// wideFormat finds widths that are large or come from an argument.
+var wideFormat = regexp.MustCompile(`%[-+ #0-9.]*([0-9]{5}|\*)|\{[^{}]*[0-9]{5}|\{[^{}]+\{`)

@@ -37,6 +37,9 @@ type Statement struct {
 	// Refs are the tables that the statement reads, CTEs left out, in the order
 	// of the tree. Set by Judge.
 	Refs []Ref
+	// Guarded are the functions of GuardedFunctions that the statement calls,
+	// each once. Set by Judge.
+	Guarded []string
 }
 
 // Error is a statement's error with its place. Its class is ErrSQL or
