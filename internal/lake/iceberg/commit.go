@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -173,8 +174,8 @@ func (t *Table) AllowPromotion(s *State) bool {
 	if !s.Exists {
 		return true
 	}
-	_, err := t.lake.dataFiles(s.head)
-	return err == nil
+	files, err := t.lake.dataFiles(s.head)
+	return err == nil && !slices.ContainsFunc(files, func(f dataFile) bool { return !f.byDay })
 }
 
 // Commit is what a writer adds to a table in one atomic step.
@@ -449,6 +450,10 @@ func (a *attempt) promote(ctx context.Context, w *snapshotWork, to *columnar.Sch
 	}
 	out := make([]columnar.DataFile, 0, len(old))
 	for _, f := range old {
+		if !f.byDay {
+			return nil, unfit(fmt.Errorf("commit %s: %s is not partitioned by day(_time)", a.t.ident, f.Path),
+				"let the engine that wrote the file write it again under the table's partition spec")
+		}
 		dst := l.dataPath(a.c.Base.Location, f.day)
 		w.written = append(w.written, dst)
 		n, err := columnar.Rewrite(ctx, l.fs, l.CreateFile, f.Path, dst, f.day, a.head.schema, to)

@@ -52,7 +52,7 @@ type dataFile struct {
 	lake.File
 	location string
 	day      int32
-	entry    ice.DataFile
+	byDay    bool // it is in the partition day; false under another engine's spec
 }
 
 // load reads the table's newest metadata file, or returns had when that is the
@@ -224,10 +224,10 @@ func newDataFile(d ice.DataFile) (dataFile, error) {
 	if err != nil {
 		return dataFile{}, err
 	}
-	f := dataFile{File: lake.File{Path: p, Rows: d.Count(), Bytes: d.FileSizeBytes()}, location: d.FilePath(), entry: d}
+	f := dataFile{File: lake.File{Path: p, Rows: d.Count(), Bytes: d.FileSizeBytes()}, location: d.FilePath()}
 	for _, v := range d.Partition() {
 		if day, ok := v.(ice.Date); ok {
-			f.day = int32(day)
+			f.day, f.byDay = int32(day), len(d.Partition()) == 1
 		}
 	}
 	return f, nil

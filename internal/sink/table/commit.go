@@ -35,6 +35,10 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 		return nil, err
 	}
 	due := s.choose(all)
+	for _, t := range due {
+		s.pending -= t.bytes // when it fails, nothing is left of it either
+		t.bytes = 0
+	}
 	var mu sync.Mutex
 	var errs []error
 	var stopped []func()
@@ -61,8 +65,7 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 	for _, stop := range stopped {
 		stop()
 	}
-	s.releaseIdle()
-	s.account()
+	s.account(append(due, s.releaseIdle()...))
 	s.show()
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -129,8 +132,8 @@ func (s *Sink) choose(all bool) []*target {
 }
 
 // releaseIdle gives back the buffers of tables that get no rows, and of all
-// when memory is short.
-func (s *Sink) releaseIdle() {
+// when memory is short. It returns whose.
+func (s *Sink) releaseIdle() (released []*target) {
 	now := s.tables.now()
 	for _, t := range s.names {
 		if t.builder == nil || t.rows > 0 {
@@ -142,8 +145,10 @@ func (s *Sink) releaseIdle() {
 		}
 		if s.over > 0 || now.Sub(t.idle) >= idleRelease {
 			t.release()
+			released = append(released, t)
 		}
 	}
+	return released
 }
 
 // covered returns the first positions not covered: the end of what was written,

@@ -488,9 +488,12 @@ func TestPowerCutAtEverySync(t *testing.T) {
 		fs   *vfs.Memory
 		rows *iceberg.MemoryCatalog
 	}
+	var mu sync.Mutex // tables are committed side by side
 	var cuts []cut
 	w := newWorld(t)
 	w.fs.(*vfs.Memory).OnSync(func(n int, _ vfs.Op, _ string) {
+		mu.Lock()
+		defer mu.Unlock()
 		for seed := range uint64(3) {
 			if seed == 2 {
 				seed += uint64(n)

@@ -35,6 +35,12 @@ func TestPromotionRewritesInOneCommit(t *testing.T) {
 	require.Equal(t, 3, after.Files)
 	require.ElementsMatch(t, []any{1.0, 2.0, 3.0, 4.0, 5.5, nil}, w.column(table("sale"), "price"))
 	require.Contains(t, w.column(table("sale"), "_rescued"), any(`{"price":9007199254740993}`))
+	v, err := w.lake.View(t.Context(), table("sale"))
+	require.NoError(t, err)
+	for _, f := range v.Files {
+		require.Contains(t, f.Path, "/data/_time_day=2015-09-12/")
+	}
+	v.Release()
 	was, is := before.Columns[len(before.Columns)-1], after.Columns[len(after.Columns)-1]
 	require.Equal(t, "long", was.Type)
 	require.Equal(t, "double", is.Type)

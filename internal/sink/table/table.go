@@ -93,8 +93,13 @@ type Sink struct {
 	end    event.Positions    // of everything written so far
 	lives  map[int32][]event.Incarnation
 	resume event.Positions // nil, or where rolled-back tables have to be read again
-	memory int64           // told to the lake
-	over   int64           // by how much the lake's memory was exceeded then
+
+	batch   int64     // counts Write
+	touched []*target // by the current batch
+	pending int64     // bytes of all targets
+	memory  int64     // told to the lake
+	over    int64     // by how much the lake's memory was exceeded then
+	shown   time.Time
 }
 
 var (
@@ -151,6 +156,8 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 		s.lives[b.Partition] = append(lives, b.Incarnation)
 	}
 	now := s.tables.now()
+	s.batch++
+	s.touched = s.touched[:0]
 	err := s.dec.EachIn(b, func(e *event.Event) error {
 		typ := e.Type
 		if s.stream == event.RejectedStream {
@@ -163,16 +170,24 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 				return err
 			}
 		}
-		return t.append(s, e, event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}, now)
+		if t.batch != s.batch {
+			t.begin(s, b)
+		}
+		return t.append(s, e, b, now)
 	})
 	if err != nil {
 		return err
 	}
 	s.end.Advance(b.End())
-	s.account()
-	s.show()
+	s.account(s.touched)
+	if now.Sub(s.shown) >= showInterval {
+		s.show()
+	}
 	return nil
 }
+
+// showInterval bounds how old a Status may be between commits.
+const showInterval = 250 * time.Millisecond
 
 // route finds the target for a type that was not met before.
 func (s *Sink) route(ctx context.Context, typ []byte) (*target, error) {
@@ -234,15 +249,17 @@ func (s *Sink) first(ctx context.Context, name string) (*target, error) {
 func (s *Sink) ident(name string) lake.Ident { return lake.Ident{Namespace: s.stream, Name: name} }
 
 // account tells the lake how much memory the builders hold now.
-func (s *Sink) account() {
-	var held int64
-	for _, t := range s.names {
+func (s *Sink) account(changed []*target) {
+	before := s.memory
+	for _, t := range changed {
+		held := int64(0)
 		if t.builder != nil {
-			held += t.builder.Bytes()
+			held = t.builder.Bytes()
 		}
+		s.memory += held - t.held
+		t.held = held
 	}
-	s.over = s.lake.HoldMemory(held - s.memory)
-	s.memory = held
+	s.over = s.lake.HoldMemory(s.memory - before)
 }
 
 // PendingBytes implements sink.Pending: the data of the events that are not yet
@@ -252,11 +269,7 @@ func (s *Sink) PendingBytes() int64 {
 	if s.over > 0 && s.memory > s.lake.FairShare() {
 		return math.MaxInt64
 	}
-	var n int64
-	for _, t := range s.names {
-		n += t.bytes
-	}
-	return n
+	return s.pending
 }
 
 // Close implements sink.Sink: what was not committed is forgotten.
@@ -281,6 +294,7 @@ func (s *Sink) show() {
 	for _, name := range slices.Sorted(maps.Keys(s.names)) {
 		list = append(list, s.names[name].status())
 	}
+	s.shown = s.tables.now()
 	s.tables.mu.Lock()
 	s.tables.mu.status[s.stream] = list
 	s.tables.mu.Unlock()

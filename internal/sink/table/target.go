@@ -23,8 +23,13 @@ type target struct {
 	start   event.Positions   // rows below belong elsewhere: see iceberg.Lake.Claim
 	builder *columnar.Builder // nil while there are no rows
 
+	batch int64 // of the sink: what follows holds for it
+	floor int64 // offsets below are in the table, or belong elsewhere
+	noted bool  // oldest or blocked knows the batch's partition
+
 	rows   int64
 	bytes  int64           // of data
+	held   int64           // memory of the builder, as told to the lake
 	oldest event.Positions // of the rows in the builder
 	since  time.Time       // when the oldest came
 	idle   time.Time       // when the builder was first seen without rows
@@ -130,6 +135,7 @@ func (s *Sink) stop(t *target, err error) {
 	s.tables.logger.Error("table stopped", slog.String("table", t.ident.String()), slog.Any("error", err), slog.String("hint", fault.HintOf(err)))
 	t.stopped, t.judged = err, s.tables.now()
 	lower(t.blocked, t.oldest)
+	s.pending -= t.bytes
 	t.rows, t.bytes, t.oldest = 0, 0, event.Positions{}
 	s.lake.Rate.Forget(t.ident)
 	if t.builder != nil {
@@ -140,33 +146,51 @@ func (s *Sink) stop(t *target, err error) {
 	}
 }
 
-// append adds an event as a row, unless the table has it.
-func (t *target) append(s *Sink, e *event.Event, at event.Position, now time.Time) error {
+// begin looks up once a batch what would else be looked up for each event.
+func (t *target) begin(s *Sink, b *event.Batch) {
+	t.batch, t.floor, t.noted = s.batch, 0, false
+	s.touched = append(s.touched, t)
 	if t.stopped != nil {
-		if _, ok := t.blocked.Get(at.Incarnation, at.Partition); !ok {
-			t.blocked.Advance(at)
+		_, t.noted = t.blocked.Get(b.Incarnation, b.Partition)
+		return
+	}
+	for _, p := range []event.Positions{t.state.Positions, t.start} {
+		if off, ok := p.Get(b.Incarnation, b.Partition); ok {
+			t.floor = max(t.floor, off)
 		}
+	}
+	_, t.noted = t.oldest.Get(b.Incarnation, b.Partition)
+}
+
+// append adds an event as a row, unless the table has it.
+func (t *target) append(s *Sink, e *event.Event, b *event.Batch, now time.Time) error {
+	if e.Offset < t.floor {
 		return nil
 	}
-	if t.state.Positions.Covers(at) || t.start.Covers(at) {
+	if !t.noted {
+		first := t.oldest
+		if t.stopped != nil {
+			first = t.blocked
+		}
+		first.Advance(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
+		t.noted = true
+	}
+	if t.stopped != nil {
 		return nil
 	}
 	if t.builder == nil {
 		t.build(s.lake)
 	}
-	if err := t.builder.Append(e, at.Incarnation, at.Partition); err != nil {
-		return fmt.Errorf("append to %s: %w", t.ident, err)
-	}
 	if t.rows == 0 {
 		t.since = now
 	}
-	if _, ok := t.oldest.Get(at.Incarnation, at.Partition); !ok {
-		t.oldest.Advance(at)
-	}
-	t.rows++
-	t.bytes += rowBytes + int64(len(e.Data))
+	size := rowBytes + int64(len(e.Data))
 	if e.Refusal != nil {
-		t.bytes += int64(len(e.Refusal.Original))
+		size += int64(len(e.Refusal.Original))
+	}
+	t.rows, t.bytes, s.pending = t.rows+1, t.bytes+size, s.pending+size
+	if err := t.builder.Append(e, b.Incarnation, b.Partition); err != nil {
+		return fmt.Errorf("append to %s: %w", t.ident, err)
 	}
 	return nil
 }
@@ -216,7 +240,7 @@ func (t *target) commit(ctx context.Context, end event.Positions) error {
 		return err
 	}
 	t.state, t.reported = state, seen
-	t.rows, t.bytes, t.since, t.oldest = 0, 0, time.Time{}, event.Positions{}
+	t.rows, t.since, t.oldest = 0, time.Time{}, event.Positions{}
 	if !t.builder.Schema().Equal(state.Schema) {
 		if err := t.builder.Reset(state.Schema); err != nil {
 			return fmt.Errorf("adopt columns of %s: %w", t.ident, err)
