@@ -144,6 +144,11 @@ func (l *Log) resume(found folder, report *Recovery) error {
 	report.Frames, report.Bytes = t.frames, t.end
 	if t.clean() {
 		keep = true
+		// After a kill the last promise may be in the page cache only. Nothing
+		// depends on it, but with it on disk the next start has nothing to copy.
+		if err := file.Sync(); err != nil {
+			return err
+		}
 		l.begin(st, segments, t.index, &madeSegment{seg: last, file: file, pos: t.promisedEnd, chain: t.chain, sequence: t.promised})
 	} else if err := l.moveOn(file, t, segments, report); err != nil {
 		return err
@@ -345,7 +350,8 @@ func (t *tail) clean() bool {
 	return t.tornEnd == 0 && (len(t.pending) == 0 || len(t.pending) == 1 && t.pending[0].kind == kindPromise)
 }
 
-// scanTail reads the last segment of a log up to its end.
+// scanTail reads the last segment of a log up to its end. With damage behind the
+// checkpoint it returns both the error and what stands before.
 func scanTail(file vfs.File, s *segment) (*tail, error) {
 	cp, h, err := readCheckpoint(file, s.path, s.number, s.size)
 	if err != nil {

@@ -73,6 +73,14 @@ func driver(fs func(t *testing.T) (vfs.FS, string), cfg Config) streamtest.Drive
 			s.retention.Unlock()
 			s.retain()
 		},
+		Cut: func(t *testing.T, l stream.Log) stream.Log {
+			closeLog(t, l)
+			d := disks[l]
+			if r, err := repair(d.fs, d.dir, cfg, nil, true); err != nil || !r.Cut {
+				t.Fatalf("cut: %+v, %v", r, err)
+			}
+			return remember(openLog(t, d.fs, d.dir, cfg))
+		},
 	}
 }
 
