@@ -1,8 +1,9 @@
 # naru. `make help` lists the targets. Needs Go, gcc and g++ (for DuckDB).
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# No -trimpath: it would build all dependencies a second time, beside those that go test has.
 LDFLAGS := -s -w -X main.version=$(VERSION)
-GOFLAGS_BUILD := -trimpath -ldflags '$(LDFLAGS)'
+BUILD_FLAGS := -ldflags '$(LDFLAGS)'
 
 # Each group of tests ends by itself: a hang is a failure, not a night.
 UNIT_TIMEOUT ?= 5m
@@ -14,7 +15,7 @@ FUZZTIME     ?= 20s
 
 build: ## build bin/naru
 	@mkdir -p bin
-	go build $(GOFLAGS_BUILD) -o bin/naru ./cmd/naru
+	go build $(BUILD_FLAGS) -o bin/naru ./cmd/naru
 
 demo: build ## send the Wikipedia edits and ask three questions (ARGS=--exit: end by itself)
 	@go run ./examples/wikipedia --naru bin/naru $(ARGS)
