@@ -54,7 +54,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	registerBudget(deps.Registry, budget)
 	e := &Engine{
 		cfg: cfg, log: deps.Log, logger: deps.Logger, now: deps.Now, budget: budget,
-		bodies:  web.BodyReader{Max: int64(cfg.Body), MaxInflate: int64(cfg.Decompressed), Budget: budget, Weight: weigh},
+		bodies:  web.BodyReader{Max: int64(cfg.Body), MaxInflate: int64(cfg.Decompressed), Budget: budget, Weight: weigh, Section: "collect."},
 		metrics: NewMetrics(deps.Registry),
 	}
 	e.pool.New = func() any { return newRequest(e) }

@@ -31,6 +31,9 @@ type BodyReader struct {
 	// Weight is what a body of n bytes takes of the budget: itself, and what its
 	// handler will need for it. Nil: n.
 	Weight func(n int64) int64
+	// Section is what stands before the names of the limits in messages, as in
+	// "collect.".
+	Section string
 }
 
 func (br *BodyReader) weight(n int64) int64 {
@@ -241,7 +244,7 @@ func (b *Body) reserve(total int64) error {
 	if !ok {
 		return &Error{
 			Status: http.StatusTooManyRequests, Title: "too much in flight", RetryAfter: busyRetry,
-			Detail: fmt.Sprintf("other requests hold the memory set aside for bodies (in_flight: %s); send the same request again after Retry-After", quantity.Bytes(b.budget.limit)),
+			Detail: fmt.Sprintf("other requests hold the memory set aside for bodies (%s); send the same request again after Retry-After", quantity.Bytes(b.budget.limit)),
 		}
 	}
 	b.held += more
@@ -251,7 +254,7 @@ func (b *Body) reserve(total int64) error {
 func (br *BodyReader) tooLarge(what string) *Error {
 	return &Error{
 		Status: http.StatusRequestEntityTooLarge, Title: "body too large",
-		Detail: fmt.Sprintf("%s, at most %s are taken (body); send it in smaller requests", what, quantity.Bytes(br.Max)),
+		Detail: fmt.Sprintf("%s, at most %s are taken (%sbody); send it in smaller requests", what, quantity.Bytes(br.Max), br.Section),
 	}
 }
 
@@ -292,7 +295,7 @@ func (br *BodyReader) decodeError(src *countingReader, err error, b *Body, codin
 	case errors.Is(err, errTooMuch):
 		return &Error{
 			Status: http.StatusRequestEntityTooLarge, Title: "body too large once decompressed", Close: true,
-			Detail: fmt.Sprintf("the body inflates to more than %s (decompressed); send it in smaller requests", quantity.Bytes(br.MaxInflate)),
+			Detail: fmt.Sprintf("the body inflates to more than %s (%sdecompressed); send it in smaller requests", quantity.Bytes(br.MaxInflate), br.Section),
 		}
 	case isWindowError(err):
 		return &Error{

@@ -186,7 +186,7 @@ func TestReadBodyOverBudget(t *testing.T) {
 		// A second one waits already, so this one is refused at once.
 		br.Budget.mu.granted = make(chan struct{})
 		err := br.Read(&b, post(coding, bytes.NewReader(compress(t, coding, make([]byte, 600<<10)))))
-		if !errors.As(err, &e) || e.Status != 429 || e.RetryAfter <= 0 || !strings.Contains(e.Detail, "in_flight: 2MiB") {
+		if !errors.As(err, &e) || e.Status != 429 || e.RetryAfter <= 0 || !strings.Contains(e.Detail, "set aside for bodies (2MiB)") {
 			t.Errorf("%q: %v", coding, err)
 		}
 		if used := br.Budget.Used(); used != 1700<<10 {

@@ -44,7 +44,7 @@ func (g *Guard) Check(r *http.Request) error {
 	if !g.known(r.Host) {
 		return &Error{
 			Status: http.StatusForbidden, Title: "unknown host",
-			Detail: "the request is for host " + quoteShort(r.Host) + ", which is neither loopback nor configured; call it by its configured name, or add the name to hosts in naru.yaml",
+			Detail: "the request is for host " + quoteShort(r.Host) + ", which is neither loopback nor configured; call it by its configured name, or add the name to listen.hosts in naru.yaml",
 		}
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); strings.EqualFold(site, "cross-site") {

@@ -75,8 +75,8 @@ func TestBadRequests(t *testing.T) {
 		{"too many events", "", "", nd, strings.Repeat("{}\n", 11), nil, 413, "too many events", "the request has more than 10 events (collect.events); nothing was stored, send them in smaller requests"},
 		{"too many bad lines", "", "", nd, strings.Repeat("x\n", 11), nil, 413, "too many events", "the request has more than 10 events (collect.events); nothing was stored, send them in smaller requests"},
 		// Size and encoding.
-		{"body too large", "", "", nd, strings.Repeat(" ", 4097), nil, 413, "body too large", "the body has 4097 bytes, at most 4KiB are taken (body); send it in smaller requests"},
-		{"inflates too far", "", "", nd, zipped(t, strings.Repeat("{}\n", 3000)), []string{"Content-Encoding", "gzip"}, 413, "body too large once decompressed", "the body inflates to more than 8KiB (decompressed); send it in smaller requests"},
+		{"body too large", "", "", nd, strings.Repeat(" ", 4097), nil, 413, "body too large", "the body has 4097 bytes, at most 4KiB are taken (collect.body); send it in smaller requests"},
+		{"inflates too far", "", "", nd, zipped(t, strings.Repeat("{}\n", 3000)), []string{"Content-Encoding", "gzip"}, 413, "body too large once decompressed", "the body inflates to more than 8KiB (collect.decompressed); send it in smaller requests"},
 		{"gzip cut off", "", "", nd, zipped(t, "{}\n{}\n")[:20], []string{"Content-Encoding", "gzip"}, 400, "broken compression", "the gzip body cannot be decompressed: the compressed data ends too early, at byte 6 of what it inflates to (20 bytes as sent were read); nothing was stored"},
 		{"unknown encoding", "", "", nd, "{}", []string{"Content-Encoding", "br"}, 415, "unknown content encoding", `Content-Encoding is "br"; send gzip, zstd, deflate or none, one of them only`},
 		// Media types.

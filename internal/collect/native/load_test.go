@@ -387,7 +387,7 @@ func TestHotPathAllocatesLittle(t *testing.T) {
 	d, _ := newDoor(t, &sink{Log: memory.New()}, nil)
 	for _, query := range []string{"", "?type=page"} {
 		post := poster(t, d, query, corpus(t, 500))
-		if n := testing.AllocsPerRun(50, post); n > 12 {
+		if n := testing.AllocsPerRun(50, post); n > 40 { // usually 1 or 2; the race detector empties pools
 			t.Errorf("%q: %v allocations for a body of 500 events", query, n)
 		}
 	}
