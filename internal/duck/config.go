@@ -78,3 +78,13 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+// roots are the names of the warehouse: as configured and, when a link leads
+// there, the folder itself.
+func (c Config) roots() []string {
+	roots := []string{c.Warehouse}
+	if real, err := filepath.EvalSymlinks(c.Warehouse); err == nil && real != c.Warehouse {
+		roots = append(roots, real)
+	}
+	return roots
+}

@@ -12,7 +12,7 @@ import (
 
 // database is one in-memory instance of DuckDB.
 //
-// It is driven through the C API's mapping and not through database/sql: only
+// It is driven through the bindings of the C API and not through database/sql: only
 // there can a result be streamed (the driver materialises it), an error behind
 // the first row be seen (the driver takes it for the end), and a JSON or
 // DECIMAL column keep its digits.

@@ -37,6 +37,10 @@ func openInstance(cfg Config) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	var roots []string
+	for _, dir := range cfg.roots() {
+		roots = append(roots, literal(dir))
+	}
 	in := &instance{db: db}
 	in.mu.admin, err = db.connect()
 	if err == nil {
@@ -44,7 +48,7 @@ func openInstance(cfg Config) (*instance, error) {
 			"SET GLOBAL TimeZone = 'UTC'",
 			"SET GLOBAL Calendar = 'gregorian'",
 			"SET GLOBAL max_expression_depth = " + strconv.Itoa(maxDepth),
-			"SET allowed_directories = [" + literal(cfg.Warehouse) + "]",
+			"SET allowed_directories = [" + strings.Join(roots, ", ") + "]",
 			"SET enable_external_access = false",
 			"SET lock_configuration = true",
 		}, "; "))

@@ -23,6 +23,8 @@ type testLake struct {
 	leases atomic.Int64
 	// block, when set, stops View until it is closed.
 	block chan struct{}
+	// viewed, when set, gets a token for each lease.
+	viewed chan struct{}
 }
 
 func newLake(t *testing.T) *testLake {
@@ -48,6 +50,9 @@ func (l *testLake) View(ctx context.Context, t lake.Ident) (*lake.View, error) {
 		return nil, lake.ErrNoTable
 	}
 	l.leases.Add(1)
+	if l.viewed != nil {
+		l.viewed <- struct{}{}
+	}
 	released := atomic.Bool{}
 	view := *v
 	view.Release = func() {

@@ -193,6 +193,8 @@ func (s *session) clean(text string) string {
 func (s *session) explained(text string) string { return s.clean(hideFiles(text)) }
 
 func (s *session) paths(text string) string {
-	text = strings.ReplaceAll(text, s.e.cfg.Warehouse, "<warehouse>")
+	for _, dir := range s.e.cfg.roots() {
+		text = strings.ReplaceAll(text, dir, "<warehouse>")
+	}
 	return strings.ReplaceAll(text, s.e.cfg.Temp, "<temp>")
 }
