@@ -28,6 +28,7 @@ type Builder struct {
 	cur  *chunk // being filled
 	next *chunk // being encoded, or waiting for its turn
 	x    encoder
+	both bool       // next was used since the last Finish
 	held int64      // memory of next while it is being encoded
 	busy chan error // holds the result of the encoding goroutine; nil when there is none
 	rows int64
@@ -108,7 +109,7 @@ func (b *Builder) flush() error {
 	}
 	full := b.cur
 	b.seal(full)
-	b.cur, b.next, b.held = b.next, full, full.bytes()
+	b.cur, b.next, b.held, b.both = b.next, full, full.bytes(), true
 	b.cur.reset(b.schema, b.plain)
 	busy := make(chan error, 1)
 	b.busy = busy
@@ -171,8 +172,17 @@ func (b *Builder) Finish(ctx context.Context) ([]DataFile, error) {
 	b.start = b.schema.Clone()
 	b.rows = 0
 	b.cur.reset(b.schema, b.plain)
-	b.next.reset(b.schema, b.plain)
+	b.rest()
 	return files, nil
+}
+
+// rest lets the second chunk's buffers go when they were not needed; else they
+// are emptied when it is their turn.
+func (b *Builder) rest() {
+	if !b.both {
+		b.next = &chunk{}
+	}
+	b.both = false
 }
 
 // finishDay makes one file of a day's parts.
@@ -200,6 +210,8 @@ func (b *Builder) finishDay(ctx context.Context, day int32, d *dayFiles) (DataFi
 	if err != nil {
 		return DataFile{}, err
 	}
+	// From here on the merged file is the day's, also for Reset.
+	d.done = append(d.done, &part{path: f.Path, file: f, closed: true})
 	for path, n := range unfit {
 		if n > 0 {
 			b.counters.Rescued += n
@@ -228,7 +240,7 @@ func (b *Builder) Reset(schema *Schema) error {
 	}
 	b.rows = 0
 	b.adopt(schema.Clone())
-	b.next.reset(b.schema, b.plain)
+	b.rest()
 	return err
 }
 

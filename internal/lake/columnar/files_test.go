@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -152,7 +153,7 @@ func TestReset(t *testing.T) {
 func TestWriteErrors(t *testing.T) {
 	boom := errors.New("disk on fire")
 	for _, op := range []string{"create", "write", "close"} {
-		for nth := range 4 {
+		for nth := range 8 {
 			t.Run(fmt.Sprint(op, nth), func(t *testing.T) {
 				x := newTable(t, NewSchema(), Options{ChunkRows: 2})
 				left := nth
@@ -218,6 +219,26 @@ func (f *failing) Close() error {
 		return errors.Join(err, f.Abort())
 	}
 	return f.Output.Close()
+}
+
+// TestMergeLongRows: merging does not gather more than some megabytes.
+func TestMergeLongRows(t *testing.T) {
+	x := newTable(t, NewSchema(), Options{})
+	long := make([]byte, 1<<20)
+	for range 70 {
+		for i := range long { // hardly compressible, and JSON
+			long[i] = '?' + byte(rand.IntN(29))
+		}
+		x.send(`{"a":"` + string(long) + `"}`)
+	}
+	x.send(`{"b":1}`)
+	x.commit()
+	require.Len(t, x.files, 1)
+	require.EqualValues(t, 71, x.files[0].Rows)
+	require.Greater(t, len(x.files[0].SplitOffsets), 1)
+	for _, r := range readFile(t, x.fs, x.files[0].Path, x.schema)[:70] {
+		require.Len(t, r["a"], len(long)+2)
+	}
 }
 
 // TestWritersShared: builders of many goroutines never have more files open

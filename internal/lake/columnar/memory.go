@@ -1,7 +1,7 @@
 package columnar
 
 // Bytes is the memory that the builder holds: both chunks, whether filled or
-// not, and the buffers of open files. A chunk that is being encoded counts
+// not. A chunk that is being encoded counts
 // as it did when it was full.
 func (b *Builder) Bytes() int64 {
 	n := b.cur.bytes()

@@ -51,8 +51,23 @@ type merger struct {
 	rows  int // in the open row group
 }
 
-// mergeBatch is the number of rows read at once.
-const mergeBatch = 8192
+// Rows read at once: so many, or fewer when they are long.
+const (
+	mergeBatch      = 8192
+	mergeBatchBytes = 16 << 20
+)
+
+// batchRows is how many rows of a file to read at once.
+func batchRows(f *file.Reader) int64 {
+	longest := int64(1) // of a row, by the mean of its row group
+	for g := range f.NumRowGroups() {
+		rg := f.MetaData().RowGroup(g)
+		if n := rg.NumRows(); n > 0 {
+			longest = max(longest, rg.TotalByteSize()/n)
+		}
+	}
+	return min(max(mergeBatchBytes/longest, 1), mergeBatch)
+}
 
 func (m *merger) copy(ctx context.Context, src source) (err error) {
 	f, err := m.fs.Open(src.path)
@@ -66,7 +81,7 @@ func (m *merger) copy(ctx context.Context, src source) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pf.Close()) }()
-	r, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: mergeBatch}, memory.DefaultAllocator)
+	r, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: batchRows(pf)}, memory.DefaultAllocator)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ const (
 	pageBytes   = 256 << 10
 	zstdLevel   = 1
 	bufferBytes = 64 << 10
+	groupBytes  = 32 << 20 // of a row group gathered by append, compressed
 )
 
 // part is one Parquet file while it is written, and afterwards.
@@ -207,6 +208,11 @@ func (p *part) append(arrays []arrow.Array, rows int) error {
 	}
 	rec := array.NewRecordBatch(p.arrow, arrays, int64(rows))
 	defer rec.Release()
+	if p.pq.RowGroupTotalBytesWritten() >= groupBytes {
+		if err := p.pq.NewBufferedRowGroupChecked(); err != nil {
+			return fmt.Errorf("write data file %s: %w", p.path, err)
+		}
+	}
 	if err := p.pq.WriteBuffered(rec); err != nil {
 		return fmt.Errorf("write data file %s: %w", p.path, err)
 	}
