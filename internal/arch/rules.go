@@ -1,0 +1,118 @@
+// Package arch holds the rules of the code's shape, each with its reason; its
+// test checks them. docs/ARCHITECTURE.md says the same to people.
+package arch
+
+// rings: a package imports only packages of lower rings, so that it can be
+// read, tested and replaced without what stands above it.
+var rings = map[string]int{
+	// 0 words: the nouns and the error classes; they know nothing.
+	"internal/event": 0,
+	"internal/fault": 0,
+	// 1 tools: files, encodings, HTTP and metrics plumbing; they know no streams.
+	"internal/vfs":         1,
+	"internal/recordbatch": 1,
+	"internal/quantity":    1,
+	"internal/jsonscan":    1,
+	"internal/web":         1,
+	"internal/obs":         1,
+	// 2 seams: interfaces and pure logic, with the conformance suites beside them.
+	"internal/stream":            2,
+	"internal/stream/streamtest": 2,
+	"internal/sink":              2,
+	"internal/sink/sinktest":     2,
+	"internal/lake":              2,
+	"internal/query":             2,
+	// 3 drivers: one foreign system each.
+	"internal/stream/seglog": 3,
+	"internal/stream/memory": 3,
+	"internal/sink/table":    3,
+	"internal/sink/memory":   3,
+	"internal/lake/columnar": 3,
+	"internal/lake/iceberg":  3,
+	"internal/duck":          3,
+	// 4 engines: what naru does.
+	"internal/collect":        4,
+	"internal/collect/native": 4,
+	"internal/pipeline":       4,
+	"internal/serve/sql":      4,
+	"internal/serve/status":   4,
+	"internal/serve/tail":     4,
+	"internal/client":         4,
+	"internal/client/records": 4,
+	"internal/client/upload":  4,
+	// 5 edges: putting it together.
+	"internal/config":    5,
+	"internal/app":       5,
+	"internal/arch":      5,
+	"cmd/naru":           5,
+	"bench":              5,
+	"e2e":                5,
+	"examples/wikipedia": 5,
+}
+
+// sideways are imports within a ring that are allowed, each with its reason.
+var sideways = map[[2]string]string{
+	{"internal/web", "internal/quantity"}:                 "limits of requests are written as sizes and durations",
+	{"internal/query", "internal/lake"}:                   "names in SQL resolve to tables",
+	{"internal/stream/streamtest", "internal/stream"}:     "the conformance suite of that seam",
+	{"internal/sink/sinktest", "internal/sink"}:           "the conformance suite of that seam",
+	{"internal/lake/iceberg", "internal/lake/columnar"}:   "a table's schema is one of columnar's, and a promotion rewrites its files",
+	{"internal/sink/table", "internal/lake/iceberg"}:      "the sink of that lake: its exactness is the commit's",
+	{"internal/sink/table", "internal/lake/columnar"}:     "rows are built as columns",
+	{"internal/collect/native", "internal/collect"}:       "a door builds on what all doors share",
+	{"internal/client/upload", "internal/client"}:         "an upload is many requests of the client",
+	{"internal/client/upload", "internal/client/records"}: "an upload sends records",
+	{"internal/app", "internal/config"}:                   "the composition root takes the settings apart",
+	{"cmd/naru", "internal/config"}:                       "commands read settings",
+	{"cmd/naru", "internal/app"}:                          "serve runs the composition root",
+}
+
+// foreign: one library, one importing package, so that it can be replaced in
+// one place. More than one importer needs a reason.
+var foreign = map[string]struct {
+	importers []string
+	why       string // why more than one, if so
+}{
+	"github.com/duckdb/duckdb-go-bindings": {importers: []string{"internal/duck"}},
+	"github.com/apache/iceberg-go":         {importers: []string{"internal/lake/iceberg"}},
+	"github.com/apache/arrow-go/v18":       {importers: []string{"internal/lake/columnar"}},
+	"modernc.org/sqlite":                   {importers: []string{"internal/lake/iceberg"}},
+	"github.com/google/uuid":               {importers: []string{"internal/lake/iceberg"}},
+	"github.com/cespare/xxhash/v2":         {importers: []string{"internal/lake/columnar"}},
+	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},
+	"golang.org/x/term":                    {importers: []string{"cmd/naru"}},
+	"go.yaml.in/yaml/v3":                   {importers: []string{"internal/config"}},
+	"github.com/prometheus/client_golang":  {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
+	"golang.org/x/sys":                     {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},
+	"github.com/klauspost/compress":        {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records"}, why: "a family of codecs: of record batches, of request bodies, of files to send"},
+}
+
+// badNames say nothing of what is in a package, so everything ends up there.
+var badNames = []string{"util", "utils", "common", "helpers", "base", "core", "types", "models", "shared", "manager", "misc"}
+
+// Longest files, in lines: main is a table of contents, and a file that is
+// longer than the other has more than one noun.
+const (
+	longestMain = 100
+	longestFile = 500
+)
+
+// blankImports are allowed, each with its reason. Else nothing starts by itself:
+// no init functions, no imports for their side effects; lists of kinds are
+// written out where they are used.
+var blankImports = map[string]string{
+	"embed": "go:embed wants it; it does nothing",
+}
+
+// writers may change files without vfs, each with its reason. All others go
+// through vfs, so that tests can make calls fail and cut the power.
+var writers = map[string]string{
+	"internal/vfs":       "is the door to the disk",
+	"internal/duck":      "DuckDB's spill folder: DuckDB writes there without vfs in any case",
+	"bench":              "is not part of naru",
+	"examples/wikipedia": "is not part of naru",
+}
+
+// writing are the functions of package os that change files.
+var writing = []string{"Create", "CreateTemp", "OpenFile", "WriteFile", "Rename", "Remove", "RemoveAll", "Mkdir", "MkdirAll", "MkdirTemp",
+	"Link", "Symlink", "Truncate", "Chmod", "Chtimes", "CopyFS"}
