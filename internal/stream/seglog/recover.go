@@ -144,9 +144,7 @@ func (l *Log) resume(found folder, report *Recovery) error {
 	report.Frames, report.Bytes = t.frames, t.end
 	if t.clean() {
 		keep = true
-		// After a kill the last promise may be in the page cache only. Nothing
-		// depends on it, but with it on disk the next start has nothing to copy.
-		if err := file.Sync(); err != nil {
+		if err := t.settle(file); err != nil {
 			return err
 		}
 		l.begin(st, segments, t.index, &madeSegment{seg: last, file: file, pos: t.promisedEnd, chain: t.chain, sequence: t.promised})
@@ -329,6 +327,7 @@ type tail struct {
 	promised    uint64 // sequence of the last promised frame
 	promisedEnd int64
 	pending     []pending // valid frames beyond the promise
+	footer      bool      // behind the last frame
 	end         int64     // of the last valid frame
 	tornEnd     int64     // end of what looks like a torn write; 0: there is none
 }
@@ -343,11 +342,31 @@ type pending struct {
 	sections int
 }
 
-// clean tells whether the writer may go on behind the last promised frame.
-// Nothing stands there, or one promise frame, which the next frame overwrites
-// whole.
+// clean tells whether the writer may go on behind the last promised frame:
+// nothing stands there but one promise frame or the footer.
 func (t *tail) clean() bool {
 	return t.tornEnd == 0 && (len(t.pending) == 0 || len(t.pending) == 1 && t.pending[0].kind == kindPromise)
+}
+
+// settle writes the promise or footer that ends a clean segment again, as a
+// promise: after a kill or a failed fsync it may be in the page cache only, and
+// the frames before are not to lose what vouches for them.
+func (t *tail) settle(file vfs.File) error {
+	if len(t.pending) == 0 && !t.footer {
+		return nil // the checkpoint vouches
+	}
+	b, crc := sealFrame(make([]byte, headSize), head{kind: kindPromise, nonce: t.segment.nonce, sequence: t.promised + 1, synced: t.promised})
+	if _, err := file.WriteAt(b, t.promisedEnd); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	t.promised++
+	t.promisedEnd += int64(len(b))
+	t.chain = nextChain(t.chain, crc)
+	t.pending = nil
+	return nil
 }
 
 // scanTail reads the last segment of a log up to its end. With damage behind the
@@ -374,7 +393,7 @@ func scanTail(file vfs.File, s *segment) (*tail, error) {
 		}
 		if f.kind == kindFooter && f.sequence == t.sequence() {
 			// Sealed, but its successor was not made: all before it is synced.
-			t.upTo = max(t.upTo, f.synced)
+			t.upTo, t.footer = max(t.upTo, f.synced), true
 			return t, t.promise()
 		}
 		if err := t.add(f); err != nil {
