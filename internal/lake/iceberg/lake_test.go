@@ -79,7 +79,9 @@ func (c *badCatalog) Swap(ctx context.Context, t lake.Ident, from, to string) er
 func at(offset int64) event.Positions { return event.Positions{life: {0: offset}} }
 
 // file makes a data file; what is in it does not matter to commits.
-func file(t *testing.T, h *Table, s *State, rows int64) columnar.DataFile {
+func file(t *testing.T, h *Table, s *State, rows int64) columnar.DataFile { return fileOf(t, h, s, rows) }
+
+func fileOf(t testing.TB, h *Table, s *State, rows int64) columnar.DataFile {
 	t.Helper()
 	day := int32(16690)
 	f := columnar.DataFile{Path: h.DataPath(s, day), Day: day, Rows: rows, Bytes: 4, SplitOffsets: []int64{4},
@@ -291,6 +293,15 @@ func TestManyTables(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list, 100)
 	require.Equal(t, lake.Ident{Namespace: "s0", Name: "t00"}, list[0])
+}
+
+// wide is a schema of thirty columns.
+func wide() *columnar.Schema {
+	var names []string
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("column_%02d", i))
+	}
+	return withColumns(columnar.NewSchema(), names...)
 }
 
 // withColumns is a schema with further string columns.

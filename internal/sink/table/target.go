@@ -60,6 +60,10 @@ func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, 
 		t.state = state
 		err = s.judge(state, st)
 	}
+	if err == nil && state.RolledBack != nil {
+		s.tables.logger.Warn("table was rolled back: its rows are read from the log again", slog.String("table", t.ident.String()),
+			slog.String("from", state.Positions.String()), slog.String("to", state.RolledBack.String()))
+	}
 	if err != nil {
 		if !errors.Is(err, iceberg.ErrUnfit) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrRolledBack) {
 			return nil, err
