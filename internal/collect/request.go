@@ -73,11 +73,17 @@ func newRequest(e *Engine) *Request {
 }
 
 func (r *Request) begin(door *DoorMetrics, name string, now time.Time) {
-	r.door, r.stream, r.Received = door, name, now
+	r.door, r.stream = door, name
 	r.items = 0
 	r.refused = r.refused[:0]
 	r.refusals = [len(reasons) + 1]int{}
 	r.ids.begun = false
+	r.receive(now)
+}
+
+// receive sets the time of receipt, before the first item.
+func (r *Request) receive(now time.Time) {
+	r.Received = now
 	for i := range r.accepted {
 		r.accepted[i].reset(now)
 	}
@@ -99,8 +105,8 @@ func (r *Request) Release() {
 // Stream is the name of the stream that events go to.
 func (r *Request) Stream() string { return r.stream }
 
-// ReadBody reads the request's body within the limits. The bytes are valid
-// until Append has returned. Errors are *web.Error.
+// ReadBody reads the request's body within the limits; its end is the time of
+// receipt. The bytes are valid until Append has returned. Errors are *web.Error.
 func (r *Request) ReadBody(hr *http.Request) ([]byte, error) {
 	err := r.e.bodies.Read(&r.body, hr)
 	r.door.sent.Add(float64(r.body.Sent))
@@ -108,6 +114,7 @@ func (r *Request) ReadBody(hr *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	r.door.read.Add(float64(len(r.body.Bytes)))
+	r.receive(r.e.now())
 	r.accepted[0].charged = int(overhead(int64(len(r.body.Bytes))))
 	return r.body.Bytes, nil
 }

@@ -100,7 +100,15 @@ type limitedConn struct {
 	net.Conn
 	l        *limited
 	once     sync.Once
-	deadline time.Time // of writes; only the connection's own goroutine writes
+	deadline time.Time // of writes; only one goroutine writes at a time
+	given    bool      // the handler chose the deadline
+}
+
+// SetWriteDeadline lets a handler choose its own deadline; the zero time goes
+// back to the stall timeout.
+func (c *limitedConn) SetWriteDeadline(t time.Time) error {
+	c.deadline, c.given = t, !t.IsZero()
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *limitedConn) Close() error {
@@ -116,7 +124,7 @@ func (c *limitedConn) Write(p []byte) (int, error) {
 	total := 0
 	for {
 		now := time.Now()
-		if c.deadline.Sub(now) < c.l.stall {
+		if !c.given && c.deadline.Sub(now) < c.l.stall {
 			// Set half as far again, so that most writes need not set it.
 			c.deadline = now.Add(c.l.stall + c.l.stall/2)
 			if err := c.Conn.SetWriteDeadline(c.deadline); err != nil {

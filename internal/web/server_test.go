@@ -274,6 +274,48 @@ func TestClientThatDoesNotReadIsCut(t *testing.T) {
 	})
 }
 
+// A handler may be stricter than the stall timeout, also for a moment only.
+func TestHandlerChoosesItsWriteDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waited := make(chan time.Duration, 1)
+		_, ln, _ := serve(t, DefaultConfig(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctl := http.NewResponseController(w)
+			if err := ctl.SetWriteDeadline(time.Now().Add(3 * time.Second)); err != nil {
+				t.Error(err)
+			}
+			if r.URL.Path == "/once" {
+				_, _ = io.WriteString(w, "ok")
+				if err := errors.Join(ctl.Flush(), ctl.SetWriteDeadline(time.Time{})); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			began := time.Now()
+			var err error
+			for err == nil {
+				_, err = w.Write(make([]byte, 32<<10))
+			}
+			waited <- time.Since(began)
+		}))
+		c := ln.dial(t)
+		br := bufio.NewReader(c)
+		send(c, "GET /once HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if got := receive(t, br); got.body != "ok" {
+			t.Errorf("%+v", got)
+		}
+		time.Sleep(10 * time.Second) // beyond what the handler chose
+		send(c, "GET /once HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if got := receive(t, br); got.body != "ok" {
+			t.Errorf("%+v", got)
+		}
+		send(c, "GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if got := <-waited; got != 3*time.Second {
+			t.Errorf("cut after %v", got)
+		}
+		c.Close()
+	})
+}
+
 func TestSlowHeadersAreCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ln, _ := serve(t, DefaultConfig(), reader())
