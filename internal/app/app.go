@@ -36,6 +36,7 @@ type Options struct {
 	Pipelines bool   // load tables
 	Version   string // of the binary
 	Logger    *slog.Logger
+	FS        vfs.FS // nil: the machine's; SQLite and DuckDB go past it
 	// Ready is called once, when events are taken, with the server's address.
 	Ready func(url string)
 }
@@ -44,7 +45,10 @@ type Options struct {
 // after a clean stop, and fault.ErrPoisoned when the log has failed.
 func Serve(ctx context.Context, o Options) (err error) {
 	logger := o.Logger
-	fsys := vfs.OS()
+	fsys := o.FS
+	if fsys == nil {
+		fsys = vfs.OS()
+	}
 	var opened closers
 	defer func() { err = errors.Join(err, opened.close()) }()
 

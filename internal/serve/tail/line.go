@@ -14,10 +14,10 @@ import (
 	"naru/internal/web"
 )
 
-// appendEvent writes e as one line. The envelope has the names of the table's
+// AppendEvent writes e as one line of JSON, line break included. The envelope has the names of the table's
 // columns; the event itself is "data" as it was sent, or "data_text" or
 // "data_base64" where it is not JSON.
-func appendEvent(dst []byte, stream string, partition int32, inc event.Incarnation, e *event.Event) []byte {
+func AppendEvent(dst []byte, stream string, partition int32, inc event.Incarnation, e *event.Event) []byte {
 	text := func(name string, v []byte) {
 		dst = append(dst, name...)
 		dst = web.AppendJSONString(dst, string(v))

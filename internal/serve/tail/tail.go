@@ -178,7 +178,7 @@ type lines struct {
 }
 
 func (l *lines) event(stream string, partition int32, inc event.Incarnation, e *event.Event) error {
-	l.buf = appendEvent(l.buf, stream, partition, inc, e)
+	l.buf = AppendEvent(l.buf, stream, partition, inc, e)
 	if len(l.buf) < 64<<10 {
 		return nil
 	}

@@ -238,7 +238,7 @@ func TestLine(t *testing.T) {
 	head := `{"_stream":"events","_partition":0,"_offset":7,"_log":"00000000-0000-0000-0000-000000000000","_id":"1","_source":"/s","_type":"t"`
 	times := `,"_received_at":"2023-11-14T22:13:20.123Z"`
 	want := head + `,"_subject":"u","_time":"2023-11-14T22:13:20.123Z"` + times + `,"traceparent":"00","data":{"a":1}}` + "\n"
-	if got := string(appendEvent(nil, "events", 0, event.Incarnation{}, &e)); got != want {
+	if got := string(AppendEvent(nil, "events", 0, event.Incarnation{}, &e)); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
 	for _, tt := range []struct{ contentType, data, want string }{
@@ -251,7 +251,7 @@ func TestLine(t *testing.T) {
 			e.ContentType = []byte(tt.contentType)
 		}
 		want := head + times + `,"_reason":"not_json","_detail":"d","_refused_stream":"s","_refused_type":"x","_refused_id":"y"` + tt.want + "}\n"
-		got := string(appendEvent(nil, "events", 0, event.Incarnation{}, &e))
+		got := string(AppendEvent(nil, "events", 0, event.Incarnation{}, &e))
 		if got != want || !json.Valid([]byte(got)) {
 			t.Errorf("got  %swant %s", got, want)
 		}
