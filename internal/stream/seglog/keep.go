@@ -221,8 +221,8 @@ func (s *state) reached(at stream.Progress, id uint32) int64 {
 // trimTo writes down which segment is the oldest from now on: so a missing one
 // is told from a dropped one.
 func (l *Log) trimTo(oldest uint64) error {
-	r := newRequest(kindCommit)
-	defer r.recycle()
+	r := l.requests.get(kindCommit)
+	defer l.requests.put(r)
 	r.extra = appendTrimSection(r.extra, oldest)
 	r.extras++
 	if err := l.do(context.Background(), r); err != nil {

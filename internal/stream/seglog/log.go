@@ -50,16 +50,17 @@ type Log struct {
 		since map[uint64]time.Time // since when a segment counts as too old
 	}
 
-	queue  queue
-	w      *writer // owned by the writer's goroutine
-	pool   pool
-	cache  footerCache
-	stats  counters
-	full   atomic.Bool
-	poison chan struct{} // closed when the log is poisoned
-	stop   chan struct{} // closed by Close
-	nudge  chan struct{} // for the keeper: something has changed
-	done   sync.WaitGroup
+	queue    queue
+	requests requests
+	w        *writer // owned by the writer's goroutine
+	pool     pool
+	cache    footerCache
+	stats    counters
+	full     atomic.Bool
+	poison   chan struct{} // closed when the log is poisoned
+	stop     chan struct{} // closed by Close
+	nudge    chan struct{} // for the keeper: something has changed
+	done     sync.WaitGroup
 }
 
 var (
@@ -119,8 +120,8 @@ func (l *Log) Append(ctx context.Context, writes ...stream.Write) ([]event.Posit
 		}
 		return nil, nil
 	}
-	r := newRequest(kindAppend)
-	defer r.recycle()
+	r := l.requests.get(kindAppend)
+	defer l.requests.put(r)
 	r.at = make([]event.Position, len(writes))
 	if err := r.prepare(writes); err != nil {
 		return nil, fmt.Errorf("append: %w", err)
@@ -137,8 +138,8 @@ func (l *Log) Commit(ctx context.Context, writes []stream.Write, reader string, 
 	if err := checkReader(reader); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	r := newRequest(kindCommit)
-	defer r.recycle()
+	r := l.requests.get(kindCommit)
+	defer l.requests.put(r)
 	r.at = make([]event.Position, len(writes))
 	if err := r.prepare(writes); err != nil {
 		return fmt.Errorf("commit %s: %w", reader, err)
@@ -168,8 +169,8 @@ func (l *Log) Forget(ctx context.Context, reader string) error {
 		}
 		return nil
 	}
-	r := newRequest(kindCommit)
-	defer r.recycle()
+	r := l.requests.get(kindCommit)
+	defer l.requests.put(r)
 	r.extra = appendForgetSection(r.extra, reader)
 	r.extras++
 	if err := l.do(ctx, r); err != nil {

@@ -30,18 +30,23 @@ type request struct {
 	done chan struct{} // the writer sends when it no longer needs the bytes
 }
 
-var requests = sync.Pool{New: func() any { return &request{done: make(chan struct{}, 1)} }}
+// requests is a pool for each log: a channel made in one synctest bubble is not
+// to turn up in another.
+type requests struct{ sync.Pool }
 
-func newRequest(k kind) *request {
-	r := requests.Get().(*request)
+func (p *requests) get(k kind) *request {
+	r, _ := p.Get().(*request)
+	if r == nil {
+		r = &request{done: make(chan struct{}, 1)}
+	}
 	r.kind = k
 	return r
 }
 
-// recycle gives the request back; nothing may still know it.
-func (r *request) recycle() {
+// put takes the request back; nothing may still know it.
+func (p *requests) put(r *request) {
 	*r = request{sections: r.sections[:0], shifts: r.shifts[:0], extra: r.extra[:0], done: r.done}
-	requests.Put(r)
+	p.Put(r)
 }
 
 // prepare checks the writes and does all work on them that needs no place in
