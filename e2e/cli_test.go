@@ -35,7 +35,7 @@ func TestSendWikipedia(t *testing.T) {
 	for _, c := range []struct{ format, want string }{
 		{"csv", "channel,n\n#en.wikipedia,11549\n#vi.wikipedia,9747\n"},
 		{"tsv", "channel\tn\n#en.wikipedia\t11549\n#vi.wikipedia\t9747\n"},
-		{"ndjson", `{"channel":"#en.wikipedia","n":11549}` + "\n" + `{"channel":"#vi.wikipedia","n":9747}` + "\n"},
+		{"ndjson", `{"channel": "#en.wikipedia", "n": 11549}` + "\n" + `{"channel": "#vi.wikipedia", "n": 9747}` + "\n"},
 	} {
 		if got := must(t, "", "query", "--url", s.url, "--format", c.format, query); got != c.want {
 			t.Errorf("--format %s:\n%s\nwant\n%s", c.format, got, c.want)
@@ -104,9 +104,9 @@ func TestSendCSV(t *testing.T) {
 func TestSendFromStdin(t *testing.T) {
 	t.Parallel()
 	s := serve(t, project(t, "pipelines:\n  commit_interval: 200ms\n"))
-	must(t, "n,zip,ok,note\n1,01234,true,x\n2.5,99999,false,\n", "send", "--url", s.url, "--type", "typed", "--format", "csv", "-")
+	must(t, "n,zip,ok,note\n1,01234,true,x\n2.5,09999,false,\n", "send", "--url", s.url, "--type", "typed", "--format", "csv", "-")
 	s.waitCell("select count(*) from typed", "2")
-	if got := s.sql("select n, zip, ok from typed order by n").lines(); strings.Join(got, " ") != "1|01234|true 2.5|99999|false" {
+	if got := s.sql("select n, zip, ok from typed order by n").lines(); strings.Join(got, " ") != "1.0|01234|true 2.5|09999|false" {
 		t.Errorf("rows: %q", got)
 	}
 	must(t, `[{"a": 1}, {"a": 2}]`, "send", "--url", s.url, "--type", "listed", "-")

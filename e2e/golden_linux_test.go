@@ -67,8 +67,8 @@ func goldenPlace(t *testing.T, version string) string {
 // never changed once it has been released: what cannot read it any more is
 // broken.
 func TestGolden(t *testing.T) {
-	if *updateGolden {
-		makeGolden(t)
+	if *updateGolden && !t.Run("make", makeGolden) { // a test of its own: it gives the place free again
+		return
 	}
 	found, err := filepath.Glob(goldenDir("v*"))
 	if err != nil || len(found) == 0 {

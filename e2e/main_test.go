@@ -21,6 +21,15 @@ func run(m *testing.M) int {
 	for _, name := range []string{"NARU_URL", "NARU_KEY"} {
 		os.Unsetenv(name)
 	}
+	// naru send notes there what it has sent.
+	cache, err := os.MkdirTemp("", "naru-e2e-cache-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: make cache folder:", err)
+		return 1
+	}
+	defer os.RemoveAll(cache)
+	os.Setenv("XDG_CACHE_HOME", cache)
+
 	if naruBin = os.Getenv("NARU_BIN"); naruBin != "" {
 		abs, err := filepath.Abs(naruBin)
 		if err != nil {
