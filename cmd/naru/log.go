@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"naru/internal/app"
 	"naru/internal/config"
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -176,6 +177,11 @@ of a crash is no damage; the next start deals with it by itself.`,
 			if err != nil {
 				return fmt.Errorf("check log: %w", err)
 			}
+			lock, err := app.Alone(vfs.OS(), f)
+			if err != nil {
+				return fmt.Errorf("check log: %w", err)
+			}
+			defer lock.Close()
 			if repair {
 				return c.repair(f, dir)
 			}

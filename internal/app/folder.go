@@ -51,25 +51,36 @@ func hold(fsys vfs.FS, f config.Folder) (*holding, error) {
 	if err := fsys.MkdirAll(f.Data()); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", f, err)
 	}
-	lock, err := fsys.Lock(filepath.Join(f.Data(), lockFile))
+	lock, err := Alone(fsys, f)
 	if err != nil {
-		err = fmt.Errorf("open folder %s: %w", f, err)
-		if errors.Is(err, vfs.ErrLocked) {
-			err = fault.WithHint(err, "another naru serves this folder; stop it first, or serve another folder")
-		}
 		return nil, err
 	}
-	h := &holding{Folder: f, lock: lock}
 	if rec == nil {
-		// Only now is nobody else about to do the same.
-		if rec, err = record(fsys, f); err != nil {
+		// Asked again: another process may have come and gone before the lock.
+		if rec, err = Whereabouts(fsys, f); err == nil && rec == nil {
+			rec, err = record(fsys, f)
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open folder %s: %w", f, err), lock.Close())
 		}
 	}
-	h.ID = rec.ID
-	// The way by which the tables were made, if this is another way to the same place.
-	h.Folder = config.Folder(rec.Root)
-	return h, nil
+	// The folder is the way by which the tables were made, if this is another
+	// way to the same place.
+	return &holding{Folder: config.Folder(rec.Root), ID: rec.ID, lock: lock}, nil
+}
+
+// Alone takes the folder for work on it without a server, and fails when one
+// runs. The folder must have data.
+func Alone(fsys vfs.FS, f config.Folder) (io.Closer, error) {
+	lock, err := fsys.Lock(filepath.Join(f.Data(), lockFile))
+	if err == nil {
+		return lock, nil
+	}
+	err = fmt.Errorf("open folder %s: %w", f, err)
+	if errors.Is(err, vfs.ErrLocked) {
+		err = fault.WithHint(err, "another naru works on this folder; stop it first")
+	}
+	return nil, err
 }
 
 // Close lets others have the folder.
