@@ -18,7 +18,8 @@ build: ## build bin/naru
 	go build $(BUILD_FLAGS) -o bin/naru ./cmd/naru
 
 demo: build ## send the Wikipedia edits and ask three questions (ARGS=--exit: end by itself)
-	@go run ./examples/wikipedia --naru bin/naru $(ARGS)
+	@go build -o .cache/demo ./examples/wikipedia
+	@.cache/demo --naru bin/naru $(ARGS)
 
 test: ## unit tests, then the black-box tests of the real binary
 	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/...

@@ -66,7 +66,9 @@ func TestErrorsHaveTheirClass(t *testing.T) {
 			web.Problem(w, 429, "busy", "in flight is full")
 		}, true, 3 * time.Second, "busy (429): in flight is full"},
 		{"stopping", func(w http.ResponseWriter, _ *http.Request) { web.Problem(w, 503, "stopping", "") }, true, 0, "stopping (503)"},
-		{"proxy", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "upstream is gone\nmore", 502) },
+		{"proxy", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "upstream is gone\nmore", http.StatusBadGateway)
+		},
 			true, 0, "502 Bad Gateway: upstream is gone"},
 		{"elsewhere", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, false, 0, "404 Not Found: 404 page not found"},
 		{"not naru", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, false, 0, "read the answer"},
