@@ -25,7 +25,11 @@ type item struct {
 type dataset struct {
 	typ   string // event type and table name
 	check string // SQL for item.check over the table's columns
-	items []item
+	// Turning: requests are spread over several tables, TYPE_0, TYPE_1, ..., and
+	// get a field `amount` that is whole in the first half of each and a
+	// fraction in the second, so that the column changes its type.
+	turning bool
+	items   []item
 }
 
 // sharedData is the folder of the real data sets beside the checkout.
@@ -91,7 +95,7 @@ func wikipedia(t testing.TB) *dataset {
 // openBandit is both CSV files as JSON objects; the check is item_id*10+position.
 func openBandit(t testing.TB) *dataset {
 	t.Helper()
-	d := &dataset{typ: "impression", check: "item_id * 10 + position"}
+	d := &dataset{typ: "impression", check: "item_id * 10 + position", turning: true}
 	for _, name := range []string{"open_bandit_random_men.csv", "open_bandit_bts_men.csv"} {
 		rows, err := csv.NewReader(bytes.NewReader(readShared(t, name))).ReadAll()
 		if err != nil {

@@ -180,17 +180,17 @@ func TestKill(t *testing.T) {
 	if n := l.left() + len(l.pending); n > 0 {
 		t.Fatalf("%d requests could not be sent in the end", n)
 	}
-	prove(t, s, l, sets)
+	prove(t, s, l)
 
 	// Nothing may change when all of it is read once more.
 	s.kill()
 	s = serve(t, dir)
-	prove(t, s, l, sets)
+	prove(t, s, l)
 	if code := s.stop(); code != 0 {
 		t.Errorf("SIGTERM: exit %d", code)
 	}
 	s = serve(t, dir)
-	prove(t, s, l, sets)
+	prove(t, s, l)
 }
 
 // strike runs the server under load until the aim comes into sight, kills it,
@@ -210,8 +210,8 @@ func strike(t *testing.T, l *ledger, sets []*dataset, dir string, kill int, a ai
 		}
 	}
 	tables := readCatalog(t, dir)
-	for _, set := range sets {
-		hit.rows += max(0, int64(l.goodAcked(set))-tables["events."+set.typ].rows)
+	for table, acked := range l.tables() {
+		hit.rows += max(0, int64(acked)-tables["events."+table].rows)
 	}
 	hit.commit = commitLeft(t, dir, tables, began)
 	if !a.early {
@@ -296,131 +296,4 @@ func strikeStart(t *testing.T, dir string, a aim) {
 		t.Fatalf("start after a kill: %v", err)
 	}
 	<-s.done
-}
-
-// stored is what the tables hold of one request.
-type stored struct {
-	rows, items, sum   int64
-	first, last        int64 // offsets
-	rejected, badItems int64
-	rejFirst, rejLast  int64
-}
-
-// prove asks SQL what is there and compares it with the client's account.
-func prove(t *testing.T, s *server, l *ledger, sets []*dataset) {
-	t.Helper()
-	eventually(t, "every acknowledged event in its table", func() (bool, string) {
-		for _, set := range sets {
-			n, err := count(s, "events."+set.typ)
-			if want := int64(l.goodAcked(set)); err != nil || n < want {
-				return false, fmt.Sprintf("%s: %d of %d (%v)", set.typ, n, want, err)
-			}
-		}
-		return caughtUp(s)
-	})
-	there := map[int64]*stored{}
-	at := func(number int64) *stored {
-		if there[number] == nil {
-			there[number] = &stored{}
-		}
-		return there[number]
-	}
-	for _, set := range sets {
-		rows := pages(t, s, fmt.Sprintf(`select req, count(*), count(distinct item), sum(%s)::bigint, min(_offset), max(_offset)
-			from events.%s group by req order by req`, set.check, set.typ))
-		for _, r := range rows {
-			b := at(r[0])
-			b.rows, b.items, b.sum, b.first, b.last = r[1], r[2], r[3], r[4], r[5]
-		}
-		if got := s.cell(fmt.Sprintf(`select count(*) - count(distinct (_log, _partition, _offset)) from events.%s`, set.typ)); got != "0" {
-			t.Errorf("%s: %s rows share a place in the log with another row", set.typ, got)
-		}
-	}
-	var rows [][]int64
-	if l.badAcked() > 0 {
-		rows = rejections(t, s)
-	}
-	for _, r := range rows {
-		b := at(r[0])
-		b.rejected, b.badItems, b.rejFirst, b.rejLast = r[1], r[2], r[4], r[5]
-	}
-
-	var whole, nothing int
-	for _, r := range l.sent {
-		b := there[r.number]
-		if b == nil {
-			b = &stored{}
-		}
-		delete(there, r.number)
-		what := fmt.Sprintf("request %d (%s, %s, %d good, %d bad, acknowledged %v, kill %d)",
-			r.number, r.set.typ, r.format, r.good, r.bad, r.acked, r.kill)
-		if !r.acked && *b == (stored{}) {
-			nothing++
-			continue
-		}
-		if b.rows != int64(r.good) || b.items != int64(r.good) || b.sum != r.sum {
-			t.Errorf("%s: %d rows, %d different items, sum %d; want %d, %d, %d", what, b.rows, b.items, b.sum, r.good, r.good, r.sum)
-		}
-		if b.rejected != int64(r.bad) || b.badItems != int64(r.bad) {
-			t.Errorf("%s: %d rejections, %d different items; want %d", what, b.rejected, b.badItems, r.bad)
-		}
-		if !r.acked {
-			whole++
-			continue
-		}
-		for _, p := range r.ack.Positions {
-			first, last := b.first, b.last
-			if p.Stream == "rejected" {
-				first, last = b.rejFirst, b.rejLast
-			}
-			if p.First != first || p.Last != last {
-				t.Errorf("%s: rows at offsets %d to %d of %s, the answer said %d to %d", what, first, last, p.Stream, p.First, p.Last)
-			}
-		}
-	}
-	for number, b := range there {
-		t.Errorf("request %d was never sent, but is there: %+v", number, *b)
-	}
-	t.Logf("proved: %d items acknowledged in %d requests; of those without an answer %d are there whole and %d not at all",
-		l.acked(), len(l.sent)-whole-nothing, whole, nothing)
-}
-
-// rejections are the refused items by request, read from their original bytes.
-func rejections(t *testing.T, s *server) [][]int64 {
-	return pages(t, s, `with r as (select regexp_extract(decode(original), '"req"[:,](\d+)', 1)::bigint req,
-			regexp_extract(decode(original), '"item"[:,](\d+)', 1)::bigint item, _offset from rejected)
-		select req, count(*), count(distinct item), 0::bigint, min(_offset), max(_offset) from r group by req order by req`)
-}
-
-// count of a table's rows.
-func count(s *server, table string) (int64, error) {
-	out, err := s.trySQL("select count(*) from " + table)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseInt(text(out.Rows[0][0]), 10, 64)
-}
-
-// pages reads a long answer of whole numbers in parts below the row limit.
-func pages(t *testing.T, s *server, query string) [][]int64 {
-	t.Helper()
-	const page = 5000
-	var out [][]int64
-	for {
-		part := s.sql(fmt.Sprintf("%s limit %d offset %d", query, page, len(out)))
-		for _, row := range part.Rows {
-			numbers := make([]int64, len(row))
-			for i, v := range row {
-				n, err := strconv.ParseInt(text(v), 10, 64)
-				if err != nil {
-					t.Fatalf("%s: %v", query, err)
-				}
-				numbers[i] = n
-			}
-			out = append(out, numbers)
-		}
-		if len(part.Rows) < page {
-			return out
-		}
-	}
 }

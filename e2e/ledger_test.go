@@ -25,9 +25,10 @@ type work struct {
 type request struct {
 	work
 	number  int64
-	good    int   // items that must be rows
-	bad     int   // items that must be in `rejected`
-	sum     int64 // of the good items' checks
+	table   string // type of its events, and name of their table
+	good    int    // items that must be rows
+	bad     int    // items that must be in `rejected`
+	sum     int64  // of the good items' checks
 	format  string
 	written atomic.Bool // the whole request was handed to the kernel
 
@@ -44,7 +45,7 @@ type ledger struct {
 	queue    []work
 	sent     []*request
 	pending  map[*request]bool // without an answer so far
-	ackedBy  map[*dataset]int  // good items acknowledged
+	ackedBy  map[string]int    // good items acknowledged, by table
 	ackedAll int               // items acknowledged, bad ones included
 }
 
@@ -52,7 +53,7 @@ func newLedger(seed uint64) *ledger {
 	return &ledger{
 		rng:     rand.New(rand.NewPCG(seed, 0)),
 		pending: map[*request]bool{},
-		ackedBy: map[*dataset]int{},
+		ackedBy: map[string]int{},
 	}
 }
 
@@ -92,12 +93,13 @@ func (l *ledger) take() (r *request, body []byte, contentType string, zipped boo
 	l.queue = l.queue[1:]
 	l.sent = append(l.sent, r)
 	l.pending[r] = true
+	amount := r.place()
 
 	lines := make([][]byte, 0, r.to-r.from)
 	whole := true // no bad item, so a JSON array will do as well
 	for i := r.from; i < r.to; i++ {
 		it := r.set.items[i]
-		stamped := fmt.Appendf(nil, `{"req":%d,"item":%d,%s`, r.number, i-r.from, it.body[1:])
+		stamped := fmt.Appendf(nil, `{"req":%d,"item":%d,%s%s`, r.number, i-r.from, amount, it.body[1:])
 		switch {
 		case r.set.typ == "access" && i%40 == 7: // broken in the middle of a string
 			stamped = stamped[:len(stamped)-5]
@@ -136,13 +138,37 @@ func (l *ledger) take() (r *request, body []byte, contentType string, zipped boo
 	return r, body, contentType, zipped
 }
 
+// turnEvery is how many requests, of all sets, share a table of a turning set.
+const turnEvery = 300
+
+// place chooses the request's table and gives the field that its items get
+// besides: "" or `"amount":1.5,`.
+func (r *request) place() string {
+	if r.table = r.set.typ; !r.set.turning {
+		return ""
+	}
+	r.table = fmt.Sprintf("%s_%d", r.set.typ, r.number/turnEvery)
+	if r.number%turnEvery < turnEvery/2 {
+		return fmt.Sprintf(`"amount":%d,`, r.number)
+	}
+	return fmt.Sprintf(`"amount":%d.5,`, r.number)
+}
+
+// checkSQL is the SQL whose sum over the request's rows must be its sum.
+func (s *dataset) checkSQL() string {
+	if s.turning {
+		return fmt.Sprintf("%s + if(floor(amount) = req and (amount > req) = (req %% %d >= %d), 0, 1000000)", s.check, turnEvery, turnEvery/2)
+	}
+	return s.check
+}
+
 // answered notes an acknowledgement.
 func (l *ledger) answered(r *request, a ack) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.pending, r)
 	r.acked, r.ack = true, a
-	l.ackedBy[r.set] += r.good
+	l.ackedBy[r.table] += r.good
 	l.ackedAll += r.good + r.bad
 	if a.Accepted != r.good || len(a.Rejected) != r.bad {
 		return fmt.Errorf("request %d (%s, %s) was sent %d good and %d bad items, the answer says %d and %d",
@@ -183,19 +209,16 @@ func (l *ledger) inFlight() int {
 func (l *ledger) acked() int { l.mu.Lock(); defer l.mu.Unlock(); return l.ackedAll }
 func (l *ledger) left() int  { l.mu.Lock(); defer l.mu.Unlock(); return len(l.queue) }
 
-// goodAcked counts the acknowledged items of a set that must be rows.
-func (l *ledger) goodAcked(set *dataset) int { l.mu.Lock(); defer l.mu.Unlock(); return l.ackedBy[set] }
-
-// badAcked counts the acknowledged items that must be in `rejected`.
-func (l *ledger) badAcked() (n int) {
+// tables are the tables of all requests so far, with the acknowledged items
+// that must be rows of each.
+func (l *ledger) tables() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	out := map[string]int{}
 	for _, r := range l.sent {
-		if r.acked {
-			n += r.bad
-		}
+		out[r.table] = l.ackedBy[r.table]
 	}
-	return n
+	return out
 }
 
 // load sends from the ledger over several connections until stop is called,
@@ -232,7 +255,7 @@ func (l *ledger) start(url string, connections int) *load {
 
 // send makes one request; false ends the connection's work.
 func (ld *load) send(l *ledger, client *http.Client, url string, r *request, body []byte, contentType string, zipped bool) bool {
-	req, err := http.NewRequest("POST", url+"/v1/events?type="+r.set.typ, bytes.NewReader(body))
+	req, err := http.NewRequest("POST", url+"/v1/events?type="+r.table, bytes.NewReader(body))
 	if err != nil {
 		ld.fail(err)
 		return false

@@ -35,7 +35,7 @@ func TestStopUnderLoad(t *testing.T) {
 		l.cut(round)
 	}
 	s := serve(t, dir)
-	prove(t, s, l, []*dataset{set})
+	prove(t, s, l)
 	if got := readyz(s); got != 200 {
 		t.Errorf("/readyz: %d", got)
 	}
