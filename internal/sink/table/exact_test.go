@@ -227,7 +227,8 @@ func TestRolledBackTableIsReadAgain(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// rollBack sets main back by so many commits, as another engine's rollback does.
+// rollBack sets main back by so many commits, as another engine's rollback
+// does; as far as there are snapshots.
 func (w *world) rollBack(name string, commits int) {
 	w.t.Helper()
 	from, err := w.rows.Location(w.t.Context(), table(name))
@@ -239,17 +240,28 @@ func (w *world) rollBack(name string, commits int) {
 	dec.UseNumber()
 	require.NoError(w.t, dec.Decode(&meta))
 	require.NoError(w.t, f.Close())
-	snapshots := meta["snapshots"].([]any)
-	id := snapshots[len(snapshots)-1-commits].(map[string]any)["snapshot-id"]
+	parents := map[any]any{}
+	for _, s := range meta["snapshots"].([]any) {
+		parents[s.(map[string]any)["snapshot-id"]] = s.(map[string]any)["parent-snapshot-id"]
+	}
+	id := meta["current-snapshot-id"]
+	for range commits {
+		if _, kept := parents[parents[id]]; kept {
+			id = parents[id]
+		}
+	}
 	meta["current-snapshot-id"] = id
 	meta["refs"].(map[string]any)["main"].(map[string]any)["snapshot-id"] = id
 	meta["snapshot-log"] = append(meta["snapshot-log"].([]any), map[string]any{"snapshot-id": id, "timestamp-ms": meta["last-updated-ms"]})
-	to := "/data/lake/events/" + name + "/metadata/00099-rolled-back.metadata.json"
-	out, err := w.fs.Create(to)
+	to := strings.TrimSuffix(from, ".metadata.json") + "-back.metadata.json"
+	text, err := json.Marshal(meta)
 	require.NoError(w.t, err)
-	require.NoError(w.t, json.NewEncoder(out).Encode(meta))
+	out, err := w.lake.CreateFile(strings.TrimPrefix(to, "file://"))
+	require.NoError(w.t, err)
+	_, err = out.Write(text)
+	require.NoError(w.t, err)
 	require.NoError(w.t, out.Close())
-	require.NoError(w.t, w.rows.Swap(w.t.Context(), table(name), from, "file://"+to))
+	require.NoError(w.t, w.rows.Swap(w.t.Context(), table(name), from, to))
 }
 
 func TestStoppedTableStopsAlone(t *testing.T) {
