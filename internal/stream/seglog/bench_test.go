@@ -70,9 +70,9 @@ func BenchmarkRead(b *testing.B) {
 	l := benchLog(b)
 	defer l.Close()
 	raw := benchBatch()
-	const batches = 4000 // 160 MB: two segments
-	for range batches / 50 {
-		writes := make([]stream.Write, 50)
+	const batches = 2000
+	for range batches / 10 {
+		writes := make([]stream.Write, 10)
 		for i := range writes {
 			writes[i] = stream.Write{Stream: "events", Batch: append([]byte(nil), raw...), Count: 100}
 		}
@@ -80,20 +80,41 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.SetBytes(int64(len(raw)))
+	benchRead(b, l, batches)
+}
+
+// Requests of 16 MB: every read comes to the same frames again.
+func BenchmarkReadLargeFrames(b *testing.B) {
+	l := benchLog(b)
+	defer l.Close()
+	raw := benchBatch()
+	const batches = 800
+	for range batches / 400 {
+		writes := make([]stream.Write, 400)
+		for i := range writes {
+			writes[i] = stream.Write{Stream: "events", Batch: append([]byte(nil), raw...), Count: 100}
+		}
+		if _, err := l.Append(context.Background(), writes...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	benchRead(b, l, batches)
+}
+
+func benchRead(b *testing.B, l *Log, batches int) {
+	from, bytes := event.Position{}, 0
 	b.ReportAllocs()
-	from := event.Position{}
-	b.ResetTimer()
-	for n := 0; n < b.N; {
+	for b.Loop() {
 		batch, err := l.Read(context.Background(), "events", from, 1<<20)
 		if err != nil {
 			b.Fatal(err)
 		}
-		n += len(batch.Raw)
-		if from = batch.End(); from.Offset == batches*100 {
+		bytes += batch.Size()
+		if from = batch.End(); from.Offset == int64(batches)*100 {
 			from = event.Position{}
 		}
 	}
+	b.ReportMetric(float64(bytes)/1e6/b.Elapsed().Seconds(), "MB/s")
 }
 
 func BenchmarkOpen(b *testing.B) {

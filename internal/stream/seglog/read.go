@@ -214,8 +214,9 @@ type collector struct {
 	seg   *segment
 	limit int64 // nothing behind it is synced
 
-	buf   *[]byte
-	raws  [][]byte // in buf
+	buf   *[]byte  // the chunk
+	own   []byte   // part of one large frame, instead
+	raws  [][]byte // in buf or own
 	total int64
 	next  int64 // offset behind the last one
 }
@@ -278,14 +279,12 @@ func (c *collector) chunk(b []byte, pos int64) (used, need int64, done bool, err
 			if int64(len(rest)) < table {
 				return used, table, false, nil
 			}
-			before := len(c.raws)
-			complete, enough, err := c.frame(rest, h)
-			if err != nil {
-				return 0, 0, false, c.seg.corrupt(pos+used, "%v", err)
+			enough, err := c.frame(rest, h, pos+used)
+			if errors.Is(err, errBadFrame) {
+				err = c.seg.corrupt(pos+used, "%v", err)
 			}
-			if !complete {
-				c.raws = c.raws[:before]
-				return used, h.length, false, nil
+			if err != nil {
+				return 0, 0, false, err
 			}
 			if enough {
 				return used, 0, true, nil
@@ -299,50 +298,59 @@ func (c *collector) chunk(b []byte, pos int64) (used, need int64, done bool, err
 // errEnough ends the walk over a frame's sections.
 var errEnough = errors.New("enough")
 
-// frame takes what is wanted from the frame at the start of b. complete is
-// false when b does not hold all of that; then nothing counts. enough: the next
-// record batch in this very frame would be too much.
-func (c *collector) frame(b []byte, h head) (complete, enough bool, err error) {
-	next, total := c.next, c.total
+// frame takes what is wanted from the frame at pos, of which b holds the table
+// and what of the batches the chunk happens to have. enough: the next record
+// batch in this very frame is for the next read.
+func (c *collector) frame(b []byte, h head, pos int64) (enough bool, err error) {
+	window, start := b, int64(0) // bytes of the frame, and where in it they begin
 	err = eachSection(b[headSize:headSize+h.table], h.sections, int64(headSize+h.table), h.length, func(s section, at int64) error {
-		if s.typ != sectionWrite || s.id != c.part.id || s.next() <= next {
+		if s.typ != sectionWrite || s.id != c.part.id || s.next() <= c.next {
 			return nil
 		}
-		if s.base > next {
-			return badFrame("stream %s/%d goes on at offset %d, want %d", c.part.topic.name, c.part.n, s.base, next)
+		if s.base > c.next {
+			return badFrame("stream %s/%d goes on at offset %d, want %d", c.part.topic.name, c.part.n, s.base, c.next)
 		}
-		if len(c.raws) > 0 && total+int64(s.size) > c.max || s.base >= c.end {
+		size := int64(s.size)
+		if len(c.raws) > 0 && c.total+size > c.max || s.base >= c.end {
 			return errEnough
 		}
-		if at+int64(s.size) > int64(len(b)) {
-			return errShortSection
+		if at+size > start+int64(len(window)) {
+			if len(c.raws) > 0 {
+				return errEnough
+			}
+			// A frame larger than the chunk: take from it what is wanted and no
+			// more, since the next read comes to the same frame.
+			own := make([]byte, max(size, min(c.max, h.length-at)))
+			if err := readFull(c.file, own, pos+at); err != nil {
+				return err
+			}
+			window, start = own, at
+			c.own = own
 		}
-		raw := b[at : at+int64(s.size)]
+		raw := window[at-start : at-start+size : at-start+size]
 		rh, err := recordbatch.Check(raw)
 		if err != nil || rh.BaseOffset != s.base || rh.NextOffset() != s.next() {
 			return badFrame("record batch at offset %d: %v", s.base, err)
 		}
 		c.raws = append(c.raws, raw)
-		next, total = s.next(), total+int64(s.size)
+		c.next, c.total = s.next(), c.total+size
 		return nil
 	})
-	switch {
-	case errors.Is(err, errShortSection) && int64(len(b)) < h.length:
-		return false, false, nil
-	case errors.Is(err, errEnough):
-		enough = true
-	case err != nil:
-		return false, false, err
+	if errors.Is(err, errEnough) {
+		return true, nil
 	}
-	c.next, c.total = next, total
-	return true, enough, nil
+	return false, err
 }
 
 // batch hands out what was gathered. A large chunk that is mostly the target's
 // goes with it; else the batches are copied and the chunk is used again.
 func (c *collector) batch() *event.Batch {
 	b := &event.Batch{From: c.offset, Next: c.next, Raw: c.raws}
-	if c.total >= int64(len(*c.buf))/2 {
+	switch {
+	case c.own != nil:
+		c.free()
+		return b
+	case c.total >= int64(len(*c.buf))/2:
 		return b
 	}
 	own := make([]byte, 0, c.total)

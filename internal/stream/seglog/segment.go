@@ -17,7 +17,6 @@ import (
 const (
 	lockName   = "LOCK"
 	segmentExt = ".seg"  // 0000000000000001.seg: the checkpoint in it is synced
-	newExt     = ".new"  // being made by a recovery: removed at start
 	freePrefix = "free-" // free-1.tmp: to become a segment, prepared or retired
 	freeExt    = ".tmp"
 	tornPrefix = "torn-" // torn-20260102T030405.000Z.bin: never removed by naru
