@@ -127,7 +127,9 @@ func (s *sending) run(soft, hard context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer source.Close()
+	if s.opts.Blocking = name == "-"; !s.opts.Blocking {
+		defer source.Close()
+	}
 
 	bar := newProgress(s.c, size, source.Consumed)
 	s.opts.Observe = bar.observe

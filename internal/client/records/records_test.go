@@ -92,6 +92,24 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// TestAPipeIsNotWaitedFor: one line is enough to tell the format and to give a
+// record.
+func TestAPipeIsNotWaitedFor(t *testing.T) {
+	for _, first := range []string{"{\"a\":1}\n", "\n [{\"a\":1},"} {
+		r, w := io.Pipe()
+		go func() { _, _ = w.Write([]byte(first)) }() // and then nothing
+		in, err := NewReader(r, "-", Auto)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rec Record
+		if err := in.Next(&rec); err != nil || string(rec.Line) != `{"a":1}` {
+			t.Errorf("%q: %q, %v", first, rec.Line, err)
+		}
+		w.Close()
+	}
+}
+
 func TestErrorsNameThePlace(t *testing.T) {
 	tests := []struct{ name, file, in, want string }{
 		{"array broken", "x.json", "[{\"a\":1},\n{\"a\":]", `read x.json: the value that begins on line 2: invalid character ']'`},

@@ -126,30 +126,47 @@ func sniff(buf *bufio.Reader, name string) (Format, error) {
 	case ".tsv":
 		return TSV, nil
 	}
-	head, err := buf.Peek(sniffSize)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return Auto, err
+	// No more is asked for than is needed: a pipe may give a line and wait.
+	for n := 1; ; n = buf.Buffered() + 1 {
+		head, err := buf.Peek(min(n, sniffSize))
+		if err == nil {
+			head, err = buf.Peek(buf.Buffered())
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return Auto, err
+		}
+		whole := err != nil || len(head) == sniffSize
+		if f, ok := guess(head, whole); ok {
+			return f, nil
+		}
+		if whole {
+			return Auto, fault.WithHint(errors.New("neither its name nor its first bytes tell the format"),
+				"name it with --format ndjson, json, csv or tsv")
+		}
 	}
+}
+
+// guess tells the format by the first bytes; whole says that there will be no
+// more to look at.
+func guess(head []byte, whole bool) (Format, bool) {
 	head = bytes.TrimLeft(head, " \t\r\n")
-	switch {
-	case len(head) == 0:
-		return NDJSON, nil // nothing in it: no records either
-	case head[0] == '[':
-		return JSON, nil
-	case head[0] == '{':
-		// Objects that span lines are values; else a line is an event, and a bad
-		// one is refused alone.
-		line, _, _ := bytes.Cut(head, []byte("\n"))
-		if json.Valid(line) || len(line) == len(head) {
-			return NDJSON, nil
-		}
-		if trimmed := bytes.TrimSpace(line); len(trimmed) == 1 || trimmed[len(trimmed)-1] == ',' {
-			return JSON, nil
-		}
-		return NDJSON, nil
+	if len(head) == 0 {
+		return NDJSON, whole // nothing in it: no records either
 	}
-	return Auto, fault.WithHint(errors.New("neither its name nor its first bytes tell the format"),
-		"name it with --format ndjson, json, csv or tsv")
+	if head[0] == '[' {
+		return JSON, true
+	}
+	line, _, ended := bytes.Cut(head, []byte("\n"))
+	if head[0] != '{' || !ended && !whole {
+		return Auto, false
+	}
+	// Objects that span lines are values; else a line is an event, and a bad one
+	// is refused alone.
+	line = bytes.TrimSpace(line)
+	if ended && !json.Valid(line) && (len(line) == 1 || line[len(line)-1] == ',') {
+		return JSON, true
+	}
+	return NDJSON, true
 }
 
 // counter counts the bytes that were read.

@@ -1,9 +1,6 @@
 package upload
 
 import (
-	"context"
-	"io"
-
 	"naru/internal/client"
 	"naru/internal/client/records"
 )
@@ -15,7 +12,8 @@ type batch struct {
 	misfits  map[int]string
 	records  int64
 	repaired int64
-	err      error // why no batch follows; nil at the end of the input
+	last     bool  // no batch follows,
+	err      error // for this reason; nil at the end of the input
 }
 
 func (b *batch) reset() {
@@ -50,37 +48,4 @@ func (b *batch) refusal(r client.Rejected, before int64, exact bool) Refusal {
 		}
 	}
 	return out
-}
-
-// fill reads batches until the input ends, then closes filled.
-func (u *Upload) fill(ctx context.Context, filled chan<- *batch, empty <-chan *batch) {
-	defer close(filled)
-	var rec records.Record
-	for {
-		var b *batch
-		select {
-		case b = <-empty:
-		case <-ctx.Done():
-			return
-		}
-		b.reset()
-		var err error
-		for b.records < int64(u.opts.BatchRecords) && len(b.body) < u.opts.BatchBytes {
-			if err = u.source.Next(&rec); err != nil {
-				break
-			}
-			b.add(&rec)
-		}
-		if err != io.EOF {
-			b.err = err
-		}
-		select {
-		case filled <- b:
-		case <-ctx.Done():
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
 }

@@ -35,10 +35,14 @@ type Source interface {
 
 // Options of an upload.
 type Options struct {
-	Stream, Type, Source string // as in client.Batch
-	IDPrefix             string // record N has the id IDPrefix + N, from 0
-	BatchBytes           int    // a request is closed at so many bytes
-	BatchRecords         int    // or at so many records
+	Stream, Type, Source string        // as in client.Batch
+	IDPrefix             string        // record N has the id IDPrefix + N, from 0
+	BatchBytes           int           // a request is closed at so many bytes
+	BatchRecords         int           // or at so many records
+	Linger               time.Duration // or when its first record has waited so long
+	// Blocking says that the source may wait for ever for its next record: then
+	// Run does not wait for it when it ends early, and nobody must close it.
+	Blocking bool
 	// RetryFor is how long one batch may be tried again after errors that may pass.
 	RetryFor time.Duration
 	// Observe, if set, is called after every answer, and before every pause
@@ -48,7 +52,7 @@ type Options struct {
 
 // DefaultOptions are those of naru send.
 func DefaultOptions() Options {
-	return Options{BatchBytes: 1 << 20, BatchRecords: 5000, RetryFor: time.Minute}
+	return Options{BatchBytes: 1 << 20, BatchRecords: 5000, Linger: 200 * time.Millisecond, RetryFor: time.Minute}
 }
 
 // Result says what was acknowledged, this time and in the runs before it.
@@ -90,25 +94,25 @@ func New(door Door, source Source, opts Options, state *State) *Upload {
 // answered and counted, then Run returns ErrInterrupted; when ctx ends the
 // request is cut, too.
 func (u *Upload) Run(ctx context.Context, stop <-chan struct{}) (Result, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if err := u.skip(); err != nil {
 		return u.result, err
 	}
-	filled, empty := make(chan *batch, 1), make(chan *batch, 3)
-	for range cap(empty) {
-		empty <- &batch{}
-	}
-	go u.fill(ctx, filled, empty) // reads ahead; ends with ctx or the input
-	for {
-		select {
-		case <-stop:
-			return u.result, ErrInterrupted
-		default:
+	feed := newFeed(u.source, u.opts)
+	reading, end := context.WithCancel(ctx)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		feed.fill(reading)
+	}()
+	defer func() {
+		if end(); !u.opts.Blocking {
+			<-read
 		}
-		b, ok := <-filled
+	}()
+	for {
+		b, ok := feed.take(ctx, stop)
 		if !ok {
-			return u.result, u.state.finish()
+			return u.result, ErrInterrupted
 		}
 		if b.records > 0 {
 			answer, err := u.append(ctx, stop, b)
@@ -119,10 +123,12 @@ func (u *Upload) Run(ctx context.Context, stop <-chan struct{}) (Result, error) 
 				return u.result, err
 			}
 		}
-		if b.err != nil {
+		switch {
+		case b.err != nil:
 			return u.result, b.err
+		case b.last:
+			return u.result, u.state.finish()
 		}
-		empty <- b
 	}
 }
 

@@ -342,6 +342,43 @@ func TestStopEndsAPause(t *testing.T) {
 	})
 }
 
+// TestSlowInputIsOnItsWaySoon: what comes through a pipe does not wait for a
+// full batch, and a stop does not wait for the pipe.
+func TestSlowInputIsOnItsWaySoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		stop, sent := make(chan struct{}), make(chan string, 10)
+		d := doorFunc(func(_ context.Context, b client.Batch) (*client.Answer, error) {
+			sent <- string(b.Body)
+			return &client.Answer{Accepted: int64(bytes.Count(b.Body, []byte("\n")))}, nil
+		})
+		in, err := records.NewReader(io.MultiReader(strings.NewReader("{\"n\":0}\n"+strings.Repeat(" ", 64<<10)+"\n"), r), "-", records.NDJSON)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := small()
+		o.Blocking = true
+		ended := make(chan error)
+		go func() {
+			_, err := New(d, in, o, nil).Run(t.Context(), stop)
+			ended <- err
+		}()
+		began := time.Now()
+		if got := <-sent; got != "{\"n\":0}\n" || time.Since(began) != o.Linger {
+			t.Errorf("%q after %v", got, time.Since(began))
+		}
+		go func() { _, _ = w.Write([]byte("{\"n\":1}\n{\"n\":2}\n")) }()
+		if got := <-sent; got != "{\"n\":1}\n{\"n\":2}\n" || time.Since(began) != 2*o.Linger {
+			t.Errorf("%q after %v", got, time.Since(began))
+		}
+		close(stop)
+		if err := <-ended; !errors.Is(err, ErrInterrupted) {
+			t.Errorf("stopped with %v", err)
+		}
+		w.Close() // lets the reader end
+	})
+}
+
 func TestErrorInTheInputSendsWhatStandsBeforeIt(t *testing.T) {
 	d := &door{}
 	res, err := New(d, source(t, `[{"n":0},{"n":1},{"n":`, "x.json"), small(), nil).Run(t.Context(), nil)
