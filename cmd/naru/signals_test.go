@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+)
+
+func TestInterrupts(t *testing.T) {
+	soft, hard, stop := interrupts(t.Context())
+	defer stop()
+	for _, ctx := range []context.Context{soft, hard} {
+		if ctx.Err() != nil {
+			t.Fatal("ended before its signal")
+		}
+		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+	}
+}
+
+func TestCuttable(t *testing.T) {
+	cut, end := context.WithCancel(t.Context())
+	boom := errors.New("boom")
+	if err := cuttable(cut, func() error { return boom }); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	hangs := make(chan struct{})
+	defer close(hangs)
+	end()
+	if err := cuttable(cut, func() error { <-hangs; return nil }); !errors.Is(err, errCut) || exitCode(err) != exitInterrupted {
+		t.Errorf("cut: %v", err)
+	}
+}
