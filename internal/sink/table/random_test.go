@@ -81,6 +81,7 @@ func history(t *testing.T, seed uint64) {
 	start()
 	mem := w.fs.(*vfs.Memory)
 
+	restless := 2 + rng.IntN(5)
 	watermark := int64(0)
 	for session := 0; watermark < total; session++ {
 		require.Less(t, session, 400, "it does not come to an end")
@@ -124,18 +125,19 @@ func history(t *testing.T, seed uint64) {
 			off, ok := done.Get(life, 0)
 			require.True(t, ok)
 			watermark = max(watermark, off)
-			if !calm && rng.IntN(6) == 0 {
+			if !calm && rng.IntN(restless) == 0 {
 				break
 			}
 		}
 		mem.Heal()
 		cat.mood = 0
-		if !calm && rng.IntN(4) == 0 {
+		if !calm && rng.IntN(restless) == 0 {
 			w.randomRollBack(rng)
 		}
 		if rng.IntN(3) == 0 { // killed: nobody closes anything
 			w.fs = mem.CrashClone(rng.Uint64())
 			mem = w.fs.(*vfs.Memory)
+			w.cfg.MaxTables = 1 + rng.IntN(7)
 			start()
 			if rng.IntN(2) == 0 {
 				_, err := w.lake.CollectOrphans(t.Context())
