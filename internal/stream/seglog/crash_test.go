@@ -274,19 +274,25 @@ func (w *workload) survive(what string, disk *vfs.Memory, a acked, seed uint64) 
 		n    int
 		disk *vfs.Memory
 	}
+	var mu sync.Mutex // the keeper syncs too
 	var inside []again
 	disk.OnSync(func(n int, _ vfs.Op, _ string) {
+		mu.Lock()
+		defer mu.Unlock()
 		inside = append(inside, again{n, disk.CrashClone(seed + uint64(n))})
 	})
 	l := w.mustOpen(disk)
 	disk.OnSync(nil)
+	mu.Lock()
+	during := inside
+	mu.Unlock()
 	shown := w.read(l)
 	w.check(what, shown, a)
 	after := disk.CrashClone(seed) // nothing closed
 	killed := disk.KillClone()
 	closeLog(w.t, l)
 
-	for _, c := range inside {
+	for _, c := range during {
 		l := w.mustOpen(c.disk)
 		w.check(fmt.Sprintf("%s, again at sync %d of the recovery", what, c.n), w.read(l), a)
 		closeLog(w.t, l)
@@ -339,11 +345,14 @@ func TestPowerCutAtEverySync(t *testing.T) {
 			disk *vfs.Memory
 			a    acked
 		}
+		var mu sync.Mutex // the keeper syncs too
 		var cuts []cut
 		w.disk.OnSync(func(n int, op vfs.Op, path string) {
 			for range 50 {
 				runtime.Gosched() // let others queue up: groups of several frames
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			a := w.promised() // before the clone: what is acknowledged later may be lost
 			for s := range uint64(3) {
 				cuts = append(cuts, cut{fmt.Sprintf("sync %d (%s %s), disk %d", n, op, path, s), w.disk.CrashClone(s * seed), a})

@@ -56,15 +56,33 @@ func fillSegments(t *testing.T, l *Log, clock *wall, n int) {
 	}
 }
 
+// dropped collects what retention drops.
+type dropped struct {
+	mu  sync.Mutex
+	all []SegmentRetired
+}
+
+func (d *dropped) add(r SegmentRetired) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = append(d.all, r)
+}
+
+func (d *dropped) list() []SegmentRetired {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.all)
+}
+
 // retained runs a log in a bubble of fake time.
-func retained(t *testing.T, change func(*Config), fn func(t *testing.T, l *Log, clock *wall, gone *[]SegmentRetired)) {
+func retained(t *testing.T, change func(*Config), fn func(t *testing.T, l *Log, clock *wall, gone *dropped)) {
 	synctest.Test(t, func(t *testing.T) {
-		var gone []SegmentRetired
+		gone := &dropped{}
 		cfg := testConfig()
 		cfg.Segment = 8 << 10
 		cfg.Recycle = 16 << 10
 		cfg.RetainAge = quantity.Duration(24 * time.Hour)
-		cfg.Listener.Retired = func(r SegmentRetired) { gone = append(gone, r) }
+		cfg.Listener.Retired = gone.add
 		change(&cfg)
 		clock := &wall{}
 		l, err := open(newDisk(t), testDir, cfg, nil, clock.now)
@@ -72,7 +90,7 @@ func retained(t *testing.T, change func(*Config), fn func(t *testing.T, l *Log, 
 			t.Fatal(err)
 		}
 		defer closeLog(t, l)
-		fn(t, l, clock, &gone)
+		fn(t, l, clock, gone)
 	})
 }
 
@@ -82,19 +100,19 @@ func sleep(d time.Duration) {
 }
 
 func TestRetentionByAge(t *testing.T) {
-	retained(t, func(*Config) {}, func(t *testing.T, l *Log, clock *wall, gone *[]SegmentRetired) {
+	retained(t, func(*Config) {}, func(t *testing.T, l *Log, clock *wall, gone *dropped) {
 		fillSegments(t, l, clock, 2)
 		sleep(23 * time.Hour)
-		if len(*gone) != 0 {
-			t.Fatalf("too early: %+v", *gone)
+		if len(gone.list()) != 0 {
+			t.Fatalf("too early: %+v", gone.list())
 		}
 		sleep(90 * time.Minute) // too old now, but no two checks an hour apart say so
-		if len(*gone) != 0 {
-			t.Fatalf("one check was enough: %+v", *gone)
+		if len(gone.list()) != 0 {
+			t.Fatalf("one check was enough: %+v", gone.list())
 		}
 		sleep(2 * time.Hour)
-		if len(*gone) != 2 || (*gone)[0].Reason != "age" || (*gone)[0].Segment != 1 || !(*gone)[0].Recycled {
-			t.Fatalf("gone: %+v", *gone)
+		if len(gone.list()) != 2 || gone.list()[0].Reason != "age" || gone.list()[0].Segment != 1 || !gone.list()[0].Recycled {
+			t.Fatalf("gone: %+v", gone.list())
 		}
 		st, err := l.Stat(testCtx(t), "events")
 		if err != nil || st.Ranges[0].Start == 0 || st.Acknowledged < st.Ranges[0].End {
@@ -107,24 +125,24 @@ func TestRetentionByAge(t *testing.T) {
 }
 
 func TestJumpingClockDeletesNothing(t *testing.T) {
-	retained(t, func(*Config) {}, func(t *testing.T, l *Log, clock *wall, gone *[]SegmentRetired) {
+	retained(t, func(*Config) {}, func(t *testing.T, l *Log, clock *wall, gone *dropped) {
 		fillSegments(t, l, clock, 2)
 		clock.jump(10 * 365 * 24 * time.Hour)
 		sleep(50 * time.Minute)
 		clock.jump(-10 * 365 * 24 * time.Hour)
 		sleep(20 * time.Hour)
-		if len(*gone) != 0 {
-			t.Fatalf("gone: %+v", *gone)
+		if len(gone.list()) != 0 {
+			t.Fatalf("gone: %+v", gone.list())
 		}
 	})
 }
 
 func TestRetentionByBytes(t *testing.T) {
-	retained(t, func(c *Config) { c.RetainBytes = 40 << 10; c.RetainAge = 0 }, func(t *testing.T, l *Log, clock *wall, gone *[]SegmentRetired) {
+	retained(t, func(c *Config) { c.RetainBytes = 40 << 10; c.RetainAge = 0 }, func(t *testing.T, l *Log, clock *wall, gone *dropped) {
 		fillSegments(t, l, clock, 20)
 		synctest.Wait()
-		if len(*gone) != 16 || (*gone)[0].Reason != "bytes" {
-			t.Fatalf("gone: %+v", *gone)
+		if len(gone.list()) != 16 || gone.list()[0].Reason != "bytes" {
+			t.Fatalf("gone: %+v", gone.list())
 		}
 		if s := l.Stats(); s.DiskBytes > 40<<10+16<<10 {
 			t.Fatalf("stats %+v", s)
@@ -133,7 +151,7 @@ func TestRetentionByBytes(t *testing.T) {
 }
 
 func TestUnreadIsKept(t *testing.T) {
-	retained(t, func(c *Config) { c.RetainBytes = 40 << 10 }, func(t *testing.T, l *Log, clock *wall, gone *[]SegmentRetired) {
+	retained(t, func(c *Config) { c.RetainBytes = 40 << 10 }, func(t *testing.T, l *Log, clock *wall, gone *dropped) {
 		ctx := context.Background() // hours pass
 		commit := func(reader string, at stream.Progress) {
 			t.Helper()
@@ -147,8 +165,8 @@ func TestUnreadIsKept(t *testing.T) {
 		commit("elsewhere", stream.Progress{Stream: "other"})
 		fillSegments(t, l, clock, 10)
 		sleep(2 * time.Minute)
-		if len(*gone) != 0 {
-			t.Fatalf("gone although unread: %+v", *gone)
+		if len(gone.list()) != 0 {
+			t.Fatalf("gone although unread: %+v", gone.list())
 		}
 		third := l.mu.segments[2]
 		cp, err := l.checkpointOf(third)
@@ -157,25 +175,25 @@ func TestUnreadIsKept(t *testing.T) {
 		}
 		commit("new", stream.Progress{Stream: "events", Positions: event.Positions{inc: {0: cp.parts[0].end}}})
 		sleep(2 * time.Minute)
-		if len(*gone) != 2 {
-			t.Fatalf("the reader is in segment 3; gone: %+v", *gone)
+		if len(gone.list()) != 2 {
+			t.Fatalf("the reader is in segment 3; gone: %+v", gone.list())
 		}
 		if err := l.Forget(ctx, "new"); err != nil {
 			t.Fatal(err)
 		}
 		sleep(2 * time.Minute)
-		if len(*gone) != 7 {
-			t.Fatalf("the reader is forgotten; gone: %+v", *gone)
+		if len(gone.list()) != 7 {
+			t.Fatalf("the reader is forgotten; gone: %+v", gone.list())
 		}
 	})
-	retained(t, func(c *Config) { c.RetainBytes = 40 << 10; c.DropUnread = true }, func(t *testing.T, l *Log, clock *wall, gone *[]SegmentRetired) {
+	retained(t, func(c *Config) { c.RetainBytes = 40 << 10; c.DropUnread = true }, func(t *testing.T, l *Log, clock *wall, gone *dropped) {
 		if err := l.Commit(testCtx(t), nil, "slow", stream.Progress{Stream: "events"}); err != nil {
 			t.Fatal(err)
 		}
 		fillSegments(t, l, clock, 10)
 		synctest.Wait()
-		if len(*gone) == 0 || !slices.Equal((*gone)[0].Unread, []string{"slow"}) {
-			t.Fatalf("gone: %+v", *gone)
+		if len(gone.list()) == 0 || !slices.Equal(gone.list()[0].Unread, []string{"slow"}) {
+			t.Fatalf("gone: %+v", gone.list())
 		}
 	})
 }
