@@ -32,7 +32,7 @@ logs go to standard error. The page at that address shows what it answers.
 One server works on a folder at a time. A folder that was moved or copied is
 refused: its tables hold absolute paths.
 
-SIGINT or SIGTERM stops it: new requests get 503, those in flight are answered,
+SIGINT or SIGTERM stops it: new requests get 503, those in flight get 10s,
 tables commit what they hold (pipelines.drain_timeout, 20s by default; what is
 not committed is loaded at the next start), and the exit code is 0. A second
 signal cuts: nothing acknowledged is lost by that either.

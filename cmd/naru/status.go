@@ -24,7 +24,8 @@ func (c *cli) statusCommand() *cobra.Command {
 
 and whether that holds. Counts are of input events, since the stream was made.
 Events of the stream rejected were acknowledged for other streams and are
-counted there. Below stand the tables, with the values that did not fit their
+counted there. Below stand the tables, with the rows that wait for their commit
+(pending; lag is the age of the oldest), the values that did not fit their
 columns (rescued), and what needs somebody's attention.
 
 The exit code is 1 if the equation does not hold for some stream.`,
@@ -65,29 +66,29 @@ The exit code is 1 if the equation does not hold for some stream.`,
 func (c *cli) showStatus(r *status.Report, now time.Time) error {
 	fmt.Fprintf(c.out, "naru %s, folder %s, up %s, %s free\n\n", r.Version, r.Folder.Root, now.Sub(r.Started).Round(time.Second), quantity.Bytes(r.Folder.Free))
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\tadds up\tlast commit\tin the log\t")
+	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\tadds up\tlag\tlast commit\tin the log")
 	for _, s := range r.Streams {
 		holds := "yes"
 		if !s.Balanced {
 			holds = "NO"
 		}
 		if s.Kept > 0 { // rejected: see above
-			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s\t%s\t%s\t\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, holds, ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s\t%s\t%s\t%s\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
-			s.Filtered, s.NotYetWritten, holds, ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
+			s.Filtered, s.NotYetWritten, holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 	}
 	if len(r.Streams) == 0 {
-		fmt.Fprintln(w, "(no events yet)\t")
+		fmt.Fprintln(w, "(no events yet)")
 	}
 	fmt.Fprintln(w)
-	fmt.Fprintln(w, "table\trows\trescued\tfiles\tsize\tlast commit\t")
+	fmt.Fprintln(w, "table\trows\tpending\tlag\trescued\tfiles\tsize\tlast commit")
 	for _, t := range r.Tables {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t\n", t.Table, t.Rows, t.Rescued, t.Files, quantity.Bytes(t.Bytes), ago(t.LastCommit, now))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\t%d\t%s\t%s\n", t.Table, t.Rows, t.Pending, lag(t.Lag), t.Rescued, t.Files, quantity.Bytes(t.Bytes), ago(t.LastCommit, now))
 	}
 	if len(r.Tables) == 0 {
-		fmt.Fprintln(w, "(no tables yet)\t")
+		fmt.Fprintln(w, "(no tables yet)")
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -99,6 +100,14 @@ func (c *cli) showStatus(r *status.Report, now time.Time) error {
 		fmt.Fprintln(c.out, "problem: "+p)
 	}
 	return nil
+}
+
+// lag shows seconds.
+func lag(seconds float64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond).String()
 }
 
 // ago says how long a moment is past.

@@ -117,7 +117,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		registry: registry, closing: make(chan struct{}), started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
 	}
 	if o.Pipelines {
-		f.pipelines = pipelines
+		f.pipelines, f.tables = pipelines, tables
 	}
 	server := web.NewServer(o.Config.Collect.Config, f.routes(), logger)
 

@@ -12,6 +12,7 @@ import (
 	"naru/internal/serve/sql"
 	"naru/internal/serve/status"
 	"naru/internal/serve/tail"
+	"naru/internal/sink/table"
 	"naru/internal/stream"
 	"naru/internal/vfs"
 	"naru/internal/web"
@@ -27,6 +28,7 @@ type faces struct {
 	engine    query.Engine
 	door      *native.Door
 	pipelines *pipeline.Set // nil when none run
+	tables    *table.Tables
 	health    *health
 	registry  *obs.Registry
 	closing   chan struct{}
@@ -76,6 +78,14 @@ func (f *faces) report() *status.Source {
 			out := make([]status.Pipeline, len(running))
 			for i, p := range running {
 				out[i] = status.Pipeline{Name: p.Name, Stream: p.Stream, Progress: p.Progress, LastCommit: p.LastCommit, Error: p.LastError, Hint: p.Hint}
+			}
+			return out
+		}
+		s.Pending = func() []status.Pending {
+			open := f.tables.Status()
+			out := make([]status.Pending, len(open))
+			for i, t := range open {
+				out[i] = status.Pending{Table: t.Table, Rows: t.Rows, Since: t.Since, Error: t.Error, Hint: t.Hint}
 			}
 			return out
 		}

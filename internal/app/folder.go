@@ -25,10 +25,10 @@ const (
 // ErrElsewhere: the folder is not where its data was made.
 var ErrElsewhere = errors.New("the folder was moved or copied")
 
-// rootRecord is data/root: where the folder stands, and which one it is. Iceberg
+// RootRecord is data/root: where the folder stands, and which one it is. Iceberg
 // tables hold absolute paths, so a copy would read, and later delete, the files
 // of the original.
-type rootRecord struct {
+type RootRecord struct {
 	Version int    `json:"version"`
 	ID      string `json:"id"`
 	Root    string `json:"root"`
@@ -88,7 +88,7 @@ func (h *holding) Close() error { return h.lock.Close() }
 
 // Whereabouts reads where the folder's data was made, nil if there is none, and
 // refuses a folder that is not there any more. It changes nothing.
-func Whereabouts(fsys vfs.FS, f config.Folder) (*rootRecord, error) {
+func Whereabouts(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 	path := filepath.Join(f.Data(), rootFile)
 	file, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +102,7 @@ func Whereabouts(fsys vfs.FS, f config.Folder) (*rootRecord, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", f, err)
 	}
-	rec := &rootRecord{}
+	rec := &RootRecord{}
 	if err := json.Unmarshal(text, rec); err != nil || rec.Version != 1 || rec.ID == "" || rec.Root == "" {
 		return nil, fault.WithHint(&fault.Corrupt{Path: path, Offset: -1, Reason: "not a record of naru's"},
 			"restore it from a backup; it holds the folder's path and id")
@@ -126,10 +126,10 @@ func leadsTo(fsys vfs.FS, root, path string) bool {
 }
 
 // record writes data/root: whole or not at all.
-func record(fsys vfs.FS, f config.Folder) (*rootRecord, error) {
+func record(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 	var id [16]byte
 	rand.Read(id[:])
-	rec := &rootRecord{Version: 1, ID: hex.EncodeToString(id[:]), Root: string(f)}
+	rec := &RootRecord{Version: 1, ID: hex.EncodeToString(id[:]), Root: string(f)}
 	text, err := json.Marshal(rec)
 	if err != nil {
 		return nil, err

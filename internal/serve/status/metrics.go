@@ -20,6 +20,7 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 				Labels: []string{"stream", "pipeline", "fate"}, Counter: true},
 			{Name: "naru_stream_not_yet_written", Help: "Events of a stream that a pipeline has still to write.", Labels: []string{"stream", "pipeline"}},
 			{Name: "naru_stream_balanced", Help: "1 while acknowledged = written + rejected + duplicate + filtered + not yet written, else 0.", Labels: []string{"stream", "pipeline"}},
+			{Name: "naru_stream_lag_seconds", Help: "Age of the oldest row of a stream that waits for its commit.", Labels: []string{"stream"}},
 			{Name: "naru_stream_bytes", Help: "Bytes of a stream in the log, roughly.", Labels: []string{"stream"}},
 		},
 		func(emit obs.Emit) {
@@ -34,6 +35,7 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 			for _, st := range streams {
 				if st.Stream != last { // once a stream, however many pipelines it has
 					emit("naru_stream_acknowledged_total", float64(st.Acknowledged), st.Stream)
+					emit("naru_stream_lag_seconds", st.Lag, st.Stream)
 					emit("naru_stream_bytes", float64(st.Bytes), st.Stream)
 					last = st.Stream
 				}

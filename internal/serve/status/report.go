@@ -54,6 +54,8 @@ type Stream struct {
 	Kept        int64 `json:"kept,omitempty"`          // events in it
 	KeptInTable int64 `json:"kept_in_table,omitempty"` // of these in the table
 
+	// Lag is the age of the oldest row that waits for its commit, in seconds.
+	Lag         float64           `json:"lag_seconds"`
 	Incarnation event.Incarnation `json:"log"`
 	Bytes       int64             `json:"bytes"` // in the log, roughly
 	LastCommit  time.Time         `json:"last_commit,omitzero"`
@@ -65,11 +67,22 @@ type Stream struct {
 type Table struct {
 	Table      string    `json:"table"`
 	Rows       int64     `json:"rows"`
-	Rescued    int64     `json:"rescued"` // values in _rescued, at least
+	Pending    int64     `json:"pending_rows"` // not yet committed
+	Lag        float64   `json:"lag_seconds"`  // age of the oldest of these
+	Rescued    int64     `json:"rescued"`      // values in _rescued, at least
 	Files      int       `json:"files"`
 	Bytes      int64     `json:"bytes"`
 	LastCommit time.Time `json:"last_commit,omitzero"`
 	Error      string    `json:"error,omitempty"`
+	Hint       string    `json:"hint,omitempty"`
+}
+
+// Pending is what waits for its commit in one table.
+type Pending struct {
+	Table       lake.Ident
+	Rows        int64
+	Since       time.Time // of the oldest row
+	Error, Hint string    // why the table takes no rows
 }
 
 // Pipeline is what a running pipeline says of itself.
@@ -89,6 +102,33 @@ type Source struct {
 	Lake    lake.Reader
 	// Pipelines lists those that run; nil when none do.
 	Pipelines func() []Pipeline
+	// Pending lists what waits for its commit, table by table; nil when nothing
+	// is loaded.
+	Pending func() []Pending
+	Now     func() time.Time // nil: time.Now
+}
+
+// lag is the age of a moment in seconds; 0 for none.
+func (s *Source) lag(since time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	now := time.Now
+	if s.Now != nil {
+		now = s.Now
+	}
+	return max(now().Sub(since).Seconds(), 0)
+}
+
+// pending gives what waits, by table.
+func (s *Source) pending() map[lake.Ident]Pending {
+	out := map[lake.Ident]Pending{}
+	if s.Pending != nil {
+		for _, p := range s.Pending() {
+			out[p.Table] = p
+		}
+	}
+	return out
 }
 
 // Streams reports the streams alone.
@@ -102,6 +142,10 @@ func (s *Source) Streams(ctx context.Context) ([]Stream, error) {
 	names, err := s.Log.Streams(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list streams: %w", err)
+	}
+	lags := map[string]float64{}
+	for id, p := range s.pending() {
+		lags[id.Namespace] = max(lags[id.Namespace], s.lag(p.Since))
 	}
 	out := []Stream{}
 	for _, name := range names {
@@ -122,6 +166,9 @@ func (s *Source) Streams(ctx context.Context) ([]Stream, error) {
 		if !found {
 			out = append(out, count(st, Pipeline{}))
 		}
+	}
+	for i := range out {
+		out[i].Lag = lags[out[i].Stream]
 	}
 	return out, nil
 }
@@ -196,6 +243,7 @@ func (s *Source) Tables(ctx context.Context) ([]Table, error) {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	out := []Table{}
+	waiting := s.pending()
 	for _, id := range idents {
 		info, err := s.Lake.Info(ctx, id)
 		if errors.Is(err, lake.ErrNoTable) {
@@ -212,8 +260,15 @@ func (s *Source) Tables(ctx context.Context) ([]Table, error) {
 		for _, r := range info.Rescued {
 			t.Rescued += r.Count
 		}
+		w := waiting[id]
+		t.Pending, t.Lag, t.Error, t.Hint = w.Rows, s.lag(w.Since), w.Error, w.Hint
 		out = append(out, t)
+		delete(waiting, id)
 	}
+	for id, w := range waiting { // before its first commit
+		out = append(out, Table{Table: id.String(), Pending: w.Rows, Lag: s.lag(w.Since), Error: w.Error, Hint: w.Hint})
+	}
+	slices.SortFunc(out, func(a, b Table) int { return strings.Compare(a.Table, b.Table) })
 	return out, nil
 }
 
@@ -235,17 +290,20 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 				st.Stream, st.Acknowledged, st.NotYetWritten, st.Pipeline)
 		}
 		if st.Error != "" {
-			text := fmt.Sprintf("pipeline %s: %s", st.Pipeline, st.Error)
-			if st.Hint != "" {
-				text += "; " + st.Hint
-			}
-			problem("%s", text)
+			problem("pipeline %s: %s%s", st.Pipeline, st.Error, cure(st.Hint))
 		}
 	}
 	for _, t := range r.Tables {
 		if t.Error != "" {
-			problem("table %s: %s", t.Table, t.Error)
+			problem("table %s: %s%s", t.Table, t.Error, cure(t.Hint))
 		}
 	}
 	return r, nil
+}
+
+func cure(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	return "; " + hint
 }

@@ -119,17 +119,27 @@ func TestReport(t *testing.T) {
 		}
 		return []Pipeline{{Name: "default/events", Stream: "events", Progress: p, LastCommit: time.Unix(5, 0).UTC(), Error: "disk full", Hint: "make room"}}
 	}
+	s.Now = func() time.Time { return time.Unix(100, 0) }
+	s.Pending = func() []Pending {
+		return []Pending{
+			{Table: id("t"), Rows: 7, Since: time.Unix(98, 0), Error: "is ahead of the log", Hint: "restore the log"},
+			{Table: id("new"), Rows: 1, Since: time.Unix(90, 0)},
+		}
+	}
 	w := httptest.NewRecorder()
 	Handler(s, obs.Discard()).ServeHTTP(w, httptest.NewRequest("GET", Path, nil))
 	var got Report
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 200 {
 		t.Fatalf("%d %s %v", w.Code, w.Body, err)
 	}
-	if got.Balanced || len(got.Streams) != 1 || len(got.Tables) != 2 || got.Tables[1].Rescued != 3 || got.Tables[1].Table != "events.t" || got.Folder.ID != "id" {
+	if got.Balanced || len(got.Streams) != 1 || len(got.Tables) != 3 || got.Tables[2].Rescued != 3 || got.Tables[2].Table != "events.t" || got.Folder.ID != "id" {
 		t.Errorf("%+v", got)
 	}
+	if got.Streams[0].Lag != 10 || got.Tables[1].Table != "events.new" || got.Tables[1].Lag != 10 || got.Tables[2].Lag != 2 || got.Tables[2].Pending != 7 {
+		t.Errorf("lags: %+v", got)
+	}
 	all := strings.Join(got.Problems, "\n")
-	for _, want := range []string{"stream events does not add up: 4 acknowledged, 1 left over", "pipeline default/events: disk full; make room", "table events.broken: metadata is unreadable"} {
+	for _, want := range []string{"stream events does not add up: 4 acknowledged, 1 left over", "pipeline default/events: disk full; make room", "table events.broken: metadata is unreadable", "table events.t: is ahead of the log; restore the log"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the problems lack %q:\n%s", want, all)
 		}
