@@ -20,6 +20,11 @@ func (l *Log) recover() error {
 	if err != nil {
 		return err
 	}
+	// After a kill in the middle of a roll the last segment's name may be known to
+	// the running system only.
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
 	report := Recovery{New: len(found.segments) == 0}
 	if report.New {
 		err = l.create()

@@ -181,6 +181,35 @@ func TestUnpromisedTailIsCopied(t *testing.T) {
 	}
 }
 
+// A kill between a new segment's name and the sync of the folder: the next
+// process goes on in that segment, whose name must be durable by then.
+func TestNameOfASegmentIsDurable(t *testing.T) {
+	cfg := quiet()
+	cfg.Segment = 8 << 10
+	disk := newDisk(t)
+	l := openLog(t, disk, testDir, cfg)
+	var killed *vfs.Memory
+	disk.OnSync(func(_ int, op vfs.Op, _ string) {
+		if op == vfs.OpSyncDir && killed == nil {
+			killed = disk.KillClone()
+		}
+	})
+	fillSegments(t, l, &wall{}, 1)
+	closeLog(t, l)
+	l = openLog(t, killed, testDir, cfg)
+	if n := l.Stats().Segments; n != 2 {
+		t.Fatalf("%d segments: not killed where it should be", n)
+	}
+	mustAppend(t, l, "acknowledged")
+	cut := killed.CrashClone(0)
+	closeLog(t, l)
+	l = openLog(t, cut, testDir, cfg)
+	defer closeLog(t, l)
+	if got := all(t, l, "events"); got[len(got)-1] != "acknowledged" {
+		t.Fatalf("the log ends in %.20q", got[len(got)-1])
+	}
+}
+
 func TestPromiseFollowsABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
