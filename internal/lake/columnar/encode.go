@@ -12,7 +12,6 @@ import (
 type encoder struct {
 	opt  Options
 	days map[int32]*dayFiles
-	rows []int32 // scratch
 }
 
 // dayFiles are the files of one day since the last Finish.

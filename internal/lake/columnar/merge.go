@@ -48,7 +48,6 @@ type merger struct {
 	part  *part
 	scan  scanner
 	unfit map[string]int64
-	rows  int // in the open row group
 }
 
 // Rows read at once: so many, or fewer when they are long.
