@@ -111,7 +111,9 @@ func generate(path string, n int) error {
 	return f.Close()
 }
 
-// bodies cuts a corpus into NDJSON bodies of batch events each.
+// bodies cuts a corpus into NDJSON bodies of batch events each. The last line of
+// a body has no break: Bento would take what follows it for one more event,
+// refuse it, and with it the whole Parquet file.
 func bodies(path string, n, batch int) ([][]byte, error) {
 	all, err := os.ReadFile(path)
 	if err != nil {
@@ -127,7 +129,7 @@ func bodies(path string, n, batch int) ([][]byte, error) {
 			}
 			end += i + 1
 		}
-		out = append(out, all[:end:end])
+		out = append(out, all[:end-1:end-1])
 		all, n = all[end:], n-min(batch, n)
 	}
 	return out, nil

@@ -30,10 +30,10 @@ type outcome struct {
 func (o outcome) rate() float64 { return float64(o.Events) / o.Wall.Seconds() }
 
 // closedLoop sends requests over so many keep-alive connections, each waiting
-// for its answer before it sends the next. With a duration it goes round and
-// round for that long, else every body is sent once. Any answer but 2xx ends it
-// with an error: a figure with losses is none.
-func closedLoop(to target, bodies [][]byte, batch, connections int, last time.Duration) (outcome, error) {
+// for its answer before it sends the next: so many rounds over the bodies, or
+// with a duration as many as that takes. Any answer but 2xx ends it with an
+// error: a figure with losses is none.
+func closedLoop(to target, bodies [][]byte, batch, connections, rounds int, last time.Duration) (outcome, error) {
 	requests := make([][]byte, len(bodies))
 	for i, b := range bodies {
 		requests[i] = append(fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n",
@@ -59,7 +59,7 @@ func closedLoop(to target, bodies [][]byte, batch, connections int, last time.Du
 		}()
 		for {
 			i := int(next.Add(1)) - 1
-			if last > 0 && time.Since(began) > last || last == 0 && i >= len(requests) {
+			if last > 0 && time.Since(began) > last || last == 0 && i >= rounds*len(requests) {
 				return nil
 			}
 			t := time.Now()

@@ -53,6 +53,8 @@ func bench() error {
 	only := flag.Int("row", 0, "only this `row` of the table")
 	flag.StringVar(&s.naru, "naru", "bin/naru", "the binary to measure")
 	flag.StringVar(&s.dir, "dir", ".cache/bench", "`folder` for data, on a real disk")
+	events := flag.Int("events", 0, "size of the corpus (default 500,000, with --full 2,000,000)")
+	runs := flag.Int("runs", 0, "runs of each row (default 3, with --full 5)")
 	flag.Parse()
 	for _, p := range []*string{&s.naru, &s.dir} {
 		abs, err := filepath.Abs(*p)
@@ -65,10 +67,12 @@ func bench() error {
 	if s.bento == "" {
 		s.bento, _ = exec.LookPath("bento")
 	}
-	s.events, s.warm, s.last, s.runs = 500_000, time.Second, 4*time.Second, 3
+	s.events, s.warm, s.last, s.rounds, s.runs = 500_000, time.Second, 4*time.Second, 2, 3
 	if *full {
-		s.events, s.warm, s.last, s.runs = 2_000_000, 2*time.Second, 10*time.Second, 5
+		s.events, s.warm, s.last, s.rounds, s.runs = 2_000_000, 2*time.Second, 10*time.Second, 3, 5
 	}
+
+	s.events, s.runs = cmp.Or(*events, s.events), cmp.Or(*runs, s.runs)
 
 	fs, err := fileSystem(s.dir)
 	if err != nil {

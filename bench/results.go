@@ -69,13 +69,14 @@ func writeResults(path string, rows []*row, s settings, fs, origin string) error
 		cpuModel(), runtime.NumCPU(), memory(), kernel(), runtime.Version(), fs)
 	fmt.Fprintf(&b, `- corpus: %d page views (%s), some 265 bytes each
 - method: server and load generator on the same machine; closed loop, keep-alive, bodies of %d events rendered
-  beforehand, %d connections; naru and its peer in turn, %d runs each, the median by events/s in the table. Row 1: %v of
-  warm-up, %v measured, `+"`serve --no-pipelines`"+`. Row 3: the corpus once, from the first byte until SQL counts every event
-  in committed files; no warm-up. The peer of row 3 needs %d connections to fill its files and answers when they are
-  written. CPU is the server's alone, by /proc; memory the most of RssAnon + RssShmem.
+  beforehand, %d connections; naru and its peer in turn, %d runs each, the median by events/s in the table; %v of warm-up
+  each. Row 1: %v measured, `+"`serve --no-pipelines`"+`. Row 3: %d rounds over the corpus, from the first byte until SQL counts
+  every event in committed files, commits every second (the default is five). The peer of row 3 needs %d connections to
+  fill its files and answers when they are written. CPU is the server's alone, by /proc; memory the most of
+  RssAnon + RssShmem.
 - an answer of naru means on disk (fdatasync), one of Bento does not
 
-`, s.events, origin, batchSize, connections, s.runs, s.warm, s.last, bentoParquetConnections)
+`, s.events, origin, batchSize, connections, s.runs, s.warm, s.last, s.rounds, bentoParquetConnections)
 	printTable(&b, rows)
 	fmt.Fprintf(&b, "\n## Raw numbers\n\n```json\n")
 	for _, r := range rows {

@@ -22,6 +22,10 @@ const (
 	bentoParquetConnections = 64
 )
 
+// naruConfig commits every second, as the peers with tables were set: with the
+// default of five seconds the wait for the last commit would be most of a run.
+const naruConfig = "pipelines:\n  commit_interval: 1s\n"
+
 // measure is one run of one system on one row.
 type measure struct {
 	System  string  `json:"system"`
@@ -43,6 +47,7 @@ type settings struct {
 	corpus      string
 	events      int
 	warm, last  time.Duration
+	rounds      int // over the corpus, in rows that send it whole
 	runs        int
 }
 
@@ -57,6 +62,9 @@ func (s settings) folder(name string) (string, error) {
 // startNaru starts a server in a fresh folder and returns its address.
 func (s settings) startNaru(name string, args ...string) (p *process, address, folder string, err error) {
 	if folder, err = s.folder(name); err != nil {
+		return nil, "", "", err
+	}
+	if err := os.WriteFile(filepath.Join(folder, "naru.yaml"), []byte(naruConfig), 0o644); err != nil {
 		return nil, "", "", err
 	}
 	ready := make(chan string, 1)
@@ -142,7 +150,7 @@ func (s settings) batches(system string, p *process, to target, syncs func() (in
 	if err != nil {
 		return measure{}, err
 	}
-	if _, err := closedLoop(to, all, batchSize, connections, s.warm); err != nil {
+	if _, err := closedLoop(to, all, batchSize, connections, 0, s.warm); err != nil {
 		return measure{}, err
 	}
 	before, synced := p.cpu(), int64(0)
@@ -151,7 +159,7 @@ func (s settings) batches(system string, p *process, to target, syncs func() (in
 			return measure{}, err
 		}
 	}
-	o, err := closedLoop(to, all, batchSize, connections, s.last)
+	o, err := closedLoop(to, all, batchSize, connections, 0, s.last)
 	if err != nil {
 		return measure{}, err
 	}
@@ -195,13 +203,20 @@ func (s settings) naruRows(p *process, address string) (measure, error) {
 	if err != nil {
 		return measure{}, err
 	}
+	warm, err := closedLoop(target{address, "/v1/events?type=warm_up"}, all, batchSize, connections, 0, s.warm)
+	if err != nil {
+		return measure{}, err
+	}
+	if err := waitRows(address, "warm_up", warm.Events); err != nil {
+		return measure{}, err
+	}
 	before := p.cpu()
 	synced, err := syncs(address)
 	if err != nil {
 		return measure{}, err
 	}
 	began := time.Now()
-	o, err := closedLoop(target{address, "/v1/events?type=page"}, all, batchSize, connections, 0)
+	o, err := closedLoop(target{address, "/v1/events?type=page"}, all, batchSize, connections, s.rounds, 0)
 	if err != nil {
 		return measure{}, err
 	}
@@ -255,8 +270,11 @@ func bentoRows(s settings) (measure, error) {
 	if err != nil {
 		return measure{}, err
 	}
+	if _, err := closedLoop(target{bentoAddress, "/post"}, all, batchSize, bentoParquetConnections, 0, s.warm); err != nil {
+		return measure{}, err
+	}
 	before := p.cpu()
-	o, err := closedLoop(target{bentoAddress, "/post"}, all, batchSize, bentoParquetConnections, 0)
+	o, err := closedLoop(target{bentoAddress, "/post"}, all, batchSize, bentoParquetConnections, s.rounds, 0)
 	if err != nil {
 		return measure{}, err
 	}
