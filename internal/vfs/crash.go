@@ -32,9 +32,9 @@ func (m *Memory) CrashClone(seed uint64) *Memory {
 			case e.ino == nil:
 				delete(entries, e.name)
 			default:
-				if e.from != "" && entries[e.from] == e.ino {
-					delete(entries, e.from)
-				}
+				// A file has one name: that a later rename survived without an
+				// earlier one does not leave it two.
+				maps.DeleteFunc(entries, func(_ string, ino *inode) bool { return ino == e.ino })
 				entries[e.name] = e.ino
 			}
 		}
