@@ -54,8 +54,9 @@ type Scanner struct {
 	// Err describes the last failure.
 	Err Error
 	// Found are the members asked for in the last scan, indexed as Names has
-	// them. A name that occurs twice counts with its last value, as nearly all
-	// JSON readers do.
+	// them. A name that occurs twice counts with its first value that is not
+	// null: the one that a table's column shows (EXACTNESS 5 keeps the others in
+	// _rescued), so that _type, _time and _id agree with their columns.
 	Found [MaxNames]Value
 	// Has has bit i set when Found[i] is from the last scan.
 	Has uint32
@@ -224,8 +225,10 @@ value:
 
 after: // a value has ended at i
 	if depth == 1 && slot >= 0 {
-		s.Found[slot] = Value{Start: start, End: i, Kind: kind}
-		s.Has |= 1 << slot
+		if s.Has>>slot&1 == 0 || s.Found[slot].Kind == Null {
+			s.Found[slot] = Value{Start: start, End: i, Kind: kind}
+			s.Has |= 1 << slot
+		}
 		slot = -1
 	}
 	if depth == 0 {

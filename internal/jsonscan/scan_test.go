@@ -134,7 +134,10 @@ func TestFound(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{`{"type":"a","time":1}`, `type="a"/1 time=1/3`},
 		{` {"type" : "a\n" , "x":{"type":"inner"}, "@timestamp":[{"time":1}] }`[1:], `type="a\n"/2 @timestamp=[{"time":1}]/8`},
-		{`{"type":1,"type":2}`, `type=2/3`},
+		{`{"type":1,"type":2}`, `type=1/3`},
+		{`{"type":"a","type":null}`, `type="a"/1`},
+		{`{"type":null,"type":"a","type":"b"}`, `type="a"/1`},
+		{`{"type":null,"x":{"type":1}}`, `type=null/6`},
 		{`{"\u0074ype":true,"\u00fc":null,"\ud800":1}`, `type=true/4 ü=null/6`},
 		{`{"x":{"id":1},"id":{}}`, `id={}/7`},
 		{`[{"type":1}]`, ``},

@@ -192,6 +192,7 @@ func TestPlainEvents(t *testing.T) {
 		{"id field", "?id_field=key", nd, `{"key":"a"}{"key":"\u0062"}{"key":-7.5e1}{"key":true}{"key":""}{}`,
 			[]string{`event {"key":"a"} #a`, `event {"key":"\u0062"} #b`, `event {"key":-7.5e1} #-7.5e1`, `event {"key":true}`, `event {"key":""}`, `event {}`}},
 		{"id field that is also the type", "?id_field=type", nd, `{"type":"a"}`, []string{`a {"type":"a"} #a`}},
+		{"the first of two, as the columns keep it", "?id_field=k", nd, `{"type":null,"type":"a","type":"b","k":1,"k":2}`, []string{`a {"type":null,"type":"a","type":"b","k":1,"k":2} #1`}},
 		{"numbered ids", "?id_prefix=f%3A&id_first=41", nd, "{}\nx\n{}", []string{`event {} #f:41`, `event {} #f:43`}},
 		{"times", "", nd, `{"time":"2026-01-01T00:00:00Z"}{"timestamp":"2026-01-01 09:00:00+0900"}{"ts":1767225600}{"@timestamp":1767225600000}{"event_time":"2026-01-01T00:00:00.5z"}`,
 			[]string{
