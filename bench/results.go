@@ -71,8 +71,8 @@ func writeResults(path string, rows []*row, s settings, fs, origin string) error
 - method: server and load generator on the same machine; closed loop, keep-alive, bodies of %d events rendered
   beforehand, %d connections; naru and its peer in turn, %d runs each, the median by events/s in the table; %v of warm-up
   each. Row 1: %v measured, `+"`serve --no-pipelines`"+`. Row 3: %d rounds over the corpus, from the first byte until SQL counts
-  every event in committed files, commits every second (the default is five). The peer of row 3 needs %d connections to
-  fill its files and answers when they are written. CPU is the server's alone, by /proc; memory the most of
+  every event in committed files, commits every second (the default is five). The peer of row 3 takes
+  the corpus once, needs %d connections to fill its files and answers when they are written. CPU is the server's alone, by /proc; memory the most of
   RssAnon + RssShmem.
 - an answer of naru means on disk (fdatasync), one of Bento does not
 

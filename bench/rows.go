@@ -274,7 +274,7 @@ func bentoRows(s settings) (measure, error) {
 		return measure{}, err
 	}
 	before := p.cpu()
-	o, err := closedLoop(target{bentoAddress, "/post"}, all, batchSize, bentoParquetConnections, s.rounds, 0)
+	o, err := closedLoop(target{bentoAddress, "/post"}, all, batchSize, bentoParquetConnections, 1, 0)
 	if err != nil {
 		return measure{}, err
 	}
