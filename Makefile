@@ -21,8 +21,8 @@ demo: build ## send the Wikipedia edits and ask three questions (ARGS=--exit: en
 	@go build -o .cache/demo ./examples/wikipedia
 	@.cache/demo --naru bin/naru $(ARGS)
 
-test: ## unit tests, then the black-box tests of the real binary
-	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/...
+test: lint ## vet and lint, unit tests, then the black-box tests of the real binary
+	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/... ./bench/...
 	go test -timeout $(E2E_TIMEOUT) -count=1 ./e2e/...
 
 test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's tables

@@ -35,10 +35,15 @@ type Rejected struct {
 type Answer struct {
 	Accepted int64      `json:"accepted"`
 	Rejected []Rejected `json:"rejected"`
+	// RejectedCount is there when Rejected lists only the first of them.
+	RejectedCount int64 `json:"rejected_count"`
 }
 
+// Refusals is how many items the door refused, listed or not.
+func (a *Answer) Refusals() int64 { return max(a.RejectedCount, int64(len(a.Rejected))) }
+
 // Items is how many items the door found in the request.
-func (a *Answer) Items() int64 { return a.Accepted + int64(len(a.Rejected)) }
+func (a *Answer) Items() int64 { return a.Accepted + a.Refusals() }
 
 // Append sends a batch once. A nil error means that it is durable; after a
 // transient one nothing is known, and the same batch may be sent again.

@@ -83,7 +83,7 @@ func (s *State) advance(records int64, a *client.Answer) error {
 	s.Records += records
 	s.Items += a.Items()
 	s.Accepted += a.Accepted
-	s.Rejected += int64(len(a.Rejected))
+	s.Rejected += a.Refusals()
 	return s.save(false)
 }
 

@@ -159,7 +159,7 @@ func (u *Upload) acknowledged(b *batch, a *client.Answer) error {
 	u.result.Records += b.records
 	u.result.Repaired += b.repaired
 	u.result.Accepted += a.Accepted
-	u.result.Rejected += int64(len(a.Rejected))
+	u.result.Rejected += a.Refusals()
 	if err := u.state.advance(b.records, a); err != nil {
 		return err
 	}

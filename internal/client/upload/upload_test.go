@@ -25,6 +25,7 @@ type door struct {
 	calls  int
 	before func(call int) error
 	after  func(call int) error // the batch is stored, the answer lost
+	lists  int                  // refusals at most that an answer lists; 0: all
 }
 
 func (d *door) Append(ctx context.Context, b client.Batch) (*client.Answer, error) {
@@ -48,6 +49,10 @@ func (d *door) Append(ctx context.Context, b client.Batch) (*client.Answer, erro
 		if err := d.after(d.calls); err != nil {
 			return nil, err
 		}
+	}
+	if d.lists > 0 && len(a.Rejected) > d.lists {
+		a.RejectedCount = int64(len(a.Rejected))
+		a.Rejected = a.Rejected[:d.lists]
 	}
 	return a, nil
 }
@@ -145,6 +150,14 @@ func TestRefusalsNameRecordAndLine(t *testing.T) {
 func TestRefusalsShownAreFew(t *testing.T) {
 	res, err := New(&door{}, source(t, strings.Repeat("nope\n", 35), "x.ndjson"), small(), nil).Run(t.Context(), nil)
 	if err != nil || res.Rejected != 35 || len(res.Refusals) != shownRefusals || res.Refusals[9].Record != 10 {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+// An answer lists only the first refusals; all of them count.
+func TestRefusalsBeyondTheListCount(t *testing.T) {
+	res, err := New(&door{lists: 3}, source(t, strings.Repeat("nope\n", 35), "x.ndjson"), small(), nil).Run(t.Context(), nil)
+	if err != nil || res.Rejected != 35 || res.Records != 35 {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
