@@ -14,8 +14,7 @@ import (
 	"naru/internal/lake"
 )
 
-// claimsFile lists the tables that have been promised to a type and are not in
-// the catalog yet.
+// claimsFile lists the tables that have been promised to a type.
 const claimsFile = "claims.json"
 
 // claims decide which types get a table of their own while the number of
@@ -25,8 +24,10 @@ const claimsFile = "claims.json"
 type claims struct {
 	sync.Mutex
 	loaded bool
-	known  map[lake.Ident]bool            // in the catalog
-	open   map[lake.Ident]event.Positions // not yet; with the place from which they hold
+	known  map[lake.Ident]bool // in the catalog
+	// from has the claims of tables that are not in the catalog yet, and for
+	// good those of types that had rows in _other before: where theirs begin.
+	from map[lake.Ident]event.Positions
 }
 
 type claimText struct {
@@ -35,12 +36,14 @@ type claimText struct {
 }
 
 // Claim asks for a table of its own. When the limit is reached it answers
-// false: the rows belong into _other. from is what _other of the same namespace
-// covers: of a table claimed anew, rows below it are in _other already.
-// start says from where rows belong into the own table; nil: all of them.
-func (l *Lake) Claim(ctx context.Context, t lake.Ident, from event.Positions) (own bool, start event.Positions, err error) {
-	if t.Namespace == event.RejectedStream || t.Name == lake.OtherTable {
-		return true, nil, nil // these do not count
+// false: the rows belong into _other. covered is what _other of the same
+// namespace covers, or did before somebody rolled it back: of a table claimed
+// anew, the rows below it are in _other, or belong there.
+//
+// start says from where rows belong into the own table; empty: all of them.
+func (l *Lake) Claim(ctx context.Context, t lake.Ident, covered event.Positions) (own bool, start event.Positions, err error) {
+	if !counts(t) {
+		return true, nil, nil
 	}
 	c := &l.claims
 	c.Lock()
@@ -50,21 +53,30 @@ func (l *Lake) Claim(ctx context.Context, t lake.Ident, from event.Positions) (o
 	if err := l.loadClaims(ctx); err != nil {
 		return false, nil, err
 	}
-	if c.known[t] {
-		return true, nil, nil
-	}
-	if start, ok := c.open[t]; ok {
+	start, claimed := c.from[t]
+	if claimed || c.known[t] {
 		return true, start, nil
 	}
-	if len(c.known)+len(c.open) >= l.cfg.MaxTables {
+	n := len(c.known)
+	for other := range c.from {
+		if !c.known[other] {
+			n++
+		}
+	}
+	if n >= l.cfg.MaxTables {
 		return false, nil, nil
 	}
-	c.open[t] = from.Clone()
+	c.from[t] = covered.Clone()
 	if err := l.writeClaims(); err != nil {
-		delete(c.open, t)
+		delete(c.from, t)
 		return false, nil, err
 	}
-	return true, from, nil
+	return true, covered, nil
+}
+
+// counts tells whether a table counts against the limit.
+func counts(t lake.Ident) bool {
+	return t.Namespace != event.RejectedStream && t.Name != lake.OtherTable
 }
 
 func (l *Lake) loadClaims(ctx context.Context) error {
@@ -76,9 +88,9 @@ func (l *Lake) loadClaims(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.known, c.open = map[lake.Ident]bool{}, map[lake.Ident]event.Positions{}
+	c.known, c.from = map[lake.Ident]bool{}, map[lake.Ident]event.Positions{}
 	for _, t := range list {
-		if t.Name != lake.OtherTable && t.Namespace != event.RejectedStream {
+		if counts(t) {
 			c.known[t] = true
 		}
 	}
@@ -91,8 +103,8 @@ func (l *Lake) loadClaims(ctx context.Context) error {
 		if err := json.Unmarshal([]byte(line), &one); err != nil {
 			return fmt.Errorf("read claims of tables: %w", err)
 		}
-		if !c.known[one.Table] {
-			c.open[one.Table] = one.From
+		if !c.known[one.Table] || len(one.From) > 0 {
+			c.from[one.Table] = one.From
 		}
 	}
 	c.loaded = true
@@ -101,7 +113,7 @@ func (l *Lake) loadClaims(ctx context.Context) error {
 
 func (l *Lake) writeClaims() error {
 	var b strings.Builder
-	for t, from := range l.claims.open {
+	for t, from := range l.claims.from {
 		line, err := json.Marshal(claimText{Table: t, From: from})
 		if err != nil {
 			return fmt.Errorf("write claims of tables: %w", err)
@@ -118,10 +130,13 @@ func (l *Lake) writeClaims() error {
 // claimKept notes that the table is in the catalog now. The file may go on
 // naming it: what the catalog has counts first.
 func (l *Lake) claimKept(t lake.Ident) {
-	l.claims.Lock()
-	defer l.claims.Unlock()
-	if _, ok := l.claims.open[t]; ok {
-		delete(l.claims.open, t)
-		l.claims.known[t] = true
+	c := &l.claims
+	c.Lock()
+	defer c.Unlock()
+	if from, ok := c.from[t]; ok {
+		c.known[t] = true
+		if len(from) == 0 {
+			delete(c.from, t)
+		}
 	}
 }

@@ -79,7 +79,9 @@ func (c *badCatalog) Swap(ctx context.Context, t lake.Ident, from, to string) er
 func at(offset int64) event.Positions { return event.Positions{life: {0: offset}} }
 
 // file makes a data file; what is in it does not matter to commits.
-func file(t *testing.T, h *Table, s *State, rows int64) columnar.DataFile { return fileOf(t, h, s, rows) }
+func file(t *testing.T, h *Table, s *State, rows int64) columnar.DataFile {
+	return fileOf(t, h, s, rows)
+}
 
 func fileOf(t testing.TB, h *Table, s *State, rows int64) columnar.DataFile {
 	t.Helper()

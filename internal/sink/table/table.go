@@ -128,7 +128,11 @@ func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error)
 		if id.Namespace != streamName {
 			continue
 		}
-		if _, err := s.open(ctx, id.Name, st); err != nil {
+		x, err := s.open(ctx, id.Name, st)
+		if err != nil {
+			return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+		}
+		if _, x.start, err = t.lake.Claim(ctx, id, nil); err != nil { // the catalog has it, so it has its place
 			return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
 		}
 	}
@@ -219,12 +223,17 @@ func (s *Sink) first(ctx context.Context, name string) (*target, error) {
 		return nil, err
 	}
 	other := s.names[lake.OtherTable]
-	var covered event.Positions // by _other
+	var covered event.Positions // by _other, now or before it was rolled back
 	if other != nil {
 		if other.stopped != nil {
 			return other, nil // nobody knows what it has
 		}
-		covered = other.state.Positions
+		covered = other.state.Positions.Clone()
+		for inc, parts := range other.state.RolledBack {
+			for partition, off := range parts {
+				covered.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+			}
+		}
 	}
 	own, start, err := s.lake.Claim(ctx, s.ident(name), covered)
 	if err != nil {

@@ -20,11 +20,12 @@ type target struct {
 	ident   lake.Ident
 	handle  *iceberg.Table
 	state   *iceberg.State
-	start   event.Positions   // rows below belong elsewhere: see iceberg.Lake.Claim
+	start   event.Positions   // rows below belong into _other: see iceberg.Lake.Claim
 	builder *columnar.Builder // nil while there are no rows
 
 	batch int64 // of the sink: what follows holds for it
-	floor int64 // offsets below are in the table, or belong elsewhere
+	first int64 // offsets below belong into _other
+	floor int64 // offsets below are in the table
 	noted bool  // oldest or blocked knows the batch's partition
 
 	rows   int64
@@ -153,21 +154,28 @@ func (s *Sink) stop(t *target, err error) {
 // begin looks up once a batch what would else be looked up for each event.
 func (t *target) begin(s *Sink, b *event.Batch) {
 	t.batch, t.floor, t.noted = s.batch, 0, false
+	t.first, _ = t.start.Get(b.Incarnation, b.Partition)
 	s.touched = append(s.touched, t)
 	if t.stopped != nil {
 		_, t.noted = t.blocked.Get(b.Incarnation, b.Partition)
 		return
 	}
-	for _, p := range []event.Positions{t.state.Positions, t.start} {
-		if off, ok := p.Get(b.Incarnation, b.Partition); ok {
-			t.floor = max(t.floor, off)
-		}
-	}
+	t.floor, _ = t.state.Positions.Get(b.Incarnation, b.Partition)
 	_, t.noted = t.oldest.Get(b.Incarnation, b.Partition)
 }
 
 // append adds an event as a row, unless the table has it.
 func (t *target) append(s *Sink, e *event.Event, b *event.Batch, now time.Time) error {
+	if e.Offset < t.first {
+		other := s.names[lake.OtherTable]
+		if other == nil {
+			return nil // it was dropped, with all its rows
+		}
+		if other.batch != s.batch {
+			other.begin(s, b)
+		}
+		return other.append(s, e, b, now)
+	}
 	if e.Offset < t.floor {
 		return nil
 	}
@@ -230,11 +238,9 @@ func (t *target) commit(ctx context.Context, end event.Positions) error {
 		return fmt.Errorf("write files of %s: %w", t.ident, err)
 	}
 	positions := t.state.Positions.Clone()
-	for _, p := range []event.Positions{t.start, end} {
-		for inc, parts := range p {
-			for partition, off := range parts {
-				positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
-			}
+	for inc, parts := range end {
+		for partition, off := range parts {
+			positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
 		}
 	}
 	rescued, seen := t.newRescued()
