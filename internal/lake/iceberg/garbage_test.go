@@ -133,8 +133,9 @@ func TestTagsKeepTheirSnapshots(t *testing.T) {
 	manifests, err := tagged.Manifests(w.lake.io)
 	require.NoError(t, err)
 	for _, m := range manifests {
-		_, err := m.FetchEntries(w.lake.io, true)
-		require.NoError(t, err)
+		for _, err := range m.Entries(w.lake.io, true) {
+			require.NoError(t, err)
+		}
 	}
 }
 

@@ -96,12 +96,13 @@ func (w *snapshotWork) filter(had []ice.ManifestFile) ([]ice.ManifestFile, error
 	}
 	var kept []ice.ManifestFile
 	for _, m := range had {
-		entries, err := m.FetchEntries(w.lake.io, true)
-		if err != nil {
-			return nil, fmt.Errorf("read manifest %s: %w", m.FilePath(), err)
-		}
+		var entries []ice.ManifestEntry
 		hit := false
-		for _, e := range entries {
+		for e, err := range m.Entries(w.lake.io, true) {
+			if err != nil {
+				return nil, fmt.Errorf("read manifest %s: %w", m.FilePath(), err)
+			}
+			entries = append(entries, e)
 			hit = hit || w.removed[e.DataFile().FilePath()]
 		}
 		if !hit {
