@@ -15,10 +15,15 @@ import (
 )
 
 // Small segments and short intervals, so that every moment that a kill can hit
-// comes often.
+// comes often; files that no snapshot needs are removed at once, so that a file
+// taken for garbage would be missed.
 const killConfig = `
 log:
   segment: 1MiB
+lake:
+  expire_every: 10
+  keep_snapshots: 3
+  gc_delay: 0s
 pipelines:
   commit_interval: 100ms
 `
