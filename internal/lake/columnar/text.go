@@ -2,8 +2,9 @@ package columnar
 
 import (
 	"bytes"
-	"unicode/utf16"
 	"unicode/utf8"
+
+	"naru/internal/jsonscan"
 )
 
 const replacement = "\uFFFD"
@@ -19,57 +20,11 @@ func appendDecoded(dst, s []byte) []byte {
 		}
 		dst = appendUTF8(dst, s[:plain])
 		s = s[plain:]
-		switch c := s[1]; c {
-		case 'u':
-			r, n := decodeEscape(s)
-			dst = utf8.AppendRune(dst, r)
-			s = s[n:]
-			continue
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		default: // " \ /
-			dst = append(dst, c)
-		}
-		s = s[2:]
+		var n int
+		dst, n = jsonscan.AppendEscape(dst, s)
+		s = s[n:]
 	}
 	return dst
-}
-
-// decodeEscape reads \uXXXX, or a surrogate pair of two, at the beginning of
-// s. A lone surrogate is U+FFFD.
-func decodeEscape(s []byte) (r rune, n int) {
-	r = hex4(s[2:])
-	if !utf16.IsSurrogate(r) {
-		return r, 6
-	}
-	if len(s) >= 12 && s[6] == '\\' && s[7] == 'u' {
-		if pair := utf16.DecodeRune(r, hex4(s[8:])); pair != utf8.RuneError {
-			return pair, 12
-		}
-	}
-	return utf8.RuneError, 6
-}
-
-func hex4(s []byte) rune {
-	var r rune
-	for _, c := range s[:4] {
-		switch {
-		case c <= '9':
-			c -= '0'
-		default:
-			c = c | 0x20 - 'a' + 10
-		}
-		r = r<<4 | rune(c)
-	}
-	return r
 }
 
 // appendUTF8 appends s, invalid bytes as U+FFFD.
@@ -103,8 +58,8 @@ func appendJSON(dst, raw []byte) []byte {
 		raw = raw[i:]
 		n := 2
 		if raw[1] == 'u' {
-			var r rune
-			if r, n = decodeEscape(raw); r == utf8.RuneError && utf16.IsSurrogate(hex4(raw[2:])) {
+			var lone bool
+			if _, n, lone = jsonscan.UnicodeEscape(raw); lone {
 				dst = append(dst, `\ufffd`...)
 				raw = raw[n:]
 				continue
