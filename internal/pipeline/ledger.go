@@ -34,8 +34,35 @@ func newLedger(at stream.Progress) *ledger {
 // wrote notes a batch that the sink has taken, with the fate of its events.
 func (l *ledger) wrote(b *event.Batch, c stream.Counts) {
 	k := lane{b.Incarnation, b.Partition}
-	l.pending[k] = append(l.pending[k], span{end: b.Next, counts: c})
+	spans := l.pending[k]
+	if len(spans) >= maxSpans {
+		spans = join(spans)
+	}
+	l.pending[k] = append(spans, span{end: b.Next, counts: c})
 	l.events += c.Written + c.Rejections + c.Duplicates + c.Filtered
+}
+
+// maxSpans bounds a lane's spans, and so the ledger's memory: a table that takes
+// no rows holds the watermark, while the others go on for as long as it takes.
+const maxSpans = 4096
+
+// join makes one span of every two: the watermark then goes in larger steps.
+func join(spans []span) []span {
+	half := make([]span, 0, maxSpans)
+	for i := 0; i < len(spans); i += 2 {
+		s := spans[i]
+		if i+1 < len(spans) {
+			s.end = spans[i+1].end
+			s.counts = sum(s.counts, spans[i+1].counts)
+		}
+		half = append(half, s)
+	}
+	return half
+}
+
+func sum(a, b stream.Counts) stream.Counts {
+	return stream.Counts{Written: a.Written + b.Written, Rejections: a.Rejections + b.Rejections,
+		Duplicates: a.Duplicates + b.Duplicates, Filtered: a.Filtered + b.Filtered}
 }
 
 // settle moves the watermark over the batches that done covers whole. It tells
@@ -65,10 +92,7 @@ func (l *ledger) settle(done event.Positions) bool {
 }
 
 func (l *ledger) add(c stream.Counts) {
-	l.at.Counts.Written += c.Written
-	l.at.Counts.Rejections += c.Rejections
-	l.at.Counts.Duplicates += c.Duplicates
-	l.at.Counts.Filtered += c.Filtered
+	l.at.Counts = sum(l.at.Counts, c)
 	l.events -= c.Written + c.Rejections + c.Duplicates + c.Filtered
 }
 
