@@ -6,12 +6,20 @@ import (
 )
 
 // DuckDB does not count the memory of a single value against its limit: one
-// repeat('x', 3e9) takes 3 GB, one range(2e8) 14 GB, and neither can be
-// interrupted. So the functions that make much out of little
+// repeat('x', 3e9) takes 3 GB, one range(2e8) 14 GB, one levenshtein of two
+// texts of 60 KB 28 GB, and none can be interrupted. Some functions descend into
+// JSON by recursion, and a text of 50,000 brackets, which any client may send as
+// a field, overflows the thread's stack and ends the process. So these functions
 // (query.GuardedFunctions) are shadowed by macros of the same name in the query's
-// own catalog, which look at the size first. A vector has 2,048 values: the limit
+// own catalog, which look at the sizes first. A vector has 2,048 values: the limit
 // keeps one of lists below 1 GB.
-const largestValue = 1 << 16 // characters or items
+const (
+	largestValue = 1 << 16 // characters or items
+	mostCells    = 1 << 24 // of the table that a distance of two texts needs
+	// mostBrackets in a JSON text bound its depth: the first overflow of a
+	// stack of 8 MiB was seen at 30,000.
+	mostBrackets = 10_000
+)
 
 // guards are the macros' overloads. {max} and {error} are filled in.
 var guards = map[string][]string{
@@ -26,7 +34,27 @@ var guards = map[string][]string{
 		"(l, n, v) AS system.main.list_resize(l, CASE WHEN n > {max} THEN {error} ELSE n END, v)"},
 	"array_resize": {"(l, n) AS system.main.array_resize(l, CASE WHEN n > {max} THEN {error} ELSE n END)",
 		"(l, n, v) AS system.main.array_resize(l, CASE WHEN n > {max} THEN {error} ELSE n END, v)"},
-	"generate_series": series("generate_series"),
+	"generate_series":      series("generate_series"),
+	"levenshtein":          distance("levenshtein"),
+	"editdist3":            distance("editdist3"),
+	"damerau_levenshtein":  distance("damerau_levenshtein"),
+	"json_structure":       {"(j) AS system.main.json_structure(" + shallow("j") + ")"},
+	"json_group_structure": {"(j) AS system.main.json_group_structure(" + shallow("j") + ")"},
+	"json_contains":        {"(j, k) AS system.main.json_contains(" + shallow("j") + ", " + shallow("k") + ")"},
+	"json_merge_patch": {
+		"(j, k) AS system.main.json_merge_patch(" + shallow("j") + ", " + shallow("k") + ")",
+		"(j, k, l) AS system.main.json_merge_patch(" + shallow("j") + ", " + shallow("k") + ", " + shallow("l") + ")",
+	},
+}
+
+func distance(name string) []string {
+	return []string{"(a, b) AS system.main." + name + "(CASE WHEN strlen(a) * strlen(b) > {max} THEN {error} ELSE a END, b)"}
+}
+
+// shallow passes a JSON text on unless it may be too deep.
+func shallow(arg string) string {
+	text := "CAST(" + arg + " AS VARCHAR)"
+	return "CASE WHEN strlen(" + text + ") > {max} AND strlen(" + text + ") - strlen(replace(replace(" + text + ", '[', ''), '{', '')) > {max} THEN {error} ELSE " + arg + " END"
 }
 
 func series(name string) []string {
@@ -39,10 +67,17 @@ func series(name string) []string {
 
 // guardSQL creates the macro that shadows a function.
 func guardSQL(schema, name string) string {
-	advice := ""
-	if name == "range" || name == "generate_series" {
-		advice = fmt.Sprintf("; in FROM, as in SELECT ... FROM %s(n), it has no limit", name)
+	limit, problem := largestValue, fmt.Sprintf("%s would make a value of more than %d characters or items", name, largestValue)
+	switch name {
+	case "range", "generate_series":
+		problem += fmt.Sprintf("; in FROM, as in SELECT ... FROM %s(n), it has no limit", name)
+	case "levenshtein", "editdist3", "damerau_levenshtein":
+		limit = mostCells
+		problem = fmt.Sprintf("%s of two texts the product of whose bytes is more than %d takes too much memory; compare their beginnings, as in left(text, 1000)", name, limit)
+	case "json_structure", "json_group_structure", "json_contains", "json_merge_patch":
+		limit = mostBrackets
+		problem = fmt.Sprintf("%s does not take JSON of more than %d objects and lists, which may be too deep", name, limit)
 	}
-	problem := fmt.Sprintf("error(%s)", literal(fmt.Sprintf("%s would make a value of more than %d characters or items%s", name, largestValue, advice)))
-	return "CREATE MACRO " + schema + "." + ident(name) + strings.NewReplacer("{max}", fmt.Sprint(largestValue), "{error}", problem).Replace(strings.Join(guards[name], ", "))
+	fill := strings.NewReplacer("{max}", fmt.Sprint(limit), "{error}", "error("+literal(problem)+")")
+	return "CREATE MACRO " + schema + "." + ident(name) + fill.Replace(strings.Join(guards[name], ", "))
 }

@@ -218,11 +218,42 @@ func TestLargeValues(t *testing.T) {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
+	for sql, want := range map[string]string{
+		"SELECT levenshtein(repeat('a', 5000), repeat('b', 5000))":                     "takes too much memory",
+		"SELECT editdist3(repeat('a', 5000), repeat('b', 5000))":                       "takes too much memory",
+		"SELECT damerau_levenshtein(repeat('a', 60000), repeat('b', 60000))":           "takes too much memory",
+		"SELECT json_structure({deep})":                                                "may be too deep",
+		"SELECT json_structure({deep}::JSON)":                                          "may be too deep",
+		"SELECT json_group_structure({deep}::JSON)":                                    "may be too deep",
+		"SELECT json_contains({deep}, '1')":                                            "may be too deep",
+		"SELECT json_contains('1', {deep})":                                            "may be too deep",
+		"SELECT json_merge_patch('{}', {deep})":                                        "may be too deep",
+		"SELECT json_merge_patch('{}', '{}', {deep})":                                  "may be too deep",
+		"SELECT json_transform('[]', '" + strings.Repeat("[", 100000) + "')":           "lists and objects are the most",
+		"SELECT from_json_strict('[]', '" + strings.Repeat(`{"a":`, 100000) + "')":     "lists and objects are the most",
+		"SELECT json_transform('[]', repeat('[', 40000) || '1' || repeat(']', 40000))": "structure that is computed",
+		"SELECT {deep}::JSON::VARIANT":                                                 "the type VARIANT is refused",
+		"SELECT TRY_CAST({deep}::JSON AS Variant[])":                                   "the type VARIANT is refused",
+		"SELECT ({deep}::JSON)::STRUCT(a VARIANT)":                                     "the type VARIANT is refused",
+		"SELECT ({deep}::JSON)::MAP(VARCHAR, VARIANT)":                                 "the type VARIANT is refused",
+		"SELECT variant_typeof({deep}::JSON)":                                          "variant_typeof is refused",
+	} {
+		deep := `(SELECT string_agg(repeat('{"a":', 10000), '') || '1' || string_agg(repeat('}', 10000), '') FROM range(20))`
+		if _, err := ask(e, strings.ReplaceAll(sql, "{deep}", deep)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", sql[:min(len(sql), 80)], err)
+		}
+	}
 	for _, name := range query.GuardedFunctions() {
 		if len(guards[name]) == 0 || query.JudgeFunction(name) != query.Allowed {
 			t.Errorf("%s has no guard", name)
 		}
 	}
+	check(t, e, map[string]string{
+		"SELECT levenshtein('ab', 'ac'), editdist3('ab', 'ac'), damerau_levenshtein('ab', 'ba'), levenshtein(NULL, 'a') IS NULL":                                       "1,1,1,true",
+		`SELECT json_structure('{"a":[1]}')::VARCHAR = '{"a":["UBIGINT"]}', json_contains('[1, 2]', '2'), json_contains('[1]'::JSON, 3), json_structure(NULL) IS NULL`: "true,true,false,true",
+		`SELECT json_merge_patch('{"a":1}', '{"b":2}')::VARCHAR = '{"a":1,"b":2}', json_merge_patch('{}', '{"a":1}', '{"a":2}')::VARCHAR = '{"a":2}'`:                  "true,true",
+		`SELECT json_structure(concat('[', repeat('[],', 9000), '1]'))::VARCHAR = '["JSON"]', json_transform('{"a":1}', '{"a":"INT"}').a`:                              "true,1",
+	})
 	check(t, e, map[string]string{"SELECT len(repeat('x', 65536)), len(range(65536)), (SELECT count(*) FROM range(1000000))": "65536,65536,1000000"})
 }
 
@@ -243,6 +274,8 @@ func TestDepth(t *testing.T) {
 		_, err := ask(e, sql)
 		if err == nil || !query.IsStatementError(err) {
 			t.Errorf("%.40s...: %v", sql, err)
+		} else if strings.Contains(err.Error(), "SET ") {
+			t.Errorf("%.40s...: the advice cannot be followed: %v", sql, err)
 		}
 	}
 	check(t, e, map[string]string{

@@ -179,7 +179,7 @@ func (s *session) fault(ctx context.Context, err error) error {
 		s.in.spoil()
 		return fmt.Errorf("run query: %s", text)
 	}
-	return &query.Error{Class: query.ErrSQL, Text: text}
+	return &query.Error{Class: query.ErrSQL, Text: query.WithoutAdvice(text)}
 }
 
 var ownCatalog = regexp.MustCompile(`"?_naru_[0-9]+"?\.`)

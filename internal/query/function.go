@@ -61,9 +61,14 @@ func JudgeFunction(name string) Verdict {
 	return Unjudged
 }
 
-// guarded functions make a large value out of small ones. The engine bounds
-// them, and so they must be called by their bare names.
-var guarded = map[string]bool{"repeat": true, "lpad": true, "rpad": true, "bitstring": true, "to_base": true, "bar": true, "range": true, "generate_series": true, "list_resize": true, "array_resize": true}
+// guarded functions make a large value out of small ones, take memory or time
+// with the product of their arguments' sizes, or descend into JSON by recursion.
+// The engine bounds them, and so they must be called by their bare names.
+var guarded = map[string]bool{
+	"repeat": true, "lpad": true, "rpad": true, "bitstring": true, "to_base": true, "bar": true, "range": true, "generate_series": true, "list_resize": true, "array_resize": true,
+	"levenshtein": true, "editdist3": true, "damerau_levenshtein": true,
+	"json_structure": true, "json_group_structure": true, "json_contains": true, "json_merge_patch": true,
+}
 
 // GuardedFunctions lists the functions that an engine has to bound, in no order.
 func GuardedFunctions() []string { return mapKeys(guarded) }

@@ -61,7 +61,7 @@ func (s *Statement) unparsed(kind, message, position string) error {
 		if err != nil {
 			at = -1
 		}
-		return errorAt(ErrSQL, s.Text, s.offset(at), title(kind)+" Error: "+message)
+		return errorAt(ErrSQL, s.Text, s.offset(at), title(kind)+" Error: "+WithoutAdvice(message))
 	}
 	word, _ := firstWord(s.Inner)
 	switch {
@@ -73,6 +73,18 @@ func (s *Statement) unparsed(kind, message, position string) error {
 		return s.refuse(-1, "a part of this statement is not a query, or is a PIVOT without a list of values, which is not supported yet")
 	}
 	return s.refuse(-1, "%s is refused: only queries are answered (SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW TABLES, EXPLAIN)", word)
+}
+
+// WithoutAdvice cuts DuckDB's advice to SET what is locked here off its message.
+func WithoutAdvice(message string) string {
+	before, advice, found := strings.Cut(message, ` Use "SET `)
+	if !found {
+		return message
+	}
+	if _, after, more := strings.Cut(advice, "\n"); more {
+		return before + "\n" + after
+	}
+	return before
 }
 
 var queryWords = map[string]bool{"SELECT": true, "FROM": true, "WITH": true, "VALUES": true, "TABLE": true, "DESCRIBE": true, "DESC": true, "SUMMARIZE": true, "SHOW": true, "UNPIVOT": true}
@@ -244,8 +256,20 @@ func (g *gate) part(v any, key string, sc *scope) error {
 			return g.refuse(nil, "modifier %q is not known to this version and therefore refused", kind)
 		}
 	}
+	if id, _ := obj["id"].(string); isVariant(id) {
+		return g.refuse(obj, variantRefused)
+	}
+	if name, _ := obj["name"].(string); key == "type_info" && isVariant(name) {
+		return g.refuse(obj, variantRefused)
+	}
 	return g.fields(obj, key, known, sc)
 }
+
+// A cast of JSON to VARIANT descends by recursion, and a deep value would end
+// the process. No table has such columns.
+const variantRefused = "the type VARIANT is refused: use JSON"
+
+func isVariant(name string) bool { return lower(name) == "variant" }
 
 func (g *gate) node(v any, sc *scope) error {
 	obj, ok := v.(map[string]any)
@@ -433,17 +457,41 @@ func (g *gate) sized(obj map[string]any, name string) error {
 		if len(args) == 0 {
 			return nil
 		}
-		first, _ := args[0].(map[string]any)
-		value, _ := first["value"].(map[string]any)
-		text, ok := value["value"].(string)
-		if first["class"] != "CONSTANT" || !ok {
+		text, ok := constantText(args[0])
+		if !ok {
 			return g.refuse(obj, "%s is refused with a format that is computed: write it as a text", name)
 		}
 		if wideFormat.MatchString(strings.ReplaceAll(text, "%%", "")) {
 			return g.refuse(obj, "%s is refused with this width: four digits are the most, and they must stand in the format", name)
 		}
+	case jsonReaders[name]:
+		args, _ := obj["children"].([]any)
+		if len(args) < 2 {
+			return nil
+		}
+		text, ok := constantText(args[1])
+		if !ok {
+			return g.refuse(obj, "%s is refused with a structure that is computed: write it as a text", name)
+		}
+		if strings.Count(text, "[")+strings.Count(text, "{") > largestStructure {
+			return g.refuse(obj, "%s is refused with this structure: %d lists and objects are the most", name, largestStructure)
+		}
 	}
 	return nil
+}
+
+// jsonReaders take a structure, which DuckDB turns into a type by recursion: one
+// that is too deep would end the process.
+var jsonReaders = map[string]bool{"json_transform": true, "json_transform_strict": true, "from_json": true, "from_json_strict": true}
+
+const largestStructure = 400 // as deep as an expression may be
+
+// constantText is the text of an expression that is nothing but one.
+func constantText(v any) (string, bool) {
+	obj, _ := v.(map[string]any)
+	value, _ := obj["value"].(map[string]any)
+	text, ok := value["value"].(string)
+	return text, ok && obj["class"] == "CONSTANT"
 }
 
 // wideFormat finds widths that are large or come from an argument.
