@@ -13,7 +13,6 @@ type stored struct {
 	rows, items, sum   int64
 	first, last        int64 // offsets
 	rejected, badItems int64
-	rejFirst, rejLast  int64
 }
 
 // prove waits until everything acknowledged has been written and compares what
