@@ -61,8 +61,9 @@ type Lake struct {
 		sync.Mutex
 		tables map[lake.Ident]*Table
 	}
-	garbage garbage
-	claims  claims
+	garbage  garbage
+	claims   claims
+	refusals refusals
 }
 
 var _ lake.Reader = (*Lake)(nil)

@@ -88,7 +88,7 @@ func (s *Sink) rejudge(ctx context.Context) error {
 		}
 		state, err := t.handle.Load(ctx)
 		if err == nil {
-			err = s.judge(state, st)
+			err = s.judge(t.ident, state, st)
 		}
 		if err == nil {
 			return fault.Transient(fmt.Errorf("table %s, which was stopped, takes rows again: its events are read anew", t.ident))

@@ -59,7 +59,7 @@ func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, 
 	state, err := t.handle.Load(ctx)
 	if err == nil {
 		t.state = state
-		err = s.judge(state, st)
+		err = s.judge(t.ident, state, st)
 	}
 	if err == nil && state.RolledBack != nil {
 		s.tables.logger.Warn("table was rolled back: its rows are read from the log again", slog.String("table", t.ident.String()),
@@ -77,7 +77,7 @@ func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, 
 
 // judge tells why a table may not be written to, and notes what has to be read
 // again of one that was rolled back.
-func (s *Sink) judge(state *iceberg.State, st stream.Stat) error {
+func (s *Sink) judge(id lake.Ident, state *iceberg.State, st stream.Stat) error {
 	ranges := map[event.Incarnation]map[int32]stream.Range{}
 	for _, r := range st.Ranges {
 		if ranges[r.Incarnation] == nil {
@@ -85,14 +85,8 @@ func (s *Sink) judge(state *iceberg.State, st stream.Stat) error {
 		}
 		ranges[r.Incarnation][r.Partition] = r
 	}
-	for _, positions := range []event.Positions{state.Positions, state.RolledBack} {
-		// Ahead of a closed life of the log: its rows stay, they were cut there.
-		for partition, off := range positions[st.Incarnation] {
-			if end := ranges[st.Incarnation][partition].End; !st.Incarnation.IsZero() && off > end {
-				return fault.WithHint(fmt.Errorf("%w: it has events up to %d of partition %d, the log ends at %d", ErrAhead, off, partition, end),
-					"the log was reset or comes from an older backup: bring back the log that belongs to this table, or drop the table so that it is loaded anew")
-			}
-		}
+	if err := s.judgeAhead(id, state, st.Incarnation, ranges[st.Incarnation]); err != nil {
+		return err
 	}
 	if state.RolledBack == nil {
 		return nil
@@ -117,6 +111,44 @@ func (s *Sink) judge(state *iceberg.State, st stream.Stat) error {
 	}
 	lower(s.resume, again)
 	return nil
+}
+
+// judgeAhead refuses a table that has events which the log does not have. A
+// refusal lasts although the log goes on: what it gets at these offsets from
+// then on are other events, and the table would skip them. Ahead of a closed
+// life of the log is no fault: its rows stay, they were cut there.
+func (s *Sink) judgeAhead(id lake.Ident, state *iceberg.State, inc event.Incarnation, ranges map[int32]stream.Range) error {
+	if inc.IsZero() {
+		return nil
+	}
+	refused, err := s.lake.Refusal(id)
+	if err != nil {
+		return err
+	}
+	var ahead error
+	ends := event.Positions{}
+	for _, positions := range []event.Positions{state.Positions, state.RolledBack} {
+		for partition, off := range positions[inc] {
+			end := ranges[partition].End
+			if was, ok := refused.Get(inc, partition); ok {
+				end = min(end, was)
+			}
+			if off > end {
+				ends.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: end})
+				ahead = fmt.Errorf("%w: it has events up to %d of partition %d, the log ended at %d", ErrAhead, off, partition, end)
+			}
+		}
+	}
+	if len(ends) > 0 || len(refused) > 0 {
+		if err := s.lake.Refuse(id, ends); err != nil {
+			return err
+		}
+	}
+	if ahead == nil {
+		return nil
+	}
+	return fault.WithHint(ahead, "the log was reset or comes from an older backup: bring back the log that belongs to this table and remove lake/%s from the data folder, or drop the table so that it is loaded anew",
+		iceberg.RefusedFile)
 }
 
 // lower moves positions down to others where those are smaller or alone.

@@ -1,0 +1,75 @@
+package table
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/lake/iceberg"
+	"naru/internal/sink/sinktest"
+)
+
+// An older copy of the log is brought back, and new events get offsets that the
+// table covers. The table stays refused when the log has grown past it, also
+// after a restart: it would take the new events for those that it has.
+func TestTableAheadStaysRefusedWhileTheLogGrows(t *testing.T) {
+	w := newWorld(t)
+	w.fill(typed(0, "a", "b", "a", "a", "a", "a")) // a and b stand at 6
+	w.log.stat.Ranges[0].End = 3
+	s := w.sink()
+	w.log.stat.Ranges[0].End = 9 // new events 3 to 8
+	fresh := sinktest.Batch(life, 0, 3, typed(100, "c", "a", "c", "a", "c", "a")...)
+	require.NoError(t, s.Write(t.Context(), fresh))
+	done, err := s.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Positions{life: {0: 4}}, done, "the first event that the table does not take")
+	w.tables.now = func() time.Time { return time.Now().Add(time.Hour) }
+	_, err = s.Commit(t.Context())
+	require.NoError(t, err, "looked at again, the table is still ahead of what the log had")
+	require.NoError(t, s.Close())
+
+	w.restart()
+	s = w.sink()
+	require.NoError(t, s.Write(t.Context(), fresh))
+	done, err = s.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Positions{life: {0: 4}}, done)
+	require.Contains(t, w.tables.Status()[0].Error, ErrAhead.Error())
+	require.Contains(t, w.tables.Status()[0].Hint, iceberg.RefusedFile)
+
+	// The table is dropped: it takes all that the log has.
+	require.NoError(t, w.rows.Drop(t.Context(), table("a")))
+	w.tables.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	_, err = s.Commit(t.Context())
+	require.True(t, fault.IsTransient(err), "%v", err)
+	require.NoError(t, s.Close())
+	w.restart()
+	s = w.sink()
+	require.NoError(t, s.Write(t.Context(), fresh))
+	done, err = s.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Positions{life: {0: 9}}, done)
+	require.NoError(t, s.Close())
+	require.Equal(t, []any{"e101", "e103", "e105"}, w.column(table("a"), "_id"))
+}
+
+// The right log is brought back: the operator says so by removing the file.
+func TestRefusalIsTakenBackByHand(t *testing.T) {
+	w := newWorld(t)
+	w.fill(typed(0, "a", "b", "a"))
+	w.log.stat.Ranges[0].End = 1
+	require.NoError(t, w.sink().Close())
+	w.log.stat.Ranges[0].End = 9
+	require.NoError(t, w.fs.Remove("/data/lake/"+iceberg.RefusedFile))
+	w.restart()
+	s := w.sink()
+	require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, 3, typed(3, "a")...)))
+	done, err := s.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Positions{life: {0: 4}}, done)
+	require.NoError(t, s.Close())
+	w.requireIDs(numbers(4))
+}
