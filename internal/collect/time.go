@@ -8,7 +8,9 @@ import (
 
 // TimeText reads an event time: RFC 3339 with "T" or a blank, offset Z, ±hh,
 // ±hhmm or ±hh:mm. It returns the time in strict RFC 3339: text itself where it
-// already is, else written into buf[:0]. ok is false for anything else.
+// already is, else written into buf[:0]. ok is false for anything else, for the
+// year 0, which the calendars of engines do not have, and for the first moment of
+// the year 1, which is how .NET and Go write that there is no time.
 func TimeText(buf, text []byte) (out []byte, ok bool) {
 	const dateTime = len("2006-01-02T15:04:05")
 	if len(text) <= dateTime || len(text) > 64 {
@@ -28,6 +30,9 @@ func TimeText(buf, text []byte) (out []byte, ok bool) {
 		return nil, false
 	}
 	year += 100 * century
+	if year == 0 || string(text[:10]) == "0001-01-01" && hour+minute+second == 0 {
+		return nil, false
+	}
 	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 60 {
 		return nil, false
 	}
@@ -140,7 +145,7 @@ const (
 
 // TimeNumber reads a JSON number as the seconds, milliseconds, microseconds or
 // nanoseconds since 1970, by its magnitude, and writes the time in RFC 3339 into
-// buf[:0]. ok is false beyond the years 0 to 9999.
+// buf[:0]. ok is false beyond the years 1 to 9999.
 func TimeNumber(buf, number []byte) (out []byte, ok bool) {
 	whole, fraction, ok := splitDecimal(number)
 	if !ok {
@@ -167,7 +172,7 @@ func TimeNumber(buf, number []byte) (out []byte, ok bool) {
 		t = time.Unix(whole/1e9, whole%1e9)
 	}
 	t = t.UTC()
-	if y := t.Year(); y < 0 || y > 9999 {
+	if y := t.Year(); y < 1 || y > 9999 || t.IsZero() {
 		return nil, false
 	}
 	return t.AppendFormat(buf[:0], time.RFC3339Nano), true
