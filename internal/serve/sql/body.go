@@ -81,7 +81,7 @@ func isJSON(h http.Header) (bool, error) {
 		return false, refuse("charset %q is not taken: a statement is UTF-8", params["charset"])
 	}
 	switch media {
-	case "text/plain", "application/sql":
+	case "text/plain", "application/sql", "application/x-www-form-urlencoded": // curl -d says the last of anything
 		return false, nil
 	case "application/json":
 		return true, nil
