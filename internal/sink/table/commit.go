@@ -40,8 +40,9 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 		t.bytes = 0
 	}
 	var mu sync.Mutex
-	var errs []error
+	var failed []failure
 	var stopped []func()
+	var well []*target
 	var running sync.WaitGroup
 	slots := make(chan struct{}, parallelCommits)
 	for _, t := range due {
@@ -49,22 +50,23 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 		running.Go(func() {
 			defer func() { <-slots }()
 			err := t.commit(ctx, s.end)
-			if err == nil {
-				return
-			}
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.Is(err, iceberg.ErrUnfit) {
+			switch {
+			case err == nil:
+				well = append(well, t)
+			case errors.Is(err, iceberg.ErrUnfit):
 				stopped = append(stopped, func() { s.stop(t, err) })
-				return
+			default:
+				failed = append(failed, failure{t, err})
 			}
-			errs = append(errs, err)
 		})
 	}
 	running.Wait()
 	for _, stop := range stopped {
 		stop()
 	}
+	errs := s.isolate(ctx, well, failed)
 	s.account(append(due, s.releaseIdle()...))
 	s.show()
 	if len(errs) > 0 {
@@ -73,12 +75,52 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 	return s.covered(), nil
 }
 
+// failure is a commit that did not work, for a reason that may pass.
+type failure struct {
+	t   *target
+	err error
+}
+
+// maxFailures is how often a table may fail one commit after the other while
+// others of the stream succeed.
+const maxFailures = 3
+
+// isolate returns the errors that end the session. A table that fails again and
+// again where others succeed is stopped instead: each new session reads from the
+// watermark, which it holds, so in the long run none would get to new events.
+func (s *Sink) isolate(ctx context.Context, well []*target, failed []failure) (errs []error) {
+	s.tables.mu.Lock()
+	for _, t := range well {
+		delete(s.tables.mu.failures, t.ident)
+	}
+	again := map[*target]int{}
+	for _, f := range failed {
+		if len(well) > 0 && ctx.Err() == nil {
+			s.tables.mu.failures[f.t.ident]++
+			again[f.t] = s.tables.mu.failures[f.t.ident]
+		}
+	}
+	s.tables.mu.Unlock()
+	for _, f := range failed {
+		n := again[f.t]
+		if n < maxFailures {
+			errs = append(errs, f.err)
+			continue
+		}
+		s.stop(f.t, fault.WithHint(fmt.Errorf("%d commits failed, the last: %w", n, f.err),
+			"cure the cause; the other tables go on, and this one is tried again by itself"))
+		// Trying again is a new session, which reads from the watermark.
+		f.t.patience = min(rejudgeInterval<<min(n-maxFailures, 6), time.Hour)
+	}
+	return errs
+}
+
 // rejudge looks at stopped tables again. When one has been cured, the session
 // has to begin anew: what the table did not take is read again.
 func (s *Sink) rejudge(ctx context.Context) error {
 	now := s.tables.now()
 	for _, t := range s.names {
-		if t.stopped == nil || now.Sub(t.judged) < rejudgeInterval {
+		if t.stopped == nil || now.Sub(t.judged) < max(t.patience, rejudgeInterval) {
 			continue
 		}
 		t.judged = now

@@ -39,14 +39,15 @@ type Tables struct {
 
 	mu struct {
 		sync.Mutex
-		status map[string][]Status // by stream
+		status   map[string][]Status // by stream
+		failures map[lake.Ident]int  // commits that failed one after the other: see isolate
 	}
 }
 
 // New makes Tables.
 func New(l *iceberg.Lake, log Log, logger *slog.Logger) *Tables {
 	t := &Tables{lake: l, log: log, logger: logger, now: time.Now}
-	t.mu.status = map[string][]Status{}
+	t.mu.status, t.mu.failures = map[string][]Status{}, map[lake.Ident]int{}
 	return t
 }
 

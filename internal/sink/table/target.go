@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -38,9 +39,10 @@ type target struct {
 	before   columnar.Counters // of builders that are gone
 	reported map[string]int64  // rescued paths of this builder that are committed
 
-	stopped error           // with the cure; the table takes no rows
-	blocked event.Positions // the first events that it did not take
-	judged  time.Time       // when it was last looked at
+	stopped  error           // with the cure; the table takes no rows
+	blocked  event.Positions // the first events that it did not take
+	judged   time.Time       // when it was last looked at
+	patience time.Duration   // until it is looked at again, when more than usual
 }
 
 // Errors that stop one table; each comes with its cure.
@@ -66,8 +68,13 @@ func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, 
 			slog.String("from", state.Positions.String()), slog.String("to", state.RolledBack.String()))
 	}
 	if err != nil {
-		if !errors.Is(err, iceberg.ErrUnfit) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrRolledBack) {
+		// A file that cannot be read is the matter of its table alone, too.
+		var io *fs.PathError
+		if !errors.Is(err, iceberg.ErrUnfit) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrRolledBack) && !errors.As(err, &io) {
 			return nil, err
+		}
+		if fault.HintOf(err) == "" {
+			err = fault.WithHint(err, "make the file readable again; the other tables go on, and this one is looked at again by itself")
 		}
 		s.stop(t, err)
 	}
