@@ -247,6 +247,52 @@ func TestFullDiskRefusesAndHeals(t *testing.T) {
 	})
 }
 
+// The disk has run down to the reserve, and watermarks have filled the active
+// segment to its end. Retention, which needs a frame of its own to drop a
+// segment, must still be able to make room.
+func TestRetentionMakesRoomOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(t)
+		disk.SetCapacity(200 << 10)
+		cfg := testConfig()
+		cfg.Segment = 16 << 10
+		cfg.Recycle = 0
+		cfg.Reserve = 64 << 10
+		cfg.RetainAge = quantity.Duration(time.Hour)
+		clock := &wall{}
+		l, err := open(disk, testDir, cfg, nil, clock.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeLog(t, l)
+		ctx := context.Background()
+		for err == nil {
+			_, err = l.Append(ctx, writeNow(clock, "events", strings.Repeat("x", 500)))
+		}
+		if !errors.Is(err, stream.ErrFull) {
+			t.Fatal(err)
+		}
+		for range 300 {
+			if err := l.Commit(ctx, nil, "r", stream.Progress{Stream: "other"}); err != nil {
+				t.Fatalf("the watermark of a reader: %v", err)
+			}
+			if _, err := l.Append(ctx, writeNow(clock, "events", "x")); !errors.Is(err, stream.ErrFull) {
+				t.Fatalf("append on a full disk: %v", err)
+			}
+		}
+		if err := l.Forget(ctx, "r"); err != nil {
+			t.Fatal(err)
+		}
+		sleep(4 * time.Hour)
+		if l.Stats().Retired == 0 {
+			t.Fatal("retention has dropped nothing")
+		}
+		if _, err := l.Append(ctx, writeNow(clock, "events", "healed")); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // The disk runs full without a reserve: ENOSPC where a segment is made refuses
 // appends, and nothing breaks.
 func TestNoSpaceForASegment(t *testing.T) {

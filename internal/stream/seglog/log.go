@@ -132,8 +132,8 @@ func (l *Log) Append(ctx context.Context, writes ...stream.Write) ([]event.Posit
 	return r.at, nil
 }
 
-// Commit implements stream.Log. Without writes it goes on while the disk is
-// full, as long as the active segment has room.
+// Commit implements stream.Log. Without writes it goes on while the disk has
+// less than the reserve left: the next segment is then taken from that.
 func (l *Log) Commit(ctx context.Context, writes []stream.Write, reader string, at stream.Progress) error {
 	if err := checkReader(reader); err != nil {
 		return fmt.Errorf("commit: %w", err)

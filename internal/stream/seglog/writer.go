@@ -97,7 +97,7 @@ func (w *writer) commit(reqs []*request) {
 				l.queue.finish(r, l.Err())
 				continue
 			}
-			if err := w.roll(r.frameSize()); err != nil {
+			if err := w.roll(r.frameSize(), len(r.writes) == 0); err != nil {
 				if perr := l.Err(); perr != nil {
 					err = perr
 				}
@@ -287,8 +287,9 @@ var errNoSpace = errors.New("no space for another segment")
 
 // roll seals the active segment and begins the next. Everything gathered has
 // been flushed. With errNoSpace nothing has happened; any other error has
-// poisoned the log.
-func (w *writer) roll(need int64) error {
+// poisoned the log. What brings no events may take from the reserve of the disk:
+// it is how retention makes room again.
+func (w *writer) roll(need int64, reserve bool) error {
 	l, start := w.log, time.Now()
 	l.mu.Lock()
 	cp := l.mu.checkpoint()
@@ -297,7 +298,7 @@ func (w *writer) roll(need int64) error {
 	maxTime := l.mu.index.maxTime
 	l.mu.Unlock()
 	size := max(int64(l.cfg.Segment), align(int64(headSize+len(body)+64))+need+l.mu.index.footerRoom(len(cp.parts)+2))
-	free, err := l.pool.take(size, false)
+	free, err := l.pool.take(size, reserve)
 	if err != nil {
 		if errors.Is(err, errNoSpace) {
 			l.setFull(true, -1)
