@@ -154,10 +154,18 @@ func (l *Lake) dropExpired(before, now *head) error {
 			needed[m.FilePath()] = true
 		}
 	}
-	straight := true // main alone: what main removed, nobody has
+	// Only when all that is left is main's: then what main removed, nobody has. A
+	// branch, a tag, or a snapshot that a roll-back left beside main may have it;
+	// the next start's collection finds what none of them needs any more.
+	straight := true
 	for name := range now.meta.Refs() {
 		straight = straight && name == table.MainBranch
 	}
+	left := 0
+	for range ancestry(now.meta, now.snap) {
+		left++
+	}
+	straight = straight && left == len(now.meta.Snapshots())
 	onMain := map[int64]bool{}
 	for s := range ancestry(before.meta, before.snap) {
 		onMain[s.SnapshotID] = true

@@ -117,3 +117,33 @@ func TestOldFilesOfPromotionGoWithTheirSnapshots(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n)
 }
+
+// A snapshot that a roll-back has left beside main is kept for some days, so
+// that the roll-back can be undone: with all files that it has.
+func TestRolledBackSnapshotKeepsItsFiles(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.ExpireEvery, w.cfg.KeepSnapshots = 2, 2
+	w.restart()
+	w.fill(prices(0, "1"), prices(1, "2"))
+	beside, err := w.lake.View(t.Context(), table("sale"))
+	require.NoError(t, err)
+	beside.Release()
+	w.rollBack("sale", 1)
+	w.restart()
+	s := w.sink()
+	for off, v := range []string{"", "1.5", "2", "3", "4", "5", "6"} {
+		if v == "" {
+			continue
+		}
+		require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, int64(off), prices(off, v)...)))
+		_, err := s.(*Sink).Drain(t.Context())
+		require.NoError(t, err)
+	}
+	w.lake.CollectGarbage()
+	for _, f := range beside.Files {
+		_, err := w.fs.Stat(f.Path)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Close())
+	w.requireIDs(numbers(7))
+}
