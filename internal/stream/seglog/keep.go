@@ -125,6 +125,11 @@ func (l *Log) retainOne() (bool, error) {
 	}
 	unread := l.unread(next)
 	if len(unread) > 0 && !l.cfg.DropUnread {
+		if l.retention.waits != oldest.number { // once for each segment
+			l.retention.waits = oldest.number
+			l.log.Warn("retention waits: the log grows beyond its limit until these readers have read on",
+				"segment", oldest.number, "reason", reason, "readers", unread)
+		}
 		return false, nil
 	}
 	if err := l.trimTo(segments[1].number); err != nil {

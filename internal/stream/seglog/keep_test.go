@@ -1,9 +1,11 @@
 package seglog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -243,6 +245,31 @@ func TestFullDiskRefusesAndHeals(t *testing.T) {
 		}
 		if !slices.Equal(told, []bool{true, false}) {
 			t.Fatalf("told %v", told)
+		}
+	})
+}
+
+// A reader that stands still makes the log grow beyond its limit, which must not
+// go unseen: a warning for each segment that is due, and no more.
+func TestRetentionSaysForWhomItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.Segment = 8 << 10
+		cfg.RetainBytes = 16 << 10
+		var said bytes.Buffer // written by the keeper; read when the log is closed
+		clock := &wall{}
+		l, err := open(newDisk(t), testDir, cfg, slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn})), clock.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Commit(context.Background(), nil, "slow", stream.Progress{Stream: "events", Positions: event.Positions{}}); err != nil {
+			t.Fatal(err)
+		}
+		fillSegments(t, l, clock, 4)
+		sleep(10 * retentionEvery)
+		closeLog(t, l)
+		if n := strings.Count(said.String(), "retention waits"); n != 1 || !strings.Contains(said.String(), "slow") {
+			t.Fatalf("%d warnings: %s", n, said.String())
 		}
 	})
 }

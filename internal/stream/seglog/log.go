@@ -48,6 +48,7 @@ type Log struct {
 	retention struct {
 		sync.Mutex
 		since map[uint64]time.Time // since when a segment counts as too old
+		waits uint64               // the segment of the last warning that readers hold it
 	}
 
 	queue    queue
