@@ -11,6 +11,7 @@ import (
 	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/quantity"
+	"naru/internal/recordbatch"
 	"naru/internal/sink"
 	"naru/internal/stream"
 	"naru/internal/stream/memory"
@@ -31,7 +32,9 @@ func TestReaderIsRegisteredBeforeItsSinkWorks(t *testing.T) {
 	appendEvents(t, l, "events", 0, 4)
 	set, stop := runSet(t, l, s.open)
 	s.until(t, func() bool { return len(set.Status()) == 1 && set.Status()[0].Errors > 0 })
-	_ = stop() // it may come back with the sink's error
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
 	at, err := l.Progress(t.Context(), DefaultPrefix+"events")
 	if err != nil || at.Stream != "events" || at.Positions == nil || at.Counts.Written != 0 {
 		t.Fatalf("the log knows %+v of the reader, %v", at, err)
@@ -62,6 +65,36 @@ func TestStopCommitsWhatWasWritten(t *testing.T) {
 	if off, _ := at.Positions.Get(st.Incarnation, 0); err != nil || off != 9 || at.Counts.Written != 9 {
 		t.Fatalf("watermark %+v, %v", at, err)
 	}
+}
+
+// A stop while the target is down is a clean one: the watermark lags, and the
+// next start reads again.
+func TestStopWhileTheSinkIsDown(t *testing.T) {
+	l := memory.New()
+	s := newStore(true)
+	s.fail = func(call string, _ int) error {
+		if call == "commit" {
+			return errors.New("the catalog is down")
+		}
+		return nil
+	}
+	appendEvents(t, l, "events", 0, 5)
+	set := NewSet(patient(), l, s.open, quiet)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- set.Run(ctx) }()
+	s.until(t, func() bool { return len(set.Status()) == 1 && set.Status()[0].Held == 5 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatalf("the stop failed: %v", err)
+	}
+	s.fail = nil
+	set, stop := runSet(t, l, s.open)
+	s.until(t, func() bool { return writtenBy(set) == 5 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, 5)
 }
 
 // rewound asks once to be read from an earlier place again, as a table does
@@ -162,5 +195,50 @@ func TestDeadLogEndsThePipelines(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.want(t, 6)
+	}
+}
+
+// Two partitions, each in its own order, with every call failing now and then:
+// each event once, and the watermark knows both.
+func TestPartitionsFailIndependentlyOfEachOther(t *testing.T) {
+	l := memory.New()
+	s := newStore(true)
+	s.fail = func(call string, n int) error {
+		if call != "open" && n%4 == 1 {
+			return errors.New("injected")
+		}
+		return nil
+	}
+	set, stop := runSet(t, l, s.open)
+	const each = 60
+	for i := range each {
+		for p := range int32(2) {
+			var b recordbatch.Builder
+			b.Reset(time.Now())
+			b.AppendEvent(&event.Event{ID: fmt.Appendf(nil, "%d/%d", p, i), Source: []byte("/t"), Type: []byte("t"), Data: []byte("{}")})
+			if _, err := l.Append(t.Context(), stream.Write{Stream: "events", Partition: p, Batch: b.Finish(nil, recordbatch.None), Count: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.until(t, func() bool { return writtenBy(set) == 2*each })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	next := [2]int{}
+	for _, id := range s.ids {
+		var p, i int
+		if _, err := fmt.Sscanf(id, "%d/%d", &p, &i); err != nil {
+			t.Fatal(err)
+		}
+		if i != next[p] {
+			t.Fatalf("event %d of partition %d where %d was due", i, p, next[p])
+		}
+		next[p]++
+	}
+	at := set.Status()[0].Progress
+	st, err := l.Stat(t.Context(), "events")
+	if err != nil || next != [2]int{each, each} || !at.Positions.Equal(event.Positions{st.Incarnation: {0: each, 1: each}}) {
+		t.Fatalf("%v events, watermark %v, %v", next, at, err)
 	}
 }

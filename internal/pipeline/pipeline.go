@@ -82,11 +82,16 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	for {
 		before := p.Status().Commits
 		err := p.session(ctx)
-		if ctx.Err() != nil {
-			return err
-		}
 		if errors.Is(err, fault.ErrPoisoned) || errors.Is(err, stream.ErrClosed) {
 			return err
+		}
+		if ctx.Err() != nil {
+			if err != nil {
+				// No reason to call the stop a failure: nothing is lost.
+				p.logger.Warn("stopped with events that are not committed; the next start reads them again",
+					slog.Any("error", err), slog.String("hint", fault.HintOf(err)))
+			}
+			return nil
 		}
 		if p.Status().Commits > before {
 			pause = p.cfg.BackoffMin.Std() // it had worked: this is a new trouble
