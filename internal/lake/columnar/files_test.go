@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/stretchr/testify/require"
 
@@ -99,6 +100,34 @@ func TestRowGroups(t *testing.T) {
 		c, err := r.MetaData().RowGroup(g).ColumnChunk(0)
 		require.NoError(t, err)
 		require.Equal(t, c.DataPageOffset(), offset)
+	}
+}
+
+// TestEncodings: only what all readers know, Spark's vectorized one included
+// (docs/design/0003): whole numbers may be delta-coded, text may not.
+func TestEncodings(t *testing.T) {
+	x := newTable(t, NewSchema(), Options{})
+	for i := range 3000 {
+		x.send(fmt.Sprintf(`{"id":"%032d","n":%d,"f":0.5,"ok":true,"words":["a"],"any":[{"x":%d}]}`, i*i, i, i))
+	}
+	x.commit()
+	in, err := x.fs.Open(x.files[0].Path)
+	require.NoError(t, err)
+	r, err := file.NewParquetReader(in)
+	require.NoError(t, err)
+	defer r.Close()
+	for i := range r.MetaData().Schema.NumColumns() {
+		c, err := r.MetaData().RowGroup(0).ColumnChunk(i)
+		require.NoError(t, err)
+		for _, e := range c.Encodings() {
+			switch e {
+			case parquet.Encodings.Plain, parquet.Encodings.RLE, parquet.Encodings.RLEDict, parquet.Encodings.PlainDict:
+			case parquet.Encodings.DeltaBinaryPacked:
+				require.NotEqual(t, parquet.Types.ByteArray, c.Type(), c.PathInSchema().String())
+			default:
+				t.Errorf("column %s is stored as %s", c.PathInSchema(), e)
+			}
+		}
 	}
 }
 
