@@ -19,6 +19,10 @@ const (
 	// mostBrackets in a JSON text bound its depth: the first overflow of a
 	// stack of 8 MiB was seen at 30,000.
 	mostBrackets = 10_000
+	// mostGrowth is by how many bytes a replacement may lengthen a text. It is
+	// larger than largestValue because texts of a hundred kilobytes are common and
+	// one made of a few that grow is not.
+	mostGrowth = 1 << 20
 )
 
 // guards are the macros' overloads. {max} and {error} are filled in.
@@ -34,6 +38,16 @@ var guards = map[string][]string{
 		"(l, n, v) AS system.main.list_resize(l, CASE WHEN n > {max} THEN {error} ELSE n END, v)"},
 	"array_resize": {"(l, n) AS system.main.array_resize(l, CASE WHEN n > {max} THEN {error} ELSE n END)",
 		"(l, n, v) AS system.main.array_resize(l, CASE WHEN n > {max} THEN {error} ELSE n END, v)"},
+	// The texts pass through a lambda, so that calls nested in each other, which
+	// are common, do not become copies of copies.
+	"replace": {"(s, a, b) AS list_transform([{'s': s, 'a': a, 'b': b}], lambda _naru: system.main.replace(_naru.s, _naru.a, CASE WHEN strlen(_naru.b) > strlen(_naru.a)" +
+		" AND (strlen(_naru.s) - strlen(system.main.replace(_naru.s, _naru.a, ''))) // greatest(strlen(_naru.a), 1) * (strlen(_naru.b) - strlen(_naru.a)) > {max} THEN {error} ELSE _naru.b END))[1]"},
+	// A pattern and options that are constants must stay so: they are compiled
+	// once. Without g one match is replaced, but \0 may stand for all of s.
+	"regexp_replace": {
+		"(s, p, r) AS list_transform([{'s': s, 'r': r}], lambda _naru: system.main.regexp_replace(_naru.s, p, " + replacement(`contains(_naru.r, '\')`) + "))[1]",
+		"(s, p, r, o) AS list_transform([{'s': s, 'r': r}], lambda _naru: system.main.regexp_replace(_naru.s, p, " + replacement(`(contains(o, 'g') OR contains(_naru.r, '\'))`) + ", o))[1]",
+	},
 	"generate_series":      series("generate_series"),
 	"levenshtein":          distance("levenshtein"),
 	"editdist3":            distance("editdist3"),
@@ -51,10 +65,16 @@ func distance(name string) []string {
 	return []string{"(a, b) AS system.main." + name + "(CASE WHEN strlen(a) * strlen(b) > {max} THEN {error} ELSE a END, b)"}
 }
 
+// replacement passes the replacement of a pattern on unless it may stand for each
+// character of the text.
+func replacement(when string) string {
+	return "CASE WHEN " + when + " AND (strlen(_naru.s) + 1) * strlen(_naru.r) > {max} THEN {error} ELSE _naru.r END"
+}
+
 // shallow passes a JSON text on unless it may be too deep.
 func shallow(arg string) string {
 	text := "CAST(" + arg + " AS VARCHAR)"
-	return "CASE WHEN strlen(" + text + ") > {max} AND strlen(" + text + ") - strlen(replace(replace(" + text + ", '[', ''), '{', '')) > {max} THEN {error} ELSE " + arg + " END"
+	return "CASE WHEN strlen(" + text + ") > {max} AND strlen(" + text + ") - strlen(system.main.replace(system.main.replace(" + text + ", '[', ''), '{', '')) > {max} THEN {error} ELSE " + arg + " END"
 }
 
 func series(name string) []string {
@@ -71,6 +91,12 @@ func guardSQL(schema, name string) string {
 	switch name {
 	case "range", "generate_series":
 		problem += fmt.Sprintf("; in FROM, as in SELECT ... FROM %s(n), it has no limit", name)
+	case "replace":
+		limit = mostGrowth
+		problem = fmt.Sprintf("replace would lengthen a text by more than %d bytes", limit)
+	case "regexp_replace":
+		limit = mostGrowth
+		problem = fmt.Sprintf("regexp_replace takes no text and replacement the product of whose bytes is more than %d; shorten the text, as in left(text, 10000), or the replacement", limit)
 	case "levenshtein", "editdist3", "damerau_levenshtein":
 		limit = mostCells
 		problem = fmt.Sprintf("%s of two texts the product of whose bytes is more than %d takes too much memory; compare their beginnings, as in left(text, 1000)", name, limit)

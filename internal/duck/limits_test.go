@@ -222,6 +222,9 @@ func TestLargeValues(t *testing.T) {
 		"SELECT levenshtein(repeat('a', 5000), repeat('b', 5000))":                     "takes too much memory",
 		"SELECT editdist3(repeat('a', 5000), repeat('b', 5000))":                       "takes too much memory",
 		"SELECT damerau_levenshtein(repeat('a', 60000), repeat('b', 60000))":           "takes too much memory",
+		"SELECT replace(repeat('x', 1025), 'x', repeat('y', 1025))":                    "would lengthen a text by more than",
+		"SELECT regexp_replace(repeat('x', 1025), 'x', repeat('y', 1025), 'g')":        "takes no text and replacement",
+		"SELECT regexp_replace(repeat('x', 65536), '.*', repeat('\\0', 3000))":         "takes no text and replacement",
 		"SELECT json_structure({deep})":                                                "may be too deep",
 		"SELECT json_structure({deep}::JSON)":                                          "may be too deep",
 		"SELECT json_group_structure({deep}::JSON)":                                    "may be too deep",
@@ -253,6 +256,17 @@ func TestLargeValues(t *testing.T) {
 		`SELECT json_structure('{"a":[1]}')::VARCHAR = '{"a":["UBIGINT"]}', json_contains('[1, 2]', '2'), json_contains('[1]'::JSON, 3), json_structure(NULL) IS NULL`: "true,true,false,true",
 		`SELECT json_merge_patch('{"a":1}', '{"b":2}')::VARCHAR = '{"a":1,"b":2}', json_merge_patch('{}', '{"a":1}', '{"a":2}')::VARCHAR = '{"a":2}'`:                  "true,true",
 		`SELECT json_structure(concat('[', repeat('[],', 9000), '1]'))::VARCHAR = '["JSON"]', json_transform('{"a":1}', '{"a":"INT"}').a`:                              "true,1",
+	})
+	nested := "'abc'"
+	for range 15 { // calls within calls are common, and not the dearer for it
+		nested = "regexp_replace(replace(" + nested + ", 'a', 'ab'), '(b)', '\\1', 'g')"
+	}
+	check(t, e, map[string]string{
+		"SELECT len(" + nested + ")": "18",
+		"SELECT replace('aXbX', 'X', 'yy'), replace(NULL, 'a', 'b') IS NULL, replace('ab', '', 'x'), replace('{\"a\":1}'::JSON, 'a', 'bb') = '{\"bb\":1}'":                                                 "ayybyy,true,ab,true",
+		"SELECT len(replace(s, ',', ', ')), len(replace(s, 'x', '')) FROM (SELECT string_agg(repeat('x', 9999), ',') AS s FROM range(200))":                                                                "2000198,199",
+		"SELECT regexp_replace('abc', 'B', 'x', 'i'), regexp_replace('aa', 'a', '[\\0]', 'g'), regexp_replace(s, 'x', repeat('y', 100)) = repeat('y', 100) || s[2:] FROM (SELECT repeat('x', 60000) AS s)": "axc,[a][a],true",
+		"SELECT list_transform(['a', 'ba'], x -> replace(x, 'a', x)), regexp_replace(page, 'p', '_', 'g') FROM page_view WHERE n = 1":                                                                      `"[""a"", ""bba""]",_1`,
 	})
 	check(t, e, map[string]string{"SELECT len(repeat('x', 65536)), len(range(65536)), (SELECT count(*) FROM range(1000000))": "65536,65536,1000000"})
 }

@@ -67,6 +67,7 @@ func JudgeFunction(name string) Verdict {
 var guarded = map[string]bool{
 	"repeat": true, "lpad": true, "rpad": true, "bitstring": true, "to_base": true, "bar": true, "range": true, "generate_series": true, "list_resize": true, "array_resize": true,
 	"levenshtein": true, "editdist3": true, "damerau_levenshtein": true,
+	"replace": true, "regexp_replace": true,
 	"json_structure": true, "json_group_structure": true, "json_contains": true, "json_merge_patch": true,
 }
 
