@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -50,8 +48,11 @@ func (s *Statement) Judge(tree []byte) error {
 	if s.showTables(doc.Statements[0]) {
 		return nil
 	}
-	g := gate{s: s}
-	return g.statement(doc.Statements[0], nil)
+	g := gate{s: s, copies: 1}
+	if err := g.statement(doc.Statements[0], nil); err != nil {
+		return err
+	}
+	return g.computedPaths()
 }
 
 // unparsed judges what DuckDB did not turn into a tree.
@@ -131,7 +132,13 @@ func (sc *scope) find(name string) *scope {
 	return nil
 }
 
-type gate struct{ s *Statement }
+type gate struct {
+	s        *Statement
+	aliases  map[string][]any // expressions by their aliases, folded
+	computed []computed
+	copies   int // how often the engine's guards write the place that is walked
+	guards   int // sum of copies over all calls of guarded functions
+}
 
 func (g *gate) refuse(obj map[string]any, format string, args ...any) error {
 	return g.s.refuse(place(obj), format, args...)
@@ -417,10 +424,21 @@ func (g *gate) expr(v any, sc *scope) error {
 		}
 		return g.refuse(obj, "an expression of class %q is not known to this version and therefore refused", class)
 	}
+	if err := g.paths(obj, class); err != nil {
+		return err
+	}
 	if class == "FUNCTION" || class == "WINDOW" {
 		name, _ := obj["function_name"].(string)
 		if err := g.function(obj, name); err != nil {
 			return err
+		}
+		if times := guarded[lower(name)]; times > 0 {
+			if g.guards += g.copies; g.guards > mostGuards {
+				return g.refuse(obj, "%s is refused here: too many calls of functions that are bounded in size stand within each other; take the inner ones into a WITH query", name)
+			}
+			outer := g.copies
+			g.copies *= times
+			defer func() { g.copies = outer }()
 		}
 	}
 	return g.fields(obj, class, known, sc)
@@ -439,73 +457,3 @@ func (g *gate) function(obj map[string]any, name string) error {
 	}
 	return errorAt(ErrRefused, g.s.Text, g.s.offset(place(obj)), fmt.Sprintf("there is no function %s that a query may call%s", name, didYouMean(name, mapKeys(functions))))
 }
-
-// sized looks at functions that make a large value out of small ones.
-func (g *gate) sized(obj map[string]any, name string) error {
-	switch {
-	case name == "replace" && !lengthens(obj):
-		return nil // the usual one, and it shall cost no more
-	case guarded[name]:
-		schema, _ := obj["schema"].(string)
-		catalog, _ := obj["catalog"].(string)
-		if catalog != "" || systemSchemas[lower(schema)] {
-			return g.refuse(obj, "%s is refused with a schema before it: write the name alone", name)
-		}
-		if !slices.Contains(g.s.Guarded, name) {
-			g.s.Guarded = append(g.s.Guarded, name)
-		}
-	case name == "printf" || name == "format":
-		args, _ := obj["children"].([]any)
-		if len(args) == 0 {
-			return nil
-		}
-		text, ok := constantText(args[0])
-		if !ok {
-			return g.refuse(obj, "%s is refused with a format that is computed: write it as a text", name)
-		}
-		if wideFormat.MatchString(strings.ReplaceAll(text, "%%", "")) {
-			return g.refuse(obj, "%s is refused with this width: four digits are the most, and they must stand in the format", name)
-		}
-	case jsonReaders[name]:
-		args, _ := obj["children"].([]any)
-		if len(args) < 2 {
-			return nil
-		}
-		text, ok := constantText(args[1])
-		if !ok {
-			return g.refuse(obj, "%s is refused with a structure that is computed: write it as a text", name)
-		}
-		if strings.Count(text, "[")+strings.Count(text, "{") > largestStructure {
-			return g.refuse(obj, "%s is refused with this structure: %d lists and objects are the most", name, largestStructure)
-		}
-	}
-	return nil
-}
-
-// lengthens tells whether a call of replace may make its text longer.
-func lengthens(call map[string]any) bool {
-	args, _ := call["children"].([]any)
-	if len(args) != 3 {
-		return true
-	}
-	from, ok := constantText(args[1])
-	to, both := constantText(args[2])
-	return !ok || !both || len(to) > len(from)
-}
-
-// jsonReaders take a structure, which DuckDB turns into a type by recursion: one
-// that is too deep would end the process.
-var jsonReaders = map[string]bool{"json_transform": true, "json_transform_strict": true, "from_json": true, "from_json_strict": true}
-
-const largestStructure = 400 // as deep as an expression may be
-
-// constantText is the text of an expression that is nothing but one.
-func constantText(v any) (string, bool) {
-	obj, _ := v.(map[string]any)
-	value, _ := obj["value"].(map[string]any)
-	text, ok := value["value"].(string)
-	return text, ok && obj["class"] == "CONSTANT"
-}
-
-// wideFormat finds widths that are large or come from an argument.
-var wideFormat = regexp.MustCompile(`%[-+ #0-9.]*([0-9]{5}|\*)|\{[^{}]*[0-9]{5}|\{[^{}]+\{`)
