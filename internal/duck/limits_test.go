@@ -386,6 +386,25 @@ func TestSpill(t *testing.T) {
 	check(t, tight, map[string]string{"SELECT 1": "1"})
 }
 
+// TestDiskTrouble: what the disk does is not the statement's fault and may pass.
+func TestDiskTrouble(t *testing.T) {
+	l := shop(t)
+	temp := filepath.Join(t.TempDir(), "spill")
+	e := open(t, l, l.dir, func(c *Config) { c.Memory, c.Temp = 64*quantity.MiB, temp })
+	if err := os.RemoveAll(temp); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(temp, nil, 0o644); err != nil { // nothing can be written below it
+		t.Fatal(err)
+	}
+	_, err := ask(e, "SELECT s, row_number() OVER (ORDER BY hash(i)) FROM (SELECT i, repeat(i::VARCHAR, 20) AS s FROM range(600000) t(i))")
+	var later *fault.RetryAfter
+	if !errors.As(err, &later) || later.After != diskPause || query.IsStatementError(err) || !strings.Contains(err.Error(), "IO Error") || fault.HintOf(err) == "" || strings.Contains(err.Error(), temp) {
+		t.Errorf("a folder for spilling that is gone gave %v", err)
+	}
+	check(t, e, map[string]string{"SELECT 1": "1"})
+}
+
 func TestConfig(t *testing.T) {
 	good := DefaultConfig()
 	good.Warehouse, good.Temp = "/w", "/t"

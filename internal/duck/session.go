@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -155,6 +156,9 @@ func (s *session) trouble(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("%s: %s", what, s.clean(err.Error()))
 }
 
+// diskPause is how soon a query may be worth asking again after the disk failed.
+const diskPause = 10 * time.Second
+
 // fault turns DuckDB's error into one of the seam's.
 func (s *session) fault(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -167,8 +171,8 @@ func (s *session) fault(ctx context.Context, err error) error {
 		s.in.spoil()
 		first, _, _ := strings.Cut(text, "\n")
 		return fmt.Errorf("run query: %s", first)
-	case "IO":
-		return fmt.Errorf("run query: %s", text)
+	case "IO": // the disk is full, a file system is away: not the statement's fault
+		return fault.WithHint(&fault.RetryAfter{Err: fmt.Errorf("run query: %s", text), After: diskPause}, "ask again later; if it stays, look whether the disk that holds the data has room")
 	case "Permission":
 		return &query.Error{Class: query.ErrRefused, Text: text}
 	case "Out of Memory":

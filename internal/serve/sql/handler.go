@@ -99,6 +99,7 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, query.ErrTooMany):
 		e.Status, e.Title, e.RetryAfter = http.StatusServiceUnavailable, "too many queries", time.Second
 	case fault.IsTransient(err):
+		h.log.Warn("query put off", "error", err)
 		e.Status, e.Title, e.RetryAfter = http.StatusServiceUnavailable, "unavailable", time.Second
 	default:
 		h.log.Error("query failed", "error", err)

@@ -215,6 +215,7 @@ func TestErrors(t *testing.T) {
 		{&fault.RetryAfter{Err: fmt.Errorf("%w: 8 are running", query.ErrTooMany), After: 1500 * time.Millisecond}, 503, "8 are running", "2"},
 		{query.ErrTooMany, 503, "too many", "1"},
 		{fault.Transient(errors.New("closing")), 503, "closing", "1"},
+		{fault.WithHint(&fault.RetryAfter{Err: errors.New("run query: IO Error: no space"), After: 10 * time.Second}, "look at the disk"), 503, "Hint: look at the disk", "10"},
 		{errors.New("read table: disk"), 500, "disk", ""},
 	} {
 		// Before the first row and behind it, as long as nothing has left.
