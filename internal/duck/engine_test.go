@@ -54,6 +54,12 @@ func TestNames(t *testing.T) {
 		"SHOW TABLES":    "",
 		"SELECT 1":       "1",
 	})
+	foreign := newLake(t)
+	foreign.table("events.журнал", "1 a long")
+	check(t, open(t, foreign, foreign.dir), map[string]string{
+		"SELECT count(*) FROM журнал": "0",
+		"FROM ЖУРНАЛ":                 "error: Catalog Error: there is no table ЖУРНАЛ; did you mean журнал?",
+	})
 	odd := newLake(t)
 	odd.table("memory.t", "1 a long")
 	odd.table("main.t2", "1 a long")

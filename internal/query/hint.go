@@ -15,21 +15,22 @@ func didYouMean(name string, known []string) string {
 	return "; did you mean " + strings.Join(near, " or ") + "?"
 }
 
-// nearest returns at most n of known, the nearest first.
+// nearest returns at most n of known, the nearest first. Case does not matter, of
+// any letter: DuckDB tells Ü from ü, and so this is how one learns of it.
 func nearest(name string, known []string, n int) []string {
 	type scored struct {
 		name string
 		far  int
 	}
 	var near []scored
-	name = lower(name)
+	name = strings.ToLower(name)
 	limit := max(2, len(name)/3)
 	for _, k := range known {
-		if abs(len(k)-len(name)) > limit+2 && !strings.Contains(lower(k), name) {
+		if abs(len(k)-len(name)) > limit+2 && !strings.Contains(strings.ToLower(k), name) {
 			continue
 		}
-		far := distance(name, lower(k))
-		if far > limit && len(name) >= 3 && strings.Contains(lower(k), name) {
+		far := distance(name, strings.ToLower(k))
+		if far > limit && len(name) >= 3 && strings.Contains(strings.ToLower(k), name) {
 			far = limit
 		}
 		if far <= limit {

@@ -10,8 +10,10 @@ import (
 
 // Names resolves what a statement calls a table (EXACTNESS 5): bare names in
 // the namespace `events` first, then in whichever namespace has them uniquely;
-// an ambiguous one is an error that names them all; `ns.name` always works. Case
-// matters only where two tables differ by nothing else.
+// an ambiguous one is an error that names them all; `ns.name` always works. The
+// case of ASCII letters matters only where two tables differ by nothing else; that
+// of others always does, because DuckDB, which gets the text unchanged, folds no
+// more.
 type Names struct {
 	exact  map[lake.Ident]bool
 	folded map[lake.Ident][]lake.Ident // by lower-case namespace and name
