@@ -178,6 +178,25 @@ func TestOfflineCommandsOnAnEmptyFolder(t *testing.T) {
 	}
 }
 
+func TestTableShowSwapped(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		hint string
+	}{
+		{[]string{dir, "page_view"}, "naru table show page_view " + dir},
+		{[]string{dir}, "naru table show TABLE " + dir},
+	} {
+		code, out, errs := call(t, "", nil, append([]string{"table", "show"}, tt.args...)...)
+		if code != exitUsage || out != "" || !strings.Contains(errs, dir+" is a folder") || !strings.Contains(errs, "hint: the table comes first: "+tt.hint+"\n") {
+			t.Errorf("naru table show %v: %d %q %q", tt.args, code, out, errs)
+		}
+	}
+}
+
 func TestVersionAndCompletion(t *testing.T) {
 	if code, out, _ := call(t, "", nil, "version"); code != 0 || !strings.HasPrefix(out, "naru dev (go") {
 		t.Errorf("%d %s", code, out)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,7 +78,7 @@ TABLE is STREAM.TYPE, or the type alone: then the stream events goes first.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			infos, err := tables(cmd.Context(), args[1:], args[0])
 			if err != nil {
-				return fmt.Errorf("show table %s: %w", args[0], err)
+				return swapped(args, fmt.Errorf("show table %s: %w", args[0], err))
 			}
 			if asJSON {
 				return c.printJSON(infos[0])
@@ -87,6 +88,22 @@ TABLE is STREAM.TYPE, or the type alone: then the stream events goes first.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// swapped explains err when a folder stands where the table is expected.
+func swapped(args []string, err error) error {
+	f, bad := config.OpenFolder(args[0])
+	if bad != nil {
+		return err
+	}
+	if info, bad := os.Stat(f.Data()); bad != nil || !info.IsDir() {
+		return err
+	}
+	table := "TABLE"
+	if len(args) > 1 {
+		table = args[1]
+	}
+	return fault.WithHint(usageError{fmt.Errorf("show table: %s is a folder", args[0])}, "the table comes first: naru table show %s %s", table, args[0])
 }
 
 func (c *cli) showTable(t *lake.Info) error {
