@@ -45,7 +45,8 @@ with a header. Plain, gzip or zstd. The name tells (.ndjson .jsonl .json .csv
 CSV: a value that is a JSON number, true or false becomes one; an empty value
 becomes null; everything else is text, so leading zeros stay. A column without
 a name is column_N, a second column of a name gets _2. A row that does not fit
-the header is not dropped: the server refuses it and keeps it in rejected.
+the header is not dropped: the server refuses it and keeps it in rejected, as a
+list of the row's text and of what is wrong with it.
 
 Ids: record N gets an id made of the file's name, size and first MiB, and N. A
 record that is sent twice has the same id twice, so it is known as a duplicate.

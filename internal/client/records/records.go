@@ -42,8 +42,9 @@ type Record struct {
 	// At is the line of the input on which the record begins, from 1.
 	At int64
 	// Misfit says why a row does not fit its header, else "". Such a row is
-	// passed on as a JSON string of the row as it stands in the file, which the
-	// door refuses and keeps.
+	// passed on as a JSON array of two texts, the row as it stands in the file and
+	// Misfit: the door refuses and keeps it, and whoever looks at the refused
+	// events sees what is wrong.
 	Misfit string
 	// Repaired says that text in a row was not UTF-8 and U+FFFD stands in for it.
 	Repaired bool

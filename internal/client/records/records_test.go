@@ -72,9 +72,9 @@ func TestFormats(t *testing.T) {
 		{"csv header repeated and empty", "x.csv", Auto, ",a,a,,a_2, b \n1,2,3,4,5,6\n", []got{
 			{`{"column_1":1,"a":2,"a_3":3,"column_4":4,"a_2":5,"b":6}`, "", 2}}},
 		{"csv rows that do not fit", "x.csv", Auto, "a,b\n1\n1,2,3\n\"x\"y,2\n7,8\n", []got{
-			{`"1"`, "1 values, the header names 2", 2},
-			{`"1,2,3"`, "3 values, the header names 2", 3},
-			{`"\"x\"y,2"`, `extraneous or missing " in quoted-field at column 3`, 4},
+			{`["1","1 values, the header names 2"]`, "1 values, the header names 2", 2},
+			{`["1,2,3","3 values, the header names 2"]`, "3 values, the header names 2", 3},
+			{`["\"x\"y,2","extraneous or missing \" in quoted-field at column 3"]`, `extraneous or missing " in quoted-field at column 3`, 4},
 			{`{"a":7,"b":8}`, "", 5}}},
 		{"tsv", "x.tsv", Auto, "a\tb\n1\tx,y\n", []got{{`{"a":1,"b":"x,y"}`, "", 2}}},
 		{"named", "-", CSV, "a\n1\n", []got{{`{"a":1}`, "", 2}}},

@@ -103,7 +103,9 @@ func (r *rows) next(rec *Record) error {
 	}
 	raw := strings.Trim(string(r.tape.bytes(start, r.csv.InputOffset())), "\r\n")
 	rec.Repaired = !utf8.ValidString(raw)
-	r.line = web.AppendJSONString(r.line[:0], raw)
+	r.line = web.AppendJSONString(append(r.line[:0], '['), raw)
+	r.line = web.AppendJSONString(append(r.line, ','), rec.Misfit)
+	r.line = append(r.line, ']')
 	rec.Line = r.line
 	return nil
 }
