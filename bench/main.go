@@ -34,7 +34,7 @@ type row struct {
 	cpu      float64 // µs an event
 	ours     func(settings) (measure, error)
 	peer     func(settings) (measure, error)
-	// What was measured, the median by events/s first.
+	// What was measured, run by run.
 	naru, bento []measure
 }
 
@@ -132,9 +132,27 @@ func report(r *row, m measure) {
 		r.number, m.System, m.Rate, m.CPU, m.Memory>>20, m.P50, m.P99, fsyncs, m.Answers)
 }
 
-// median of the runs, by events/s.
+// median is the middle of each figure by itself: a run that was disturbed in one
+// of them does not speak for the others.
 func median(all []measure) measure {
-	sorted := slices.Clone(all)
-	slices.SortFunc(sorted, func(a, b measure) int { return cmp.Compare(a.Rate, b.Rate) })
-	return sorted[len(sorted)/2]
+	m := all[0]
+	m.Events = middle(all, func(m measure) int64 { return m.Events })
+	m.Rate = middle(all, func(m measure) float64 { return m.Rate })
+	m.CPU = middle(all, func(m measure) float64 { return m.CPU })
+	m.Memory = middle(all, func(m measure) int64 { return m.Memory })
+	m.Answers = middle(all, func(m measure) int64 { return m.Answers })
+	m.Syncs = middle(all, func(m measure) int64 { return m.Syncs })
+	m.P50 = middle(all, func(m measure) float64 { return m.P50 })
+	m.P99 = middle(all, func(m measure) float64 { return m.P99 })
+	m.Wall = middle(all, func(m measure) float64 { return m.Wall })
+	return m
+}
+
+func middle[T cmp.Ordered](all []measure, figure func(measure) T) T {
+	values := make([]T, len(all))
+	for i, m := range all {
+		values[i] = figure(m)
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
 }

@@ -65,15 +65,15 @@ func (m measure) short() string {
 func writeResults(path string, rows []*row, s settings, fs, origin string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Measured\n\nWritten by `make bench-full`; `make bench` prints the same table from shorter runs.\n\n")
-	fmt.Fprintf(&b, "- commit: %s\n- date: %s\n- machine: %s, %d cores, %s; %s; %s; file system %s\n", commit(), time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+	fmt.Fprintf(&b, "- commit: %s\n- date: %s\n- machine: %s, %d cores, %s; %s; %s; file system %s\n", version(s.naru), time.Now().UTC().Format("2006-01-02 15:04 UTC"),
 		cpuModel(), runtime.NumCPU(), memory(), kernel(), runtime.Version(), fs)
 	fmt.Fprintf(&b, `- corpus: %d page views (%s), some 265 bytes each
 - method: server and load generator on the same machine; closed loop, keep-alive, bodies of %d events rendered
-  beforehand, %d connections; naru and its peer in turn, %d runs each, the median by events/s in the table; %v of warm-up
+  beforehand, %d connections; naru and its peer in turn, %d runs each, the median of each figure in the table; %v of warm-up
   each. Row 1: %v measured, `+"`serve --no-pipelines`"+`. Row 3: %d rounds over the corpus, from the first byte until SQL counts
   every event in committed files, commits every second (the default is five). The peer of row 3 takes
-  the corpus once, needs %d connections to fill its files and answers when they are written. CPU is the server's alone, by /proc; memory the most of
-  RssAnon + RssShmem.
+  the corpus once, needs %d connections to fill its files and answers when they are written. CPU is the server's alone,
+  by /proc; memory the most of RssAnon + RssShmem.
 - an answer of naru means on disk (fdatasync), one of Bento does not
 
 `, s.events, origin, batchSize, connections, s.runs, s.warm, s.last, s.rounds, bentoParquetConnections)
@@ -98,12 +98,14 @@ func writeResults(path string, rows []*row, s settings, fs, origin string) error
 	return os.WriteFile(path, []byte(b.String()), 0o644)
 }
 
-func commit() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=12").Output()
+// version is what the measured binary says it was built from.
+func version(binary string) string {
+	out, err := exec.Command(binary, "version").Output()
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(out))
+	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return first
 }
 
 func field(path, name string) string {
