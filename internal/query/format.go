@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"naru/internal/jsonscan"
 )
 
 // Format of an answer.
@@ -129,7 +131,7 @@ func (b *block) cut(message string) error {
 		b.buf = append(b.buf, '\n')
 	}
 	b.buf = append(b.buf, `{"error": `...)
-	b.buf = appendString(b.buf, message)
+	b.buf = jsonscan.AppendQuoted(b.buf, message)
 	b.buf = append(b.buf, "}\n"...)
 	return b.flush()
 }

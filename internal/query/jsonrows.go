@@ -2,6 +2,8 @@ package query
 
 import (
 	"strconv"
+
+	"naru/internal/jsonscan"
 )
 
 // jsonWriter writes {"columns": [...], "rows": [[...], ...]}, one row a line.
@@ -17,9 +19,9 @@ func (w *jsonWriter) Begin(columns []Column) error {
 			w.buf = append(w.buf, ", "...)
 		}
 		w.buf = append(w.buf, `{"name": `...)
-		w.buf = appendString(w.buf, c.Name)
+		w.buf = jsonscan.AppendQuoted(w.buf, c.Name)
 		w.buf = append(w.buf, `, "type": `...)
-		w.buf = appendString(w.buf, c.Type)
+		w.buf = jsonscan.AppendQuoted(w.buf, c.Type)
 		w.buf = append(w.buf, '}')
 	}
 	w.buf = append(w.buf, `], "rows": [`...)
@@ -56,7 +58,7 @@ type ndjsonWriter struct {
 
 func (w *ndjsonWriter) Begin(columns []Column) error {
 	for _, name := range uniqueNames(columns) {
-		w.keys = append(w.keys, append(appendString(nil, name), ": "...))
+		w.keys = append(w.keys, append(jsonscan.AppendQuoted(nil, name), ": "...))
 	}
 	return nil
 }

@@ -8,7 +8,8 @@ import (
 	"math/big"
 	"strconv"
 	"time"
-	"unicode/utf8"
+
+	"naru/internal/jsonscan"
 )
 
 // appendJSON appends a value of Rows as JSON. NaN and the infinities, which JSON
@@ -33,7 +34,7 @@ func appendJSON(dst []byte, v any) []byte {
 	case json.Number:
 		return append(dst, v...)
 	case string:
-		return appendString(dst, v)
+		return jsonscan.AppendQuoted(dst, v)
 	case []byte:
 		dst = append(dst, '"')
 		dst = base64.StdEncoding.AppendEncode(dst, v)
@@ -57,13 +58,13 @@ func appendJSON(dst []byte, v any) []byte {
 			if i > 0 {
 				dst = append(dst, ", "...)
 			}
-			dst = appendString(dst, m.Name)
+			dst = jsonscan.AppendQuoted(dst, m.Name)
 			dst = append(dst, ": "...)
 			dst = appendJSON(dst, m.Value)
 		}
 		return append(dst, '}')
 	}
-	return appendString(dst, fmt.Sprint(v))
+	return jsonscan.AppendQuoted(dst, fmt.Sprint(v))
 }
 
 // appendFloat writes a float64 so that it reads back the same, in exponent form
@@ -128,44 +129,4 @@ func Text(v any) string {
 		return "NULL"
 	}
 	return string(appendText(nil, v))
-}
-
-const hexDigits = "0123456789abcdef"
-
-// appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 {
-				dst = append(append(dst, s[start:i]...), "\ufffd"...)
-				start = i + 1
-			}
-			i += n
-			continue
-		}
-		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
-			i++
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-		i++
-		start = i
-	}
-	return append(append(dst, s[start:]...), '"')
 }

@@ -7,7 +7,8 @@ package web
 import (
 	"net/http"
 	"strconv"
-	"unicode/utf8"
+
+	"naru/internal/jsonscan"
 )
 
 // ProblemType is the media type of every error answer (RFC 9457).
@@ -36,49 +37,6 @@ func Problem(w http.ResponseWriter, status int, title, detail string) {
 	_, _ = w.Write(body) // the client has gone: nobody is left to tell
 }
 
-const hexDigits = "0123456789abcdef"
-
-// AppendJSONString appends s as a JSON string, quotes included. What is not
-// UTF-8 becomes U+FFFD, because JSON text must be UTF-8; the characters that
-// HTML gives a meaning to are escaped, so that an error that quotes its input is
-// harmless wherever it is shown.
-func AppendJSONString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' && c != 0x7f {
-				i++
-				continue
-			}
-			dst = append(dst, s[start:i]...)
-			switch c {
-			case '"', '\\':
-				dst = append(dst, '\\', c)
-			case '\n':
-				dst = append(dst, '\\', 'n')
-			case '\r':
-				dst = append(dst, '\\', 'r')
-			case '\t':
-				dst = append(dst, '\\', 't')
-			default:
-				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			}
-			i++
-			start = i
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && n == 1 {
-			dst = append(dst, s[start:i]...)
-			dst = append(dst, "\ufffd"...)
-			i++
-			start = i
-			continue
-		}
-		i += n
-	}
-	dst = append(dst, s[start:]...)
-	return append(dst, '"')
-}
+// AppendJSONString appends s as a JSON string, quotes included, in which not even
+// HTML finds anything to do (jsonscan.AppendQuotedHTML).
+func AppendJSONString(dst []byte, s string) []byte { return jsonscan.AppendQuotedHTML(dst, s) }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"naru/internal/jsonscan"
 	"naru/internal/lake"
 )
 
@@ -40,7 +41,7 @@ func (r *rescued) begin(path []byte) {
 	} else {
 		r.json = append(r.json, ',')
 	}
-	r.json = appendQuoted(r.json, path)
+	r.json = jsonscan.AppendQuoted(r.json, path)
 	r.json = append(r.json, ':')
 }
 
@@ -84,9 +85,9 @@ func (b *Builder) rescue(o *object, key, raw []byte) {
 // mergeRescued adds a value to the object of a row that is finished; old is
 // nil when it has none.
 func mergeRescued(s *scanner, old []byte, path string, value []byte) []byte {
-	quoted := appendQuoted(nil, []byte(path))
+	quoted := jsonscan.AppendQuoted(nil, []byte(path))
 	for n := 2; len(old) > 0 && hasMember(s, old, quoted); n++ {
-		quoted = appendQuoted(nil, appendRepeat([]byte(path), n))
+		quoted = jsonscan.AppendQuoted(nil, appendRepeat([]byte(path), n))
 	}
 	var out []byte
 	if len(old) > 0 {

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"naru/internal/event"
+	"naru/internal/jsonscan"
 )
 
 // Times outside these seconds since 1970 have no place in engines' calendars
@@ -125,7 +126,7 @@ func (b *Builder) flat(e *event.Event) {
 func (b *Builder) opaque(data []byte, text bool) {
 	key := []byte("data")
 	if text {
-		b.data = appendQuoted(nil, data)
+		b.data = jsonscan.AppendQuoted(nil, data)
 	} else {
 		key = []byte("data_base64")
 		b.data = append(base64.StdEncoding.AppendEncode([]byte{'"'}, data), '"')
@@ -145,8 +146,8 @@ func (b *Builder) extensions(e *event.Event) {
 		if i > 0 {
 			j = append(j, ',')
 		}
-		j = append(appendQuoted(j, x.Name), ':')
-		j = appendQuoted(j, x.Value)
+		j = append(jsonscan.AppendQuoted(j, x.Name), ':')
+		j = jsonscan.AppendQuoted(j, x.Value)
 	}
 	j = append(j, '}')
 	b.cur.since += int64(len(j))
@@ -192,7 +193,7 @@ func (b *Builder) whole(e *event.Event) {
 	case media == mediaJSON && b.scan.valid(e.Data):
 		j = appendJSON(nil, e.Data)
 	case media == mediaText || media == mediaJSON && utf8.Valid(e.Data):
-		j = appendQuoted(nil, e.Data)
+		j = jsonscan.AppendQuoted(nil, e.Data)
 	default:
 		j = append(base64.StdEncoding.AppendEncode([]byte(`{"data_base64":"`), e.Data), `"}`...)
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"naru/internal/jsonscan"
 )
 
 // TestRules holds each rule of docs/format/tables.md: the data of some events
@@ -143,7 +145,7 @@ func TestRules(t *testing.T) {
 
 // rescue is the row that has nothing but this in _rescued.
 func rescue(json string) string {
-	q := string(appendQuoted(nil, []byte(json)))
+	q := string(jsonscan.AppendQuoted(nil, []byte(json)))
 	return "_rescued=" + q
 }
 

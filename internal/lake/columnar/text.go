@@ -69,30 +69,3 @@ func appendJSON(dst, raw []byte) []byte {
 		raw = raw[n:]
 	}
 }
-
-const hexDigits = "0123456789abcdef"
-
-// appendQuoted appends text as a JSON string; invalid UTF-8 becomes U+FFFD.
-func appendQuoted(dst, text []byte) []byte {
-	dst = append(dst, '"')
-	from := 0
-	for i, c := range text {
-		if c >= 0x20 && c != '"' && c != '\\' {
-			continue
-		}
-		dst = appendUTF8(dst, text[from:i])
-		from = i + 1
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-	}
-	dst = appendUTF8(dst, text[from:])
-	return append(dst, '"')
-}
