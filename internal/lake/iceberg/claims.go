@@ -2,12 +2,7 @@ package iceberg
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"strings"
 	"sync"
 
 	"naru/internal/event"
@@ -94,15 +89,11 @@ func (l *Lake) loadClaims(ctx context.Context) error {
 			c.known[t] = true
 		}
 	}
-	b, err := l.io.ReadFile(filepath.Join(l.root, claimsFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	claims, err := readLines[claimText](l, claimsFile)
+	if err != nil {
 		return fmt.Errorf("read claims of tables: %w", err)
 	}
-	for line := range strings.Lines(string(b)) {
-		var one claimText
-		if err := json.Unmarshal([]byte(line), &one); err != nil {
-			return fmt.Errorf("read claims of tables: %w", err)
-		}
+	for _, one := range claims {
 		if !c.known[one.Table] || len(one.From) > 0 {
 			c.from[one.Table] = one.From
 		}
@@ -112,16 +103,11 @@ func (l *Lake) loadClaims(ctx context.Context) error {
 }
 
 func (l *Lake) writeClaims() error {
-	var b strings.Builder
+	claims := make([]claimText, 0, len(l.claims.from))
 	for t, from := range l.claims.from {
-		line, err := json.Marshal(claimText{Table: t, From: from})
-		if err != nil {
-			return fmt.Errorf("write claims of tables: %w", err)
-		}
-		b.Write(line)
-		b.WriteByte('\n')
+		claims = append(claims, claimText{Table: t, From: from})
 	}
-	if err := l.io.WriteFile(filepath.Join(l.root, claimsFile), []byte(b.String())); err != nil {
+	if err := writeLines(l, claimsFile, claims); err != nil {
 		return fmt.Errorf("write claims of tables: %w", err)
 	}
 	return nil

@@ -1,12 +1,7 @@
 package iceberg
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"strings"
 	"sync"
 
 	"naru/internal/event"
@@ -54,16 +49,11 @@ func (l *Lake) Refuse(t lake.Ident, ends event.Positions) error {
 	if len(ends) == 0 {
 		delete(all, t)
 	}
-	var b strings.Builder
+	lines := make([]refusal, 0, len(all))
 	for t, ends := range all {
-		line, err := json.Marshal(refusal{Table: t, Ends: ends})
-		if err != nil {
-			return fmt.Errorf("write refused tables: %w", err)
-		}
-		b.Write(line)
-		b.WriteByte('\n')
+		lines = append(lines, refusal{Table: t, Ends: ends})
 	}
-	if err := l.io.WriteFile(filepath.Join(l.root, RefusedFile), []byte(b.String())); err != nil {
+	if err := writeLines(l, RefusedFile, lines); err != nil {
 		return fmt.Errorf("write refused tables: %w", err)
 	}
 	return nil
@@ -71,15 +61,11 @@ func (l *Lake) Refuse(t lake.Ident, ends event.Positions) error {
 
 func (l *Lake) readRefusals() (map[lake.Ident]event.Positions, error) {
 	all := map[lake.Ident]event.Positions{}
-	b, err := l.io.ReadFile(filepath.Join(l.root, RefusedFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	lines, err := readLines[refusal](l, RefusedFile)
+	if err != nil {
 		return nil, fmt.Errorf("read refused tables: %w", err)
 	}
-	for line := range strings.Lines(string(b)) {
-		var one refusal
-		if err := json.Unmarshal([]byte(line), &one); err != nil {
-			return nil, fmt.Errorf("read refused tables: %w", err)
-		}
+	for _, one := range lines {
 		all[one.Table] = one.Ends
 	}
 	return all, nil
