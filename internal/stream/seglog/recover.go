@@ -137,7 +137,7 @@ func (l *Log) resume(found folder, report *Recovery) error {
 		return err
 	}
 	st := t.state
-	segments, dropped, err := l.kept(found.segments, st.oldest)
+	segments, dropped, err := l.kept(found.segments, t.oldest())
 	if err != nil {
 		return err
 	}
@@ -314,7 +314,7 @@ func (l *Log) loadStart() error {
 func (s *state) setStart(cp *checkpoint) {
 	for _, p := range cp.parts {
 		if q := s.part(p.id); q != nil {
-			q.start, q.startBytes = p.end, p.bytes
+			q.start, q.startBytes, q.startEvents = p.end, p.bytes, p.events
 		}
 	}
 }

@@ -106,6 +106,24 @@ func newTail(s *segment, cp *checkpoint, h head) *tail {
 	}
 }
 
+// oldest is the oldest segment that retention has left. It counts frames that
+// nothing promises: the files went as soon as the frame that says so was synced,
+// a power cut in the 50 ms before the next promise finds them gone.
+func (t *tail) oldest() uint64 {
+	oldest := t.state.oldest
+	for _, p := range t.pending {
+		if p.kind != kindCommit {
+			continue
+		}
+		// Malformed sections are found when the frame is applied.
+		_ = eachSection(p.table, p.sections, 0, p.length, func(s section, _ int64) error {
+			oldest = max(oldest, s.oldest)
+			return nil
+		})
+	}
+	return oldest
+}
+
 // sequence is that of the last valid frame.
 func (t *tail) sequence() uint64 { return t.promised + uint64(len(t.pending)) }
 
