@@ -11,7 +11,7 @@ E2E_TIMEOUT  ?= 15m
 FUZZTIME     ?= 20s
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-world bench bench-full lint fuzz clean help
+.PHONY: build demo test test-world bench bench-full lint fuzz mutants clean help
 
 build: ## build bin/naru
 	@mkdir -p bin
@@ -39,6 +39,9 @@ lint: ## gofmt, go vet, staticcheck (pinned in tools/go.mod)
 
 fuzz: ## every fuzz target for FUZZTIME each
 	FUZZTIME=$(FUZZTIME) ./scripts/fuzz.sh
+
+mutants: ## take each protection away in turn (testdata/mutants): a named test must fail
+	./scripts/mutants.sh
 
 clean: ## remove what was built
 	rm -rf bin .cache
