@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -22,7 +23,8 @@ func (c *cli) statusCommand() *cobra.Command {
 
   acknowledged = written + rejections + duplicates + filtered + not yet written
 
-and whether that holds. Counts are of input events, since the stream was made.
+and whether that holds. Where log.drop_unread has let retention drop events that
+were not read, one more term stands beside these: dropped unread. Counts are of input events, since the stream was made.
 Events of the stream rejected were acknowledged for other streams and are
 counted there. Below stand the tables, with the rows that wait for their commit
 (pending; lag is the age of the oldest), the values that did not fit their
@@ -66,18 +68,25 @@ The exit code is 1 if the equation does not hold for some stream.`,
 func (c *cli) showStatus(r *status.Report, now time.Time) error {
 	fmt.Fprintf(c.out, "naru %s, folder %s, up %s, %s free\n\n", r.Version, r.Folder.Root, now.Sub(r.Started).Round(time.Second), quantity.Bytes(r.Folder.Free))
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\tadds up\tlag\tlast commit\tin the log")
+	dropped := slices.ContainsFunc(r.Streams, func(s status.Stream) bool { return s.DroppedUnread > 0 })
+	droppedCell := func(text string) string {
+		if dropped {
+			return text + "\t"
+		}
+		return ""
+	}
+	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\t"+droppedCell("+ dropped unread")+"adds up\tlag\tlast commit\tin the log")
 	for _, s := range r.Streams {
 		holds := "yes"
 		if !s.Balanced {
 			holds = "NO"
 		}
 		if s.Kept > 0 { // rejected: see above
-			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s\t%s\t%s\t%s\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s%s\t%s\t%s\t%s\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, droppedCell(fmt.Sprint(s.DroppedUnread)), holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
-			s.Filtered, s.NotYetWritten, holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s%s\t%s\t%s\t%s\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
+			s.Filtered, s.NotYetWritten, droppedCell(fmt.Sprint(s.DroppedUnread)), holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 	}
 	if len(r.Streams) == 0 {
 		fmt.Fprintln(w, "(no events yet)")

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -64,6 +65,7 @@ func (f *faces) routes() http.Handler {
 func (f *faces) report() *status.Source {
 	s := &status.Source{
 		Version: f.options.Version, Started: f.started, Log: f.log, Lake: f.lake,
+		Unready: func() error { return f.health.ready(context.Background()) },
 		Folder: func() status.Folder {
 			free, err := f.fs.Free(f.folder.Data())
 			if err != nil {

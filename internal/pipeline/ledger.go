@@ -27,7 +27,15 @@ type span struct {
 }
 
 func newLedger(at stream.Progress) *ledger {
-	at.Positions = at.Positions.Clone()
+	counted := at.Events
+	at = at.Clone()
+	for _, parts := range at.Positions {
+		for partition, off := range parts {
+			if _, ok := counted[partition]; !ok { // an old record: see stream.Progress
+				at.Events[partition] = max(at.Events[partition], off)
+			}
+		}
+	}
 	return &ledger{at: at, pending: map[lane][]span{}}
 }
 
@@ -39,7 +47,7 @@ func (l *ledger) wrote(b *event.Batch, c stream.Counts) {
 		spans = join(spans)
 	}
 	l.pending[k] = append(spans, span{end: b.Next, counts: c})
-	l.events += c.Written + c.Rejections + c.Duplicates + c.Filtered
+	l.events += c.Total()
 }
 
 // maxSpans bounds a lane's spans, and so the ledger's memory: a table that takes
@@ -53,16 +61,11 @@ func join(spans []span) []span {
 		s := spans[i]
 		if i+1 < len(spans) {
 			s.end = spans[i+1].end
-			s.counts = sum(s.counts, spans[i+1].counts)
+			s.counts = s.counts.Plus(spans[i+1].counts)
 		}
 		half = append(half, s)
 	}
 	return half
-}
-
-func sum(a, b stream.Counts) stream.Counts {
-	return stream.Counts{Written: a.Written + b.Written, Rejections: a.Rejections + b.Rejections,
-		Duplicates: a.Duplicates + b.Duplicates, Filtered: a.Filtered + b.Filtered}
 }
 
 // settle moves the watermark over the batches that done covers whole. It tells
@@ -74,7 +77,7 @@ func (l *ledger) settle(done event.Positions) bool {
 		upTo, ok := done.Get(k.inc, k.partition)
 		n := 0
 		for ok && n < len(spans) && spans[n].end <= upTo {
-			l.add(spans[n].counts)
+			l.add(k.partition, spans[n].counts)
 			n++
 		}
 		if n == 0 {
@@ -91,14 +94,13 @@ func (l *ledger) settle(done event.Positions) bool {
 	return moved
 }
 
-func (l *ledger) add(c stream.Counts) {
-	l.at.Counts = sum(l.at.Counts, c)
-	l.events -= c.Written + c.Rejections + c.Duplicates + c.Filtered
+func (l *ledger) add(partition int32, c stream.Counts) {
+	l.at.Counts = l.at.Counts.Plus(c)
+	l.at.Events[partition] += c.Total()
+	l.events -= c.Total()
 }
 
 // progress is a copy of the watermark that may leave the goroutine.
 func (l *ledger) progress() stream.Progress {
-	p := l.at
-	p.Positions = p.Positions.Clone()
-	return p
+	return l.at.Clone()
 }

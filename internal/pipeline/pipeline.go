@@ -93,6 +93,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			}
 			return nil
 		}
+		if errors.Is(err, errOvertaken) {
+			continue // no trouble: the next session says what is gone
+		}
 		if p.Status().Commits > before {
 			pause = p.cfg.BackoffMin.Std() // it had worked: this is a new trouble
 		}
@@ -148,8 +151,17 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 	defer stop()
 	batches, failed := make(chan *event.Batch), make(chan error, 1)
 	known := map[int32]bool{}
+	begin := led.at.Positions.Clone()
+	dirty := false // written to since the last commit that left nothing behind
+	for _, g := range stream.Gaps(st, led.at) {
+		if err := p.skip(work, out, led, g); err != nil {
+			return err
+		}
+		begin.Advance(g.To)
+		dirty = true
+	}
 	follow := func(st stream.Stat) {
-		for partition, from := range starts(st, led.at.Positions, resume) {
+		for partition, from := range starts(st, begin, resume) {
 			if known[partition] {
 				continue
 			}
@@ -168,8 +180,8 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 
 	tick := time.NewTicker(p.cfg.CommitInterval.Std())
 	defer tick.Stop()
-	dirty := false // written to since the last commit that left nothing behind
 	for {
+		overtaken := false
 		select {
 		case b := <-batches:
 			if err := p.write(work, out, led, b); err != nil {
@@ -182,11 +194,19 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		case <-tick.C:
 			if st, err := p.log.Stat(ctx, p.stream); err == nil {
 				follow(st) // partitions that came since
+				overtaken = p.overtaken(st, begin, led)
 			}
-			if !dirty {
+			if !dirty && !overtaken {
 				continue
 			}
 		case err := <-failed:
+			if errors.Is(err, errOvertaken) && ctx.Err() == nil {
+				// What was read in time is not lost with the rest.
+				if derr := p.drain(work, out, led); derr != nil {
+					return derr
+				}
+				return err
+			}
 			if ctx.Err() == nil {
 				return err
 			}
@@ -198,6 +218,11 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 			return err
 		}
 		dirty = led.events > 0 || len(led.pending) > 0
+		if overtaken {
+			if st, err := p.log.Stat(ctx, p.stream); err == nil && p.overtaken(st, begin, led) {
+				return errOvertaken // and the commit has not helped
+			}
+		}
 	}
 }
 
@@ -209,7 +234,7 @@ func (p *Pipeline) begin(ctx context.Context) (*ledger, error) {
 		return nil, fmt.Errorf("load watermark of %s: %w", p.name, err)
 	}
 	if at.Positions == nil {
-		at = stream.Progress{Stream: p.stream, Positions: event.Positions{}}
+		at = stream.Progress{Stream: p.stream, Positions: event.Positions{}, Events: map[int32]int64{}}
 		if err := p.log.Commit(ctx, nil, p.name, at); err != nil {
 			return nil, fmt.Errorf("register reader %s: %w", p.name, err)
 		}

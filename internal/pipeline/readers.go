@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -19,15 +18,7 @@ func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- *ev
 	for {
 		b, err := p.log.Read(ctx, p.stream, from, stream.Bytes(p.cfg.ReadBytes))
 		if errors.Is(err, stream.ErrTrimmed) {
-			// Only a retention that is configured to overtake readers does this.
-			start, serr := p.oldest(ctx, from.Partition)
-			if serr != nil {
-				return serr
-			}
-			p.logger.Warn("retention dropped events before they were read",
-				slog.String("from", from.String()), slog.String("resume", start.String()))
-			from = start
-			continue
+			return errOvertaken // only a retention that may overtake readers does this
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", p.stream, err)
@@ -39,20 +30,6 @@ func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- *ev
 			return ctx.Err()
 		}
 	}
-}
-
-// oldest is the first place that the log still has of a partition.
-func (p *Pipeline) oldest(ctx context.Context, partition int32) (event.Position, error) {
-	st, err := p.log.Stat(ctx, p.stream)
-	if err != nil {
-		return event.Position{}, fmt.Errorf("stat %s: %w", p.stream, err)
-	}
-	for _, r := range st.Ranges {
-		if r.Partition == partition && (r.End > r.Start || r.Incarnation == st.Incarnation) {
-			return event.Position{Incarnation: r.Incarnation, Partition: partition, Offset: r.Start}, nil
-		}
-	}
-	return event.Position{Partition: partition}, nil
 }
 
 // starts says where to begin in each partition: at the watermark, or before it

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"naru/internal/event"
+	"naru/internal/stream"
 )
 
 // Sink takes batches in log order. It is used by one goroutine at a time.
@@ -15,7 +16,8 @@ import (
 // again from the positions of the last Commit, so a sink that is not a Resumer
 // sees events again (at least once).
 type Sink interface {
-	// Write takes a batch. It may keep the batch until Commit. An error means
+	// Write takes a batch, which may be without events: it then moves the
+	// positions alone. It may keep the batch until Commit. An error means
 	// that none of it can be relied on: the pipeline closes the sink, opens it
 	// anew and reads again from the last committed positions.
 	Write(ctx context.Context, b *event.Batch) error
@@ -34,6 +36,13 @@ type Resumer interface {
 	// Resume returns, for one stream, positions from which reading again loses
 	// nothing; nil when the sink has nothing of that stream.
 	Resume(ctx context.Context, stream string) (event.Positions, error)
+}
+
+// Holder is an optional power: it counts the events in the spans that the sink
+// holds durably. The pipeline asks when the log has dropped them before its
+// watermark had passed them.
+type Holder interface {
+	Holds(ctx context.Context, spans []stream.Span) (int64, error)
 }
 
 // Drainer is an optional power: Drain commits everything, also what Commit

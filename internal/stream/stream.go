@@ -6,6 +6,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"naru/internal/event"
 )
@@ -31,6 +32,19 @@ type Counts struct {
 	Rejections int64 `json:"rejections"` // refused by a step, after the door
 	Duplicates int64 `json:"duplicates"`
 	Filtered   int64 `json:"filtered"`
+	// Dropped events went by retention before they were read (log.drop_unread).
+	Dropped int64 `json:"dropped"`
+}
+
+// Total is all events that have met their fate.
+func (c Counts) Total() int64 {
+	return c.Written + c.Rejections + c.Duplicates + c.Filtered + c.Dropped
+}
+
+// Plus is the sum of both.
+func (c Counts) Plus(d Counts) Counts {
+	return Counts{Written: c.Written + d.Written, Rejections: c.Rejections + d.Rejections, Duplicates: c.Duplicates + d.Duplicates,
+		Filtered: c.Filtered + d.Filtered, Dropped: c.Dropped + d.Dropped}
 }
 
 // Progress is a reader's watermark: it may lag behind what the reader has
@@ -39,6 +53,19 @@ type Progress struct {
 	Stream    string          `json:"stream"`
 	Positions event.Positions `json:"positions"`
 	Counts    Counts          `json:"counts"` // up to Positions, since the reader began
+	// Events are those that Counts has of each partition, whatever became of
+	// them. A partition that is not in it has been counted by offsets: its
+	// record is older than this field, and the offsets have no gaps.
+	Events map[int32]int64 `json:"events,omitempty"`
+}
+
+// Clone is a deep copy that can be changed: its maps are not nil.
+func (p Progress) Clone() Progress {
+	p.Positions = p.Positions.Clone()
+	if p.Events = maps.Clone(p.Events); p.Events == nil {
+		p.Events = map[int32]int64{}
+	}
+	return p
 }
 
 // Range is what a stream-partition holds of one incarnation: offsets in
@@ -63,6 +90,9 @@ type Stat struct {
 	Acknowledged int64 `json:"acknowledged"`
 	// Refused is the part of Acknowledged that went to `rejected`.
 	Refused int64 `json:"refused"`
+	// Trimmed counts, by partition, the events that retention has dropped since
+	// the stream was made, read or not: all below the oldest offset left.
+	Trimmed map[int32]int64 `json:"trimmed,omitempty"`
 	// Bytes on disk that belong to the stream, roughly.
 	Bytes int64 `json:"bytes"`
 }
@@ -137,6 +167,13 @@ type Log interface {
 // configuration, so that it no longer holds retention back.
 type Forgetter interface {
 	Forget(ctx context.Context, reader string) error
+}
+
+// Retainer is an optional power: it tells what holds retention back.
+type Retainer interface {
+	// Waits names the readers for which retention keeps data beyond its limit,
+	// and that limit ("bytes" or "age"); none when it does not wait.
+	Waits() (readers []string, reason string)
 }
 
 // Readers is an optional power: all readers known to the log.

@@ -1,6 +1,7 @@
 // Package status says what every stream and table has and lacks, and checks
 // the one equation of EXACTNESS: acknowledged = written + rejections +
-// duplicates + filtered + not yet written.
+// duplicates + filtered + not yet written, and, where log.drop_unread allows it,
+// + dropped unread.
 package status
 
 import (
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/stream"
 )
@@ -47,7 +49,13 @@ type Stream struct {
 	Duplicates    int64 `json:"duplicates"`
 	Filtered      int64 `json:"filtered"`
 	NotYetWritten int64 `json:"not_yet_written"`
-	Balanced      bool  `json:"balanced"`
+	// DroppedUnread events went by retention before the pipeline had read them
+	// (log.drop_unread).
+	DroppedUnread int64 `json:"dropped_unread"`
+	// Overtaken events went so as well, and the pipeline has not counted them
+	// yet: they are part of NotYetWritten, and some may be in tables.
+	Overtaken int64 `json:"overtaken,omitempty"`
+	Balanced  bool  `json:"balanced"`
 
 	// Of the stream rejected only. Its events were acknowledged for the streams
 	// they were sent to, and are counted there; so it has none of its own.
@@ -105,6 +113,8 @@ type Source struct {
 	// Pending lists what waits for its commit, table by table; nil when nothing
 	// is loaded.
 	Pending func() []Pending
+	// Unready tells why no events are taken; nil, or nil from it: they are.
+	Unready func() error
 	Now     func() time.Time // nil: time.Now
 }
 
@@ -207,10 +217,15 @@ func count(st stream.Stat, p Pipeline) Stream {
 	c := p.Progress.Counts
 	s := Stream{
 		Stream: st.Stream, Pipeline: p.Name, Acknowledged: st.Acknowledged,
-		Written: c.Written, Rejections: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered,
+		Written: c.Written, Rejections: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered, DroppedUnread: c.Dropped,
 		Incarnation: st.Incarnation, Bytes: st.Bytes, LastCommit: p.LastCommit, Error: p.Error, Hint: p.Hint,
 	}
-	s.NotYetWritten = s.Acknowledged - s.Written - s.Rejections - s.Duplicates - s.Filtered
+	s.NotYetWritten = s.Acknowledged - st.Refused - c.Total()
+	if p.Name != "" {
+		for _, g := range stream.Gaps(st, p.Progress) {
+			s.Overtaken += g.Events
+		}
+	}
 	s.Balanced = s.NotYetWritten >= 0 && (s.NotYetWritten == 0 || !atEnd(st, p.Progress.Positions))
 	if s.Stream == event.RejectedStream {
 		s.Kept, s.KeptInTable = s.Acknowledged, s.Written
@@ -283,7 +298,26 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
+	if s.Unready != nil {
+		if err := s.Unready(); err != nil {
+			problem("no events are taken: %s%s", err, cure(fault.HintOf(err)))
+		}
+	}
+	if log, ok := s.Log.(stream.Retainer); ok {
+		if readers, reason := log.Waits(); len(readers) > 0 {
+			problem("retention waits for %s: the log grows beyond log.retain_%s until what it has is read; log.drop_unread would drop it",
+				strings.Join(readers, ", "), reason)
+		}
+	}
 	for _, st := range r.Streams {
+		if st.DroppedUnread > 0 {
+			problem("retention dropped %d events of stream %s before pipeline %s had read them (log.drop_unread): they are in no table",
+				st.DroppedUnread, st.Stream, st.Pipeline)
+		}
+		if st.Overtaken > 0 {
+			problem("retention dropped up to %d events of stream %s that pipeline %s had not got past (log.drop_unread); it counts them when it goes on",
+				st.Overtaken, st.Stream, st.Pipeline)
+		}
 		if !st.Balanced {
 			r.Balanced = false
 			problem("stream %s does not add up: %d acknowledged, %d left over behind pipeline %s; report this with the folder's log",

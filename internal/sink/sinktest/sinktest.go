@@ -14,6 +14,7 @@ import (
 	"naru/internal/event"
 	"naru/internal/recordbatch"
 	"naru/internal/sink"
+	"naru/internal/stream"
 )
 
 // Stream is the stream that the suite writes.
@@ -47,6 +48,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"ReadAgainInOtherBatches", testOtherBatches},
 		{"FromTheMiddleOfABatch", testMiddle},
 		{"GapsInOffsets", testGaps},
+		{"BatchWithoutEvents", testNoEvents},
+		{"Holds", testHolds},
 		{"Partitions", testPartitions},
 		{"Lives", testLives},
 		{"Types", testTypes},
@@ -271,6 +274,50 @@ func testGaps(t *testing.T, h Harness) {
 	commit(t, s, next)
 	closeSink(t, s)
 	holds(t, h, append(ids(all), "b-0"))
+}
+
+// Retention has overtaken the reader: an empty batch moves the positions.
+func testNoEvents(t *testing.T, h Harness) {
+	a, b := Events("a", 3), Events("b", 3)
+	s := h.Open(t)
+	first, none, last := Batch(Lives[0], 0, 0, a...), Batch(Lives[0], 0, 3), Batch(Lives[0], 0, 50, b...)
+	none.Next = 50
+	write(t, s, first)
+	commit(t, s, first)
+	write(t, s, none)
+	commit(t, s, none)
+	write(t, s, last)
+	commit(t, s, last)
+	closeSink(t, s)
+	holds(t, h, ids(a, b))
+}
+
+func testHolds(t *testing.T, h Harness) {
+	s := h.Open(t)
+	if _, ok := s.(sink.Holder); !ok {
+		t.Skip("the sink is no Holder")
+	}
+	count := func(want int64, spans ...stream.Span) {
+		t.Helper()
+		if got, err := s.(sink.Holder).Holds(t.Context(), spans); err != nil || got != want {
+			t.Fatalf("holds %d of %+v, %v; want %d", got, spans, err, want)
+		}
+	}
+	all := Events("a", 6)
+	all[2].Gap, all[4].Type = 100, "click"
+	first, other := Batch(Lives[0], 0, 10, all...), Batch(Lives[1], 0, 10, Events("b", 4)...)
+	write(t, s, first)
+	count(0, stream.Span{Incarnation: Lives[0], To: 1000}) // not committed
+	commit(t, s, first)
+	write(t, s, other)
+	commit(t, s, first, other)
+	closeSink(t, s)
+	s = h.Open(t)
+	count(6, stream.Span{Incarnation: Lives[0], To: 1000})
+	count(3, stream.Span{Incarnation: Lives[0], From: 11, To: 114})
+	count(2, stream.Span{Incarnation: Lives[0], From: 11, To: 12}, stream.Span{Incarnation: Lives[1], From: 13, To: 14})
+	count(0, stream.Span{Incarnation: Lives[0], From: 12, To: 112}, stream.Span{Incarnation: Lives[0], Partition: 1, To: 1000}, stream.Span{Incarnation: Lives[0], From: 116, To: 200})
+	closeSink(t, s)
 }
 
 func testPartitions(t *testing.T, h Harness) {

@@ -258,7 +258,7 @@ func (w *world) rollBack(name string, commits int) {
 	_, err = out.Write(text)
 	require.NoError(w.t, err)
 	require.NoError(w.t, out.Close())
-	require.NoError(w.t, w.rows.Swap(w.t.Context(), table(name), from, to))
+	require.NoError(w.t, w.rows.Swap(w.t.Context(), table(name), from, "file://"+out.Path()))
 }
 
 func TestStoppedTableStopsAlone(t *testing.T) {

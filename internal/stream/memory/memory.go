@@ -45,11 +45,13 @@ type topic struct {
 type partition struct {
 	start, end int64
 	batches    []entry
+	trimmed    int64 // events below start
 }
 
 type entry struct {
-	next int64 // first offset behind the batch
-	raw  []byte
+	next  int64 // first offset behind the batch
+	count int32
+	raw   []byte
 }
 
 // New makes an empty log of a new incarnation.
@@ -86,7 +88,7 @@ func (l *Log) Commit(ctx context.Context, writes []stream.Write, reader string, 
 		return fmt.Errorf("commit: %w: reader name %q: want 1 to %d bytes", stream.ErrBadWrite, reader, stream.MaxName)
 	}
 	_, err := l.append(ctx, writes, func() {
-		at.Positions = at.Positions.Clone()
+		at = at.Clone()
 		l.mu.readers[reader] = at
 	})
 	if err != nil {
@@ -119,7 +121,7 @@ func (l *Log) append(ctx context.Context, writes []stream.Write, also func()) ([
 		recordbatch.SetBaseOffset(w.Batch, p.end)
 		at[i] = event.Position{Incarnation: l.current(), Partition: w.Partition, Offset: p.end}
 		p.end += int64(heads[i].LastDelta) + 1
-		p.batches = append(p.batches, entry{next: p.end, raw: bytes.Clone(w.Batch)})
+		p.batches = append(p.batches, entry{next: p.end, count: w.Count, raw: bytes.Clone(w.Batch)})
 		t.acknowledged += int64(w.Count)
 		if w.RefusedFrom != "" {
 			from := l.topic(w.RefusedFrom)
@@ -246,8 +248,7 @@ func (l *Log) Progress(_ context.Context, reader string) (stream.Progress, error
 	if !ok {
 		return stream.Progress{}, nil
 	}
-	p.Positions = p.Positions.Clone()
-	return p, nil
+	return p.Clone(), nil
 }
 
 // Readers implements stream.Readers.
@@ -259,8 +260,7 @@ func (l *Log) Readers(context.Context) (map[string]stream.Progress, error) {
 	}
 	all := maps.Clone(l.mu.readers)
 	for name, p := range all {
-		p.Positions = p.Positions.Clone()
-		all[name] = p
+		all[name] = p.Clone()
 	}
 	return all, nil
 }
@@ -292,6 +292,12 @@ func (l *Log) Stat(_ context.Context, name string) (stream.Stat, error) {
 		for _, n := range slices.Sorted(maps.Keys(t.lives[inc])) {
 			p := t.lives[inc][n]
 			st.Ranges = append(st.Ranges, stream.Range{Incarnation: inc, Partition: n, Start: p.start, End: p.end})
+			if p.trimmed > 0 {
+				if st.Trimmed == nil {
+					st.Trimmed = map[int32]int64{}
+				}
+				st.Trimmed[n] += p.trimmed
+			}
 			for _, e := range p.batches {
 				st.Bytes += int64(len(e.raw))
 			}
@@ -335,6 +341,7 @@ func (l *Log) Trim(name string, partition int32, below int64) {
 	defer l.mu.Unlock()
 	p := l.topic(name).partition(l.current(), partition)
 	for len(p.batches) > 0 && p.batches[0].next <= below {
+		p.trimmed += int64(p.batches[0].count)
 		p.start, p.batches = p.batches[0].next, p.batches[1:]
 	}
 }

@@ -13,7 +13,12 @@ import (
 
 // formatVersion is the first number of a checkpoint. A reader refuses a later
 // one; a change that old readers could misread raises it.
-const formatVersion = 1
+// Format 1 had no events in a stream-partition, and in a reader neither what was
+// dropped nor events by partition.
+const formatVersion = 2
+
+// footerVersion is the first number of a footer.
+const footerVersion = 1
 
 // checkpoint is the first frame of a segment: all that a start needs of the
 // segments before it.
@@ -52,6 +57,7 @@ type partState struct {
 	partition  int32
 	start, end int64
 	bytes      int64 // of batches ever appended
+	events     int64 // ever appended
 }
 
 type streamState struct {
@@ -88,6 +94,7 @@ func (c *checkpoint) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(p.start))
 		b = binary.AppendUvarint(b, uint64(p.end))
 		b = binary.AppendUvarint(b, uint64(p.bytes))
+		b = binary.AppendUvarint(b, uint64(p.events))
 	}
 	b = binary.AppendUvarint(b, uint64(len(c.streams)))
 	for _, s := range c.streams {
@@ -104,8 +111,9 @@ func (c *checkpoint) append(b []byte) []byte {
 
 func parseCheckpoint(body []byte) (*checkpoint, error) {
 	p := parser{b: body}
-	if v := p.uvarint(); p.err == nil && v != formatVersion {
-		return nil, fmt.Errorf("checkpoint of format %d, this naru reads %d", v, formatVersion)
+	version := p.uvarint()
+	if p.err == nil && (version < 1 || version > formatVersion) {
+		return nil, fmt.Errorf("checkpoint of format %d, this naru reads 1 to %d", version, formatVersion)
 	}
 	c := &checkpoint{
 		segment:     p.uvarint(),
@@ -131,6 +139,9 @@ func parseCheckpoint(body []byte) (*checkpoint, error) {
 		if int(part.id) != len(c.parts)+1 || part.stream == "" || part.start > part.end {
 			p.fail("stream-partition")
 		}
+		if part.events = part.end; version > 1 { // format 1 had no writer that left gaps
+			part.events = p.offset()
+		}
 		c.parts = append(c.parts, part)
 	}
 	for range p.length(3) {
@@ -139,6 +150,9 @@ func parseCheckpoint(body []byte) (*checkpoint, error) {
 	}
 	for range p.length(7) {
 		reader, at := p.progress()
+		if version > 1 {
+			p.moreProgress(&at)
+		}
 		c.readers[reader] = at
 	}
 	if c.incarnation.IsZero() || c.segment == 0 {

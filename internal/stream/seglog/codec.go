@@ -131,6 +131,12 @@ func appendProgress(b []byte, reader string, at stream.Progress) []byte {
 			b = binary.AppendVarint(b, at.Positions[inc][n])
 		}
 	}
+	b = binary.AppendVarint(b, at.Counts.Dropped)
+	b = binary.AppendUvarint(b, uint64(len(at.Events)))
+	for _, n := range slices.Sorted(maps.Keys(at.Events)) {
+		b = binary.AppendUvarint(b, uint64(n))
+		b = binary.AppendVarint(b, at.Events[n])
+	}
 	return b
 }
 
@@ -157,9 +163,24 @@ func (p *parser) progress() (reader string, at stream.Progress) {
 	return reader, at
 }
 
+// moreProgress reads what format 2 put behind the positions.
+func (p *parser) moreProgress(at *stream.Progress) {
+	at.Counts.Dropped = p.signed()
+	for range p.length(2) {
+		n := p.partition()
+		if at.Events == nil {
+			at.Events = map[int32]int64{}
+		}
+		at.Events[n] = p.signed()
+	}
+}
+
 func parseProgress(body []byte) (string, stream.Progress, error) {
 	p := parser{b: body}
 	reader, at := p.progress()
+	if len(p.b) > 0 { // else it was written before format 2
+		p.moreProgress(&at)
+	}
 	if err := p.end(); err != nil {
 		return "", stream.Progress{}, fmt.Errorf("progress: %w", err)
 	}

@@ -70,7 +70,7 @@ func (x *index) footerRoom(parts int) int64 {
 }
 
 func appendFooter(b []byte, segment uint64, x *index, parts []*part) []byte {
-	b = binary.AppendUvarint(b, formatVersion)
+	b = binary.AppendUvarint(b, footerVersion)
 	b = binary.AppendUvarint(b, segment)
 	b = binary.AppendVarint(b, x.maxTime)
 	b = binary.AppendUvarint(b, uint64(len(parts)))
@@ -96,8 +96,8 @@ func appendFooter(b []byte, segment uint64, x *index, parts []*part) []byte {
 
 func parseFooter(body []byte) (*footer, error) {
 	p := parser{b: body}
-	if v := p.uvarint(); p.err == nil && v != formatVersion {
-		return nil, fmt.Errorf("footer of format %d, this naru reads %d", v, formatVersion)
+	if v := p.uvarint(); p.err == nil && v != footerVersion {
+		return nil, fmt.Errorf("footer of format %d, this naru reads %d", v, footerVersion)
 	}
 	f := &footer{segment: p.uvarint(), index: *newIndex()}
 	f.maxTime = p.signed()

@@ -263,7 +263,7 @@ func (f frame) describe(names map[uint32]string) (out []string, err error) {
 		}
 		for _, p := range cp.parts {
 			names[p.id] = fmt.Sprintf("%s/%d", p.stream, p.partition)
-			say("dictionary %d = %s: offsets [%d,%d)", p.id, names[p.id], p.start, p.end)
+			say("dictionary %d = %s: offsets [%d,%d), %d events so far", p.id, names[p.id], p.start, p.end, p.events)
 		}
 		for _, s := range cp.streams {
 			say("stream %s: acknowledged %d, refused %d", s.name, s.acknowledged, s.refused)

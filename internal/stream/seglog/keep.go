@@ -111,6 +111,7 @@ func (l *Log) retainOne() (bool, error) {
 	l.mu.Lock()
 	segments := l.mu.segments
 	l.mu.Unlock()
+	l.waits.Store(nil)
 	if len(segments) < 2 {
 		return false, nil
 	}
@@ -125,6 +126,7 @@ func (l *Log) retainOne() (bool, error) {
 	}
 	unread := l.unread(next)
 	if len(unread) > 0 && !l.cfg.DropUnread {
+		l.waits.Store(&waiting{readers: unread, reason: reason})
 		if l.retention.waits != oldest.number { // once for each segment
 			l.retention.waits = oldest.number
 			l.log.Warn("retention waits: the log grows beyond its limit until these readers have read on",
@@ -155,6 +157,20 @@ func (l *Log) retainOne() (bool, error) {
 		fn(SegmentRetired{Segment: oldest.number, Bytes: oldest.size, Reason: reason, Recycled: recycled, Unread: unread})
 	}
 	return true, nil
+}
+
+// waiting is what holds retention back.
+type waiting struct {
+	readers []string
+	reason  string
+}
+
+// Waits implements stream.Retainer, as of the last time retention looked.
+func (l *Log) Waits() (readers []string, reason string) {
+	if w := l.waits.Load(); w != nil {
+		return slices.Clone(w.readers), w.reason
+	}
+	return nil, ""
 }
 
 // due returns why the oldest segment is to go, or "". next is the checkpoint

@@ -50,6 +50,7 @@ type Log struct {
 		since map[uint64]time.Time // since when a segment counts as too old
 		waits uint64               // the segment of the last warning that readers hold it
 	}
+	waits atomic.Pointer[waiting] // nil: retention waits for nobody
 
 	queue    queue
 	requests requests
@@ -68,13 +69,18 @@ var (
 	_ stream.Log       = (*Log)(nil)
 	_ stream.Forgetter = (*Log)(nil)
 	_ stream.Readers   = (*Log)(nil)
+	_ stream.Retainer  = (*Log)(nil)
 )
 
 // Open opens the log in dir, or makes one, and recovers what the last process
 // left. The folder must exist and must not be open elsewhere (vfs.ErrLocked).
 // Damage is a *fault.Corrupt with the file and the place. log may be nil.
 func Open(fs vfs.FS, dir string, cfg Config, log *slog.Logger) (*Log, error) {
-	return open(fs, dir, cfg, log, time.Now)
+	clock := cfg.Clock
+	if clock == nil {
+		clock = time.Now
+	}
+	return open(fs, dir, cfg, log, clock)
 }
 
 func open(fs vfs.FS, dir string, cfg Config, log *slog.Logger, clock func() time.Time) (l *Log, err error) {
@@ -245,8 +251,7 @@ func (l *Log) Progress(_ context.Context, reader string) (stream.Progress, error
 	if !ok {
 		return stream.Progress{}, nil
 	}
-	p.Positions = p.Positions.Clone()
-	return p, nil
+	return p.Clone(), nil
 }
 
 // Readers implements stream.Readers.
@@ -258,8 +263,7 @@ func (l *Log) Readers(context.Context) (map[string]stream.Progress, error) {
 	}
 	all := make(map[string]stream.Progress, len(l.mu.readers))
 	for name, p := range l.mu.readers {
-		p.Positions = p.Positions.Clone()
-		all[name] = p
+		all[name] = p.Clone()
 	}
 	return all, nil
 }
@@ -282,6 +286,12 @@ func (l *Log) Stat(_ context.Context, name string) (stream.Stat, error) {
 			st.Ranges = append(st.Ranges, stream.Range{Incarnation: in.incarnation, Partition: n, Start: in.start, End: in.end})
 		}
 		st.Bytes += p.bytes - p.startBytes
+		if p.startEvents > 0 {
+			if st.Trimmed == nil {
+				st.Trimmed = map[int32]int64{}
+			}
+			st.Trimmed[n] = p.startEvents
+		}
 	}
 	order := map[event.Incarnation]int{l.mu.incarnation: len(l.mu.state.closed)}
 	for i, c := range l.mu.state.closed {

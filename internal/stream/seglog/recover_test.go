@@ -276,7 +276,7 @@ func TestLaterFormatIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	var damage *fault.Corrupt
-	if _, err := Open(disk, testDir, testConfig(), nil); err == nil || errors.As(err, &damage) || !strings.Contains(err.Error(), "format 2") {
+	if _, err := Open(disk, testDir, testConfig(), nil); err == nil || errors.As(err, &damage) || !strings.Contains(err.Error(), fmt.Sprint("format ", formatVersion+1)) {
 		t.Fatalf("open: %v", err)
 	}
 }

@@ -36,7 +36,9 @@ type part struct {
 	start, end int64 // synced
 	bytes      int64 // of batches ever appended
 	startBytes int64 // of those that retention has dropped
-	hints      hints
+	// The same of events.
+	events, startEvents int64
+	hints               hints
 }
 
 // place is where a frame begins.
@@ -54,7 +56,7 @@ func stateOf(c *checkpoint) *state {
 	s.incarnation, s.closed, s.oldest = c.incarnation, c.closed, c.oldest
 	for _, p := range c.parts {
 		added := s.addPart(p.id, p.partition, p.stream)
-		added.start, added.end, added.bytes = p.start, p.end, p.bytes
+		added.start, added.end, added.bytes, added.events = p.start, p.end, p.bytes, p.events
 	}
 	for _, st := range c.streams {
 		t := s.topic(st.name)
@@ -67,7 +69,7 @@ func stateOf(c *checkpoint) *state {
 func (s *state) checkpoint() *checkpoint {
 	c := &checkpoint{incarnation: s.incarnation, closed: s.closed, oldest: s.oldest, readers: s.readers}
 	for _, p := range s.parts {
-		c.parts = append(c.parts, partState{id: p.id, stream: p.topic.name, partition: p.n, start: p.start, end: p.end, bytes: p.bytes})
+		c.parts = append(c.parts, partState{id: p.id, stream: p.topic.name, partition: p.n, start: p.start, end: p.end, bytes: p.bytes, events: p.events})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.topics)) {
 		t := s.topics[name]
@@ -117,6 +119,7 @@ func (s *state) apply(table []byte, sections int, length int64, at place, idx *i
 			}
 			p.end = sec.next()
 			p.bytes += int64(sec.size)
+			p.events += int64(sec.count)
 			p.hints.add(sec.base, at)
 			idx.add(sec, at.pos)
 			p.topic.acknowledged += int64(sec.count)
