@@ -189,6 +189,9 @@ func (m *Memory) Remove(name string) error {
 	if err != nil {
 		return err
 	}
+	if dir := path.Clean(name); m.mu.dirs[dir] != nil {
+		return m.removeFolder(dir)
+	}
 	if d.live[base] == nil {
 		return failed(OpRemove, name, fs.ErrNotExist)
 	}
@@ -212,6 +215,9 @@ func (m *Memory) Rename(from, to string) error {
 	dst, base, err := m.find(OpRename, to)
 	if err != nil {
 		return err
+	}
+	if m.mu.dirs[path.Clean(from)] != nil {
+		return m.renameFolder(path.Clean(from), path.Clean(to))
 	}
 	ino := src.live[old]
 	if ino == nil {

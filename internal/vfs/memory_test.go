@@ -279,3 +279,79 @@ func TestFileReadsAndWritesInTurn(t *testing.T) {
 		}
 	})
 }
+
+func TestMemoryFolders(t *testing.T) {
+	m := NewMemory()
+	if err := m.MkdirAll("/a/b"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := m.Create("/a/b/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Remove("/a"); !errors.Is(err, syscall.ENOTEMPTY) {
+		t.Errorf("remove /a: %v", err)
+	}
+	if err := m.Remove("/a/b"); !errors.Is(err, syscall.ENOTEMPTY) {
+		t.Errorf("remove /a/b: %v", err)
+	}
+	if err := m.MkdirAll("/ab"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Rename("/a", "/ab"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("rename onto a folder: %v", err)
+	}
+	if err := m.Rename("/a", "/a.c"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Stat("/a.c/b/file"); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Stat("/a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the old folder: %v", err)
+	}
+	if err := m.Remove("/ab"); err != nil {
+		t.Error(err)
+	}
+	// The folder is there after a crash, its file never was.
+	if names, err := m.CrashClone(0).List("/a.c/b"); err != nil || len(names) > 0 {
+		t.Errorf("after a crash: %v, %v", names, err)
+	}
+}
+
+func TestCopy(t *testing.T) {
+	m := NewMemory()
+	want := bytes.Repeat([]byte("0123456789"), 300_000)
+	f, err := m.Create("/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	paced := 0
+	var seen bytes.Buffer
+	n, err := Copy(m, "/a", "/b", func(n int) error { paced += n; return nil }, &seen)
+	if err != nil || n != int64(len(want)) || paced != len(want) || !bytes.Equal(seen.Bytes(), want) {
+		t.Fatalf("copied %d, paced %d, %v", n, paced, err)
+	}
+	if err := m.SyncDir("/"); err != nil {
+		t.Fatal(err)
+	}
+	after := m.CrashClone(0)
+	g, err := after.Open("/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want)+1)
+	if n, _ := g.ReadAt(got, 0); !bytes.Equal(got[:n], want) {
+		t.Error("the copy is not durable")
+	}
+	stop := errors.New("stop")
+	if _, err := Copy(m, "/a", "/c", func(int) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("copy: %v", err)
+	}
+}
