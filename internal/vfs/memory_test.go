@@ -281,7 +281,7 @@ func TestFileReadsAndWritesInTurn(t *testing.T) {
 }
 
 func TestMemoryFolders(t *testing.T) {
-	m := NewMemory()
+	m := vfs.NewMemory()
 	if err := m.MkdirAll("/a/b"); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestMemoryFolders(t *testing.T) {
 }
 
 func TestCopy(t *testing.T) {
-	m := NewMemory()
+	m := vfs.NewMemory()
 	want := bytes.Repeat([]byte("0123456789"), 300_000)
 	f, err := m.Create("/a")
 	if err != nil {
@@ -334,7 +334,7 @@ func TestCopy(t *testing.T) {
 	}
 	paced := 0
 	var seen bytes.Buffer
-	n, err := Copy(m, "/a", "/b", func(n int) error { paced += n; return nil }, &seen)
+	n, err := vfs.Copy(m, "/a", "/b", func(n int) error { paced += n; return nil }, &seen)
 	if err != nil || n != int64(len(want)) || paced != len(want) || !bytes.Equal(seen.Bytes(), want) {
 		t.Fatalf("copied %d, paced %d, %v", n, paced, err)
 	}
@@ -351,7 +351,7 @@ func TestCopy(t *testing.T) {
 		t.Error("the copy is not durable")
 	}
 	stop := errors.New("stop")
-	if _, err := Copy(m, "/a", "/c", func(int) error { return stop }); !errors.Is(err, stop) {
+	if _, err := vfs.Copy(m, "/a", "/c", func(int) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("copy: %v", err)
 	}
 }
