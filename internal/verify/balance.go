@@ -1,0 +1,134 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"naru/internal/event"
+	"naru/internal/lake/iceberg"
+	"naru/internal/stream"
+)
+
+// report puts together what was found.
+func (v *verifier) report() *Report {
+	r := &Report{Deep: v.Deep, Beside: v.Beside, Streams: []Stream{},
+		Log: Log{Incarnation: v.log.Incarnation, Segments: v.log.Segments, Bytes: v.log.Bytes, Events: v.events}}
+	refused := int64(0)
+	kept := int64(0)
+	for _, st := range v.log.Streams {
+		refused += st.Refused
+		if st.Stream == event.RejectedStream {
+			kept = st.Acknowledged
+		}
+		r.Streams = append(r.Streams, v.balance(st))
+	}
+	if refused != kept {
+		v.wrong.note(Difference{Kind: BadCounts, Stream: event.RejectedStream, Count: refused - kept,
+			Detail: fmt.Sprintf("the streams count %d events that were refused, the stream rejected has %d", refused, kept)})
+	}
+	for _, s := range v.streams {
+		if !slices.ContainsFunc(v.log.Streams, func(st stream.Stat) bool { return st.Stream == s.name }) && len(s.tables) > 0 {
+			r.Streams = append(r.Streams, Stream{Stream: s.name, Tables: s.report(), Balanced: true})
+		}
+	}
+	slices.SortFunc(r.Streams, func(a, b Stream) int { return cmp.Compare(a.Stream, b.Stream) })
+	r.Differences, r.Explained = v.wrong.sorted(), v.explained.sorted()
+	r.Clean = len(r.Differences) == 0
+	return r
+}
+
+// balance counts the terms of the equation of one stream.
+func (v *verifier) balance(st stream.Stat) Stream {
+	s := v.stream(st.Stream)
+	out := Stream{Stream: st.Stream, Acknowledged: st.Acknowledged, Rejections: st.Refused + s.progress.Counts.Rejections,
+		Duplicates: s.progress.Counts.Duplicates, Filtered: s.progress.Counts.Filtered, Written: s.written, NotYetWritten: s.notYet,
+		Unread: s.unread, InLog: s.inLog, Tables: s.report()}
+	out.Explained = v.explained.count(st.Stream, Removed, Lost, Remade, DroppedUnread)
+	left := out.Acknowledged - out.Written - out.Rejections - out.Duplicates - out.Filtered - out.NotYetWritten - out.Unread - out.Explained
+	out.Balanced = left == 0
+	if left -= v.wrong.count(st.Stream, Missing); left != 0 {
+		v.wrong.note(Difference{Kind: BadCounts, Stream: st.Stream, Count: left,
+			Detail: fmt.Sprintf("%d events were acknowledged, as the log counts; what is there does not add up to that: %+d", out.Acknowledged, -left)})
+	}
+	v.marks(st, s)
+	return out
+}
+
+// marks holds the counts of the watermark against the events below it.
+func (v *verifier) marks(st stream.Stat, s *streamState) {
+	if s.progress.Positions == nil {
+		return
+	}
+	below, lost := int64(0), int64(0)
+	for _, l := range v.lanes {
+		if l.stream != st.Stream || !l.known {
+			continue
+		}
+		below += max(min(l.mark, l.end)-l.first, 0)
+		for _, r := range l.lost {
+			lost += max(min(l.mark, r.to)-r.from, 0)
+		}
+	}
+	if total := s.progress.Counts.Total(); total > below || total < below-lost {
+		v.wrong.note(Difference{Kind: BadCounts, Stream: st.Stream, Count: below - total,
+			Detail: fmt.Sprintf("the watermark counts %d events, %d lie below it", total, below)})
+	}
+}
+
+func (s *streamState) report() []Table {
+	out := []Table{}
+	for _, t := range s.tables {
+		if t.absent {
+			continue
+		}
+		r := Table{Table: t.ident.String(), Rows: t.rows, Foreign: t.foreign}
+		switch {
+		case t.err != nil:
+			r.Note = "cannot be read"
+		case !t.audit.Own:
+			r.Note = "not made by naru"
+		case len(t.audit.RolledBack) > 0:
+			r.Note = "rolled back; it is loaded again up to " + t.audit.RolledBack.String()
+		case len(t.audit.Foreign) > 0:
+			r.Note = fmt.Sprintf("another engine has changed it: %s", snapshots(t.audit.Foreign))
+		}
+		if t.audit != nil {
+			r.Files = len(t.audit.Files)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func snapshots(list []iceberg.ForeignSnapshot) string {
+	text := ""
+	for i, f := range list {
+		if i == 3 {
+			return text + ", ..."
+		}
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("snapshot %d (%s)", f.ID, f.Operation)
+	}
+	return text
+}
+
+// checkFiles holds every file that a snapshot refers to against its checksum.
+func (v *verifier) checkFiles(ctx context.Context) error {
+	if v.Lake == nil {
+		return nil
+	}
+	n := int64(0)
+	return v.Lake.Check(ctx, iceberg.CheckOptions{}, func(f iceberg.CheckedFile) error {
+		n++
+		v.tell("files", n, 0)
+		if f.Bad() {
+			v.wrong.note(Difference{Kind: BadFile, Stream: f.Table.Namespace, Table: f.Table.String(), Files: []string{f.Path},
+				Detail: fmt.Sprintf("%s (%s): %s", f.Verdict, f.Kind, f.Reason), Hint: f.Cure})
+		}
+		return nil
+	})
+}

@@ -1,0 +1,372 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"naru/internal/event"
+	"naru/internal/lake/columnar"
+	"naru/internal/stream/seglog"
+)
+
+// chunksAtOnce bounds how many chunks are looked at one by one at a time: 1.5
+// MiB each, and 8 bytes for each row that is one too many. Every further
+// chunksAtOnce read the segments and files that they touch again.
+const chunksAtOnce = 32
+
+// oneByOne finds out what is wrong in chunks whose sums differ.
+func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
+	for part := range slices.Chunk(differ, chunksAtOnce) {
+		x := &exact{verifier: v, chunks: map[chunkAt]*exactChunk{}}
+		for _, at := range part {
+			x.chunks[at] = &exactChunk{events: make([]uint16, chunkSize), rows: make([]uint32, chunkSize)}
+		}
+		if err := x.readLog(ctx); err != nil {
+			return err
+		}
+		if err := x.readRows(ctx); err != nil {
+			return err
+		}
+		for _, at := range part {
+			x.judge(at, x.chunks[at])
+		}
+		if err := x.explain(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exact looks at some chunks one by one.
+type exact struct {
+	*verifier
+	chunks  map[chunkAt]*exactChunk
+	missing map[*pinned]map[place]bool // rows that other engines may have removed
+	unknown map[place]bool             // the same, of events whose table nobody knows any more
+}
+
+// place is one offset of a lane.
+type place struct {
+	lane   *lane
+	offset int64
+}
+
+// exactChunk has what is there of each offset.
+type exactChunk struct {
+	events []uint16 // the table's number + 1; 0: the log has not the event; with uncovered: the table does not cover it
+	rows   []uint32 // number of the file + 1 of the row; 0: there is none
+	more   []extra  // further rows
+}
+
+const uncovered = 1 << 15
+
+// nowhere stands for a table that is yet to be made.
+const nowhere = uncovered - 1
+
+type extra struct{ at, file uint32 }
+
+func (x *exact) chunk(l *lane, offset int64) *exactChunk {
+	return x.chunks[chunkAt{l, offset >> chunkBits}]
+}
+
+// wanted tells whether any chunk of the stream lies in [first, last].
+func (x *exact) wanted(stream string, first, last int64) bool {
+	for at := range x.chunks {
+		if at.lane.stream == stream && at.number >= first>>chunkBits && at.number <= last>>chunkBits {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *exact) readLog(ctx context.Context) error {
+	o := seglog.SurveyOptions{
+		Progress: func(done, all int64) { x.tell("log, again", done, all) },
+		Skip: func(has []seglog.SegmentStream) bool {
+			return !slices.ContainsFunc(has, func(s seglog.SegmentStream) bool { return x.wanted(s.Stream, s.First, s.End-1) })
+		},
+	}
+	_, err := seglog.Walk(ctx, x.FS, x.LogDir, o, func(b *seglog.Logged) error {
+		if !x.wanted(b.Stream, b.From, b.Next-1) {
+			return nil
+		}
+		l, s := x.lane(laneKey{b.Stream, b.Incarnation, b.Partition}), x.stream(b.Stream)
+		return x.eachEvent(b, func(e *event.Event) error {
+			if c := x.chunk(l, e.Offset); c != nil && l.seen.has(e.Offset) { // else it came since
+				n := uint16(nowhere)
+				t := s.target(l, e.Type, e.Offset)
+				if t != nil {
+					n = uint16(t.number + 1)
+				}
+				if t == nil || t.absent || t.err != nil || !l.covered(t.number, e.Offset) {
+					n |= uncovered
+				}
+				c.events[e.Offset&(chunkSize-1)] = n
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read log again: %w", err)
+	}
+	for at, c := range x.chunks {
+		// Retention may have dropped segments since the first reading.
+		at.lane.seen.within(at.number<<chunkBits, (at.number+1)<<chunkBits, func(o int64) bool {
+			if c.events[o&(chunkSize-1)] == 0 {
+				err = fmt.Errorf("%w: event %d of %s", errMoved, o, at.lane.stream)
+			}
+			return err == nil
+		})
+	}
+	return err
+}
+
+func (x *exact) readRows(ctx context.Context) error {
+	for i, f := range x.files {
+		x.tell("tables, again", int64(i), int64(len(x.files)))
+		p := places{v: x.verifier, stream: f.table.ident.Namespace}
+		want := func(first, last int64) bool { return x.wanted(p.stream, first, last) }
+		_, err := columnar.ReadPlaces(ctx, x.FS, f.Path, columnar.PlacesOptions{Want: want}, func(b *columnar.Places) error {
+			for j, offset := range b.Offset {
+				if len(b.Log[j]) == 0 {
+					continue
+				}
+				l := p.at(b.Log[j], b.Partition[j])
+				if l == nil {
+					continue
+				}
+				c := x.chunk(l, offset)
+				if c == nil {
+					continue
+				}
+				if at := offset & (chunkSize - 1); c.rows[at] == 0 {
+					c.rows[at] = uint32(i + 1)
+				} else {
+					c.more = append(c.more, extra{uint32(at), uint32(i + 1)})
+				}
+			}
+			return nil
+		})
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case x.gone(err):
+			return fmt.Errorf("%w: %w", errMoved, err)
+		} // else it was named when it was read first
+	}
+	return nil
+}
+
+// judge names what is wrong in a chunk.
+func (x *exact) judge(at chunkAt, c *exactChunk) {
+	l := at.lane
+	slices.SortStableFunc(c.more, func(a, b extra) int { return cmp.Compare(a.at, b.at) })
+	more := c.more
+	for i := range c.events {
+		offset := at.number<<chunkBits + int64(i)
+		var found []uint32
+		if c.rows[i] != 0 {
+			found = append(found, c.rows[i])
+			for len(more) > 0 && more[0].at == uint32(i) {
+				found = append(found, more[0].file)
+				more = more[1:]
+			}
+		}
+		if len(found) > 0 || l.within(offset) {
+			x.judgeOne(l, offset, c.events[i], found)
+		}
+	}
+}
+
+func (x *exact) judgeOne(l *lane, offset int64, expected uint16, found []uint32) {
+	s := x.stream(l.stream)
+	paths, tables := x.where(found)
+	if len(found) > 1 {
+		x.wrong.add(Doubled, l, tables, offset, fmt.Sprintf("%d rows for each event", len(found)), paths...)
+		if l.within(offset) {
+			s.written -= int64(len(found) - 1)
+		}
+	}
+	switch {
+	case !l.known:
+		x.wrong.add(UnknownLog, l, tables, offset, "rows of an incarnation that the log of this folder has never had", paths...).
+			Hint = "bring back the log that belongs to these tables"
+	case offset >= l.end && l.closed:
+		x.explained.add(Cut, l, tables, offset, "a repair has cut their events off the log; the rows stay", paths...)
+	case offset >= l.end:
+		x.wrong.add(Ahead, l, tables, offset, fmt.Sprintf("rows of events that the log has not: it ends at %d", l.end), paths...).
+			Hint = "bring back the log that belongs to these tables, or drop them so that they are loaded anew"
+	case offset < l.first:
+		x.wrong.add(Ahead, l, tables, offset, fmt.Sprintf("rows from before this incarnation of the log, which begins at %d", l.first), paths...)
+	case expected == 0:
+		if len(found) == 0 {
+			x.lacking(l, offset)
+		}
+	default:
+		x.judgeKnown(s, l, offset, expected, found, tables, paths)
+	}
+}
+
+// judgeKnown judges an event that the log has.
+func (x *exact) judgeKnown(s *streamState, l *lane, offset int64, expected uint16, found []uint32, tables string, paths []string) {
+	var home *pinned
+	if n := int(expected &^ uncovered); n != nowhere {
+		home = s.tables[n-1]
+	}
+	elsewhere := func(n uint32) bool { return x.files[n-1].table != home }
+	switch {
+	case slices.ContainsFunc(found, elsewhere):
+		belongs := "a table that is yet to be made"
+		if home != nil {
+			belongs = home.ident.String()
+		}
+		x.wrong.add(Misplaced, l, tables, offset, "by their type these events belong into "+belongs, paths...)
+	case expected&uncovered != 0 && len(found) > 0 && home.err == nil:
+		x.wrong.add(Unclaimed, l, tables, offset, fmt.Sprintf("the table's own positions end at %d: the next start would load these events again", l.floor[home.number]), paths...)
+	case expected&uncovered == 0 && len(found) == 0:
+		if x.missing == nil {
+			x.missing = map[*pinned]map[place]bool{}
+		}
+		if x.missing[home] == nil {
+			x.missing[home] = map[place]bool{}
+		}
+		x.missing[home][place{l, offset}] = true
+	}
+	if expected&uncovered != 0 && len(found) > 0 {
+		s.notYet-- // it is there already
+	}
+}
+
+// lacking takes in an event without a row whose record the log has not any more.
+func (x *exact) lacking(l *lane, offset int64) {
+	switch {
+	case l.lost.has(offset):
+		x.explained.add(Lost, l, "", offset, "a repair of the log has given these events up")
+	case offset >= l.mark:
+		x.wrong.add(Missing, l, "", offset, "the log has not these events any more, and no table took them before")
+	default:
+		if x.unknown == nil {
+			x.unknown = map[place]bool{}
+		}
+		x.unknown[place{l, offset}] = true
+	}
+}
+
+// where names the files of some rows and their tables.
+func (x *exact) where(found []uint32) (paths []string, tables string) {
+	var names []string
+	for _, n := range found {
+		f := x.files[n-1]
+		paths = append(paths, f.Path)
+		if name := f.table.ident.String(); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for i, n := range names {
+		if i > 0 {
+			tables += ", "
+		}
+		tables += n
+	}
+	return paths, tables
+}
+
+// explain names the missing rows, those that another engine has removed apart.
+func (x *exact) explain(ctx context.Context) error {
+	for _, t := range x.ordered() {
+		if err := x.removed(ctx, t); err != nil {
+			return err
+		}
+	}
+	for _, t := range x.ordered() {
+		for _, p := range sortedPlaces(x.missing[t]) {
+			if first, ok := t.first[p.lane]; t.audit.Remade && (!ok || p.offset < first) {
+				x.explained.add(Remade, p.lane, t.ident.String(), p.offset, "they are from before the table was made anew: its folder says that one of the same name was dropped")
+				continue
+			}
+			x.wrong.add(Missing, p.lane, t.ident.String(), p.offset, "the table's positions cover these events, and it has no row of them")
+		}
+	}
+	for _, p := range sortedPlaces(x.unknown) {
+		x.wrong.add(Missing, p.lane, "", p.offset, "the watermark has passed these events, and no table has a row of them")
+	}
+	return nil
+}
+
+// ordered lists the tables of the streams looked at.
+func (x *exact) ordered() (out []*pinned) {
+	for _, name := range slices.Sorted(maps.Keys(x.streams)) {
+		for _, t := range x.streams[name].tables {
+			if t.audit != nil && (len(x.missing[t]) > 0 || len(x.unknown) > 0) {
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+// removed takes out what snapshots of other engines removed from the table. The
+// files are still there for some time; after that nobody can tell.
+func (x *exact) removed(ctx context.Context, t *pinned) error {
+	for _, snap := range t.audit.Foreign {
+		detail := fmt.Sprintf("snapshot %d (%s) of another engine has removed them", snap.ID, snap.Operation)
+		for _, f := range snap.Removed {
+			p := places{v: x.verifier, stream: t.ident.Namespace}
+			want := func(first, last int64) bool { return x.wanted(p.stream, first, last) }
+			_, err := columnar.ReadPlaces(ctx, x.FS, f.Path, columnar.PlacesOptions{Want: want}, func(b *columnar.Places) error {
+				for j, offset := range b.Offset {
+					if len(b.Log[j]) == 0 {
+						continue
+					}
+					l := p.at(b.Log[j], b.Partition[j])
+					if l == nil {
+						continue
+					}
+					for _, lack := range []map[place]bool{x.missing[t], x.unknown} {
+						if at := (place{l, offset}); lack[at] {
+							delete(lack, at)
+							x.explained.add(Removed, l, t.ident.String(), offset, detail)
+						}
+					}
+				}
+				return nil
+			})
+			if err != nil && ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+func sortedPlaces(m map[place]bool) []place {
+	return slices.SortedFunc(maps.Keys(m), func(a, b place) int {
+		return cmp.Or(compareLanes(a.lane, b.lane), cmp.Compare(a.offset, b.offset))
+	})
+}
+
+func compareLanes(a, b *lane) int {
+	return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.partition, b.partition), cmp.Compare(a.inc.String(), b.inc.String()))
+}
+
+func (v *verifier) sortedLanes() []*lane {
+	return slices.SortedFunc(maps.Values(v.lanes), compareLanes)
+}
+
+func sortedKeys(m map[int64]bool) []int64 { return slices.Sorted(maps.Keys(m)) }
+
+// within calls fn for each offset of r in [from, to), until it returns false.
+func (r runs) within(from, to int64, fn func(int64) bool) {
+	i, _ := r.at(from)
+	for ; i < len(r) && r[i].from < to; i++ {
+		for o := max(from, r[i].from); o < min(to, r[i].to); o++ {
+			if !fn(o) {
+				return
+			}
+		}
+	}
+}
