@@ -11,7 +11,7 @@ E2E_TIMEOUT  ?= 15m
 FUZZTIME     ?= 20s
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-world bench bench-full lint fuzz mutants clean help
+.PHONY: build demo test test-world bench bench-full lint soak fuzz mutants clean help
 
 build: ## build bin/naru
 	@mkdir -p bin
@@ -23,7 +23,7 @@ demo: build ## send the Wikipedia edits and ask three questions (ARGS=--exit: en
 
 test: lint ## vet and lint, unit tests, then the black-box tests of the real binary
 	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/... ./bench/...
-	go test -timeout $(E2E_TIMEOUT) -count=1 ./e2e/...
+	go test -timeout $(E2E_TIMEOUT) -count=1 ./e2e/... ./soak/...
 
 test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's tables
 	./test-world/run
@@ -36,6 +36,9 @@ bench-full: build ## all rows with their peers; writes bench/RESULTS.md
 
 lint: ## gofmt, go vet, staticcheck (pinned in tools/go.mod)
 	./scripts/lint.sh
+
+soak: build ## all random tests, a steady load with kills, and 50 aimed kills (DURATION=5m RATE=50000 SEED=n KILLS=50 ONLY=random|load|kills)
+	DURATION=$(DURATION) RATE=$(RATE) SEED=$(SEED) KILLS=$(KILLS) ONLY=$(ONLY) SOAK_DIR=$(SOAK_DIR) ./scripts/soak.sh
 
 fuzz: ## every fuzz target for FUZZTIME each
 	FUZZTIME=$(FUZZTIME) ./scripts/fuzz.sh

@@ -71,6 +71,11 @@ func isSegment(path string) bool {
 // aims in their order; each comes several times.
 var aims = []aim{
 	{name: "requests", idle: func(l *ledger) bool { return l.inFlight() >= 3 }},
+	{name: "a random moment", idle: func(l *ledger) bool { // asked every 20 ms: after a second on average
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.rng.IntN(50) == 0
+	}},
 	{name: "segment roll, new one begun", commits: 2, hit: func(data, path string, mask uint32) bool {
 		if !strings.HasPrefix(path, "log/free-") || mask&unix.IN_MODIFY == 0 {
 			return false
@@ -133,7 +138,8 @@ func (s struck) String() string {
 // TestKill sends all three real data sets and kills the server again and again
 // while it works. At the end every acknowledged event is in its table or in
 // `rejected` exactly once for each acknowledgement; a request without an answer
-// is there whole, once, or not at all.
+// is there whole, once, or not at all. NARU_KILLS says how often (default: twice
+// at every aim), NARU_SEED chooses the data's order.
 func TestKill(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if given := os.Getenv("NARU_SEED"); given != "" {
@@ -149,6 +155,12 @@ func TestKill(t *testing.T) {
 	dir := project(t, killConfig)
 
 	kills := 2 * len(aims)
+	if given := os.Getenv("NARU_KILLS"); given != "" {
+		var err error
+		if kills, err = strconv.Atoi(given); err != nil || kills < len(aims) {
+			t.Fatalf("NARU_KILLS=%s: want a number from %d on", given, len(aims))
+		}
+	}
 	var seen struct{ requests, rows, commit, roll int }
 	for kill := 1; kill <= kills || (kill <= 3*kills && (seen.commit == 0 || seen.roll == 0)); kill++ {
 		if l.left() < 200 {

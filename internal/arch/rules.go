@@ -49,6 +49,7 @@ var rings = map[string]int{
 	"cmd/naru":            5,
 	"bench":               5,
 	"e2e":                 5,
+	"soak":                5,
 	"examples/wikipedia":  5,
 }
 
@@ -77,9 +78,9 @@ var foreign = map[string]struct {
 	why       string // why more than one, if so
 }{
 	"github.com/duckdb/duckdb-go-bindings": {importers: []string{"internal/duck"}},
-	"github.com/apache/iceberg-go":         {importers: []string{"internal/lake/iceberg"}},
-	"github.com/apache/arrow-go/v18":       {importers: []string{"internal/lake/columnar"}},
-	"modernc.org/sqlite":                   {importers: []string{"internal/lake/iceberg"}},
+	"github.com/apache/iceberg-go":         {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
+	"github.com/apache/arrow-go/v18":       {importers: []string{"internal/lake/columnar", "soak"}, why: bySoak},
+	"modernc.org/sqlite":                   {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
 	"github.com/google/uuid":               {importers: []string{"internal/lake/iceberg"}},
 	"github.com/cespare/xxhash/v2":         {importers: []string{"internal/lake/columnar"}},
 	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},
@@ -87,8 +88,11 @@ var foreign = map[string]struct {
 	"go.yaml.in/yaml/v3":                   {importers: []string{"internal/config"}},
 	"github.com/prometheus/client_golang":  {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
 	"golang.org/x/sys":                     {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},
-	"github.com/klauspost/compress":        {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records"}, why: "a family of codecs: of record batches, of request bodies, of files to send"},
+	"github.com/klauspost/compress":        {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "soak"}, why: "a family of codecs: of record batches, of request bodies, of files to send, of soak's own requests"},
 }
+
+// bySoak is why soak imports what drivers do.
+const bySoak = "soak reads the lake with none of naru's code, so that a fault of that code cannot hide itself"
 
 // badNames say nothing of what is in a package, so everything ends up there.
 var badNames = []string{"util", "utils", "common", "helpers", "base", "core", "types", "models", "shared", "manager", "misc"}
@@ -113,6 +117,7 @@ var writers = map[string]string{
 	"internal/vfs":       "is the door to the disk",
 	"internal/duck":      "DuckDB's spill folder: DuckDB writes there without vfs in any case",
 	"bench":              "is not part of naru",
+	"soak":               "is not part of naru",
 	"examples/wikipedia": "is not part of naru",
 }
 
