@@ -36,6 +36,8 @@ type Config struct {
 	// Listener is told what happens. Its functions are called from the log's
 	// own goroutines and must not block or call the log.
 	Listener Listener `yaml:"-"`
+	// Clock is the wall clock; nil: time.Now.
+	Clock func() time.Time `yaml:"-"`
 }
 
 // DefaultConfig returns the documented defaults.
