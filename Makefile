@@ -21,8 +21,9 @@ demo: build ## send the Wikipedia edits and ask three questions (ARGS=--exit: en
 	@go build -o .cache/demo ./examples/wikipedia
 	@.cache/demo --naru bin/naru $(ARGS)
 
-test: lint ## vet and lint, unit tests, then the black-box tests of the real binary
+test: lint ## vet and lint, unit tests, a moment of fuzzing, then the black-box tests of the real binary
 	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/... ./bench/...
+	FUZZTIME=5000x ./scripts/fuzz.sh --short
 	go test -timeout $(E2E_TIMEOUT) -count=1 ./e2e/... ./soak/...
 
 test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's tables
