@@ -39,6 +39,7 @@ type discard struct{ n int }
 func (d *discard) Write(p []byte) (int, error) { d.n += len(p); return len(p), nil }
 func (d *discard) Close() error                { return nil }
 func (d *discard) Abort() error                { return nil }
+func (d *discard) Path() string                { return "x" }
 
 func benchEvents(b *testing.B) []event.Event {
 	lines := corpus(b)

@@ -34,4 +34,8 @@ type Output interface {
 	Close() error
 	// Abort forgets it: nothing stays at the path.
 	Abort() error
+	// Path is where the file is, once Close has returned: its maker may have
+	// added to the name that was asked for. When Close has failed, it may be
+	// there or not.
+	Path() string
 }

@@ -56,8 +56,12 @@ func (m *memFile) Close() error {
 	if err := m.f.Close(); err != nil {
 		return err
 	}
-	return m.fs.Rename(m.path+".tmp", m.path)
+	from := m.path + ".tmp"
+	m.path += "-named-when-closed"
+	return m.fs.Rename(from, m.path)
 }
+
+func (m *memFile) Path() string { return m.path }
 
 func (m *memFile) Abort() error {
 	if err := m.f.Close(); err != nil {

@@ -176,7 +176,10 @@ func (p *part) finish() (DataFile, error) {
 			file.Stats[f.ID] = p.bounds[i].stats(sizes[i])
 		}
 	}
-	return file, p.out.Close()
+	err = p.out.Close()
+	p.path = p.out.Path() // that is where abort would look for it
+	file.Path = p.path
+	return file, err
 }
 
 // abort forgets the file.

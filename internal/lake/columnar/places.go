@@ -37,16 +37,18 @@ const placesBatch = 16 << 10
 // those of groups left out included. A file without these columns, as another
 // writer makes it, has rows without places.
 func ReadPlaces(ctx context.Context, fs vfs.FS, path string, o PlacesOptions, fn func(*Places) error) (rows int64, err error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
 	defer func() {
-		if err != nil {
+		if p := recover(); p != nil { // over bytes that nothing vouches for
+			err = fmt.Errorf("parse: %v", p)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
 			err = fmt.Errorf("read %s: %w", path, err)
 		}
 	}()
-	f, err := fs.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	pf, err := file.NewParquetReader(struct{ parquet.ReaderAtSeeker }{f})
 	if err != nil {
 		return 0, err

@@ -99,6 +99,9 @@ const DayField = "_time_day"
 // TimeID is the field id of _time, the source of the partition field.
 const TimeID = idTime
 
+// OffsetID is the field id of _offset.
+const OffsetID = idOffset
+
 func envelope() []Field {
 	return []Field{
 		{ID: idID, Name: ColumnID, Kind: String},

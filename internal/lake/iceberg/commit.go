@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,7 +87,22 @@ func (t *Table) Load(ctx context.Context) (*State, error) {
 		return nil, unfit(fmt.Errorf("load table %s: %w: it is not partitioned by day(_time)", t.ident, ErrNotOurs),
 			"drop or rename the table; naru makes its own at the next event")
 	}
+	// What a commit will need is looked at now: a table that could take no commit
+	// must not take rows.
+	if _, err := t.lake.manifests(h); err != nil {
+		return nil, t.damaged(fmt.Errorf("load table %s: %w", t.ident, err), KindList)
+	}
 	return t.lake.state(h), nil
+}
+
+// damaged gives an error over a file that is damaged or missing its class and
+// cure; others stay as they are.
+func (t *Table) damaged(err error, kind FileKind) error {
+	var bad *fault.Corrupt
+	if !errors.As(err, &bad) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return unfit(err, "%s", cureOf(CheckedFile{Table: t.ident, Kind: kind, Current: true}))
 }
 
 func (l *Lake) state(h *head) *State {
@@ -162,21 +176,9 @@ func (l *Lake) hasMetadata(folder string) (bool, error) {
 	return false, nil
 }
 
-// DataPath names a new data file of the table.
+// DataPath names a new data file of the table; what Lake.CreateFile makes of it
+// has a checksum in its name besides.
 func (t *Table) DataPath(s *State, day int32) string { return t.lake.dataPath(s.Location, day) }
-
-// AllowPromotion tells whether the table is small enough to be rewritten, and
-// all its rows can be read for it.
-func (t *Table) AllowPromotion(s *State) bool {
-	if s.Bytes >= int64(t.lake.cfg.PromoteLimit) {
-		return false
-	}
-	if !s.Exists {
-		return true
-	}
-	files, err := t.lake.dataFiles(s.head)
-	return err == nil && !slices.ContainsFunc(files, func(f dataFile) bool { return !f.byDay })
-}
 
 // Commit is what a writer adds to a table in one atomic step.
 type Commit struct {
@@ -404,7 +406,7 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 	if err != nil {
 		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
 	}
-	loc := l.metadataPath(base.Location(), version)
+	loc := l.metadataPath(base.Location(), version, text)
 	if err := w.file(loc, text); err != nil {
 		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
 	}
@@ -438,32 +440,6 @@ func (a *attempt) properties(schema *columnar.Schema) (ice.Properties, error) {
 		props[keyRescued] = mergeRescued(had[keyRescued], a.c.Rescued)
 	}
 	return props, nil
-}
-
-// promote rewrites the table's files to the new schema: a long column became
-// double under a new field id, and old files know only the old one.
-func (a *attempt) promote(ctx context.Context, w *snapshotWork, to *columnar.Schema) ([]columnar.DataFile, error) {
-	l := a.t.lake
-	old, err := l.dataFiles(a.head)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]columnar.DataFile, 0, len(old))
-	for _, f := range old {
-		if !f.byDay {
-			return nil, unfit(fmt.Errorf("commit %s: %s is not partitioned by day(_time)", a.t.ident, f.Path),
-				"let the engine that wrote the file write it again under the table's partition spec")
-		}
-		dst := l.dataPath(a.c.Base.Location, f.day)
-		w.written = append(w.written, dst)
-		n, err := columnar.Rewrite(ctx, l.fs, l.CreateFile, f.Path, dst, f.day, a.head.schema, to)
-		if err != nil {
-			return nil, fmt.Errorf("commit %s: rewrite %s: %w", a.t.ident, f.Path, err)
-		}
-		w.removed[f.location] = true
-		out = append(out, n)
-	}
-	return out, nil
 }
 
 // mainRef moves main to the snapshot and keeps the ref's retention settings.

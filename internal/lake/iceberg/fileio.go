@@ -3,6 +3,7 @@ package iceberg
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path/filepath"
 	"strings"
@@ -45,16 +46,25 @@ func localPath(location string) (string, error) {
 	return p, nil
 }
 
-// Open opens a file for reading.
+// Open opens a file for reading. What has a checksum in its name is held
+// against it first, except for data files.
 func (f fileIO) Open(name string) (iceio.File, error) {
 	p, err := localPath(name)
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := nameSum(p); ok && !strings.HasSuffix(p, dataSuffix) {
+		file, err := openVerified(f.fs, p)
+		if err != nil {
+			return nil, err
+		}
+		return file, nil
+	}
 	return f.fs.Open(p)
 }
 
-// ReadFile reads a whole file.
+// ReadFile reads a whole file and holds it against the checksum in its name, if
+// there is one.
 func (f fileIO) ReadFile(name string) ([]byte, error) {
 	p, err := localPath(name)
 	if err != nil {
@@ -64,8 +74,17 @@ func (f fileIO) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(file)
-	return b, errors.Join(err, file.Close())
+	b, err := readAll(file)
+	if err == nil {
+		err = verify(p, b)
+	}
+	return b, err
+}
+
+// readAll reads a file to its end and closes it.
+func readAll(f vfs.File) ([]byte, error) {
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
 }
 
 // Remove removes a file. That a removal survives a power cut is not promised.
@@ -80,6 +99,17 @@ func (f fileIO) Remove(name string) error {
 // Create begins a file that appears under its name when it is closed.
 func (f fileIO) Create(name string) (iceio.FileWriter, error) { return f.create(name) }
 
+// createSummed begins a file whose name gets the checksum of its bytes when it
+// is closed: see durableFile.Path.
+func (f fileIO) createSummed(name string) (*durableFile, error) {
+	d, err := f.create(name)
+	if err != nil {
+		return nil, err
+	}
+	d.summed = true
+	return d, nil
+}
+
 // WriteFile writes a whole file durably.
 func (f fileIO) WriteFile(name string, b []byte) error {
 	w, err := f.create(name)
@@ -92,7 +122,7 @@ func (f fileIO) WriteFile(name string, b []byte) error {
 	return w.Close()
 }
 
-const tempSuffix = ".tmp"
+const tempSuffix, dataSuffix = ".tmp", ".parquet"
 
 func (f fileIO) create(name string) (*durableFile, error) {
 	p, err := localPath(name)
@@ -106,23 +136,31 @@ func (f fileIO) create(name string) (*durableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &durableFile{fs: f.fs, path: p, file: file}, nil
+	return &durableFile{fs: f.fs, path: p, temp: p + tempSuffix, file: file}, nil
 }
 
 // durableFile is written under a temporary name. Close syncs it, renames it
 // and syncs its folder, in this order.
 type durableFile struct {
-	fs   vfs.FS
-	path string
-	file vfs.File
-	size int64
-	err  error // the first error; Close then leaves nothing under the final name
-	done bool
+	fs     vfs.FS
+	path   string
+	temp   string
+	summed bool // the path gets the checksum
+	sum    uint32
+	file   vfs.File
+	err    error // the first error; Close then leaves nothing under the final name
+	done   bool
 }
+
+// Path is where the file is once Close has returned. When Close has failed it
+// may be there or not.
+func (d *durableFile) Path() string { return d.path }
 
 func (d *durableFile) Write(b []byte) (int, error) {
 	n, err := d.file.Write(b)
-	d.size += int64(n)
+	if d.summed {
+		d.sum = crc32.Update(d.sum, castagnoli, b[:n])
+	}
 	if err != nil && d.err == nil {
 		d.err = err
 	}
@@ -143,14 +181,17 @@ func (d *durableFile) Close() error {
 		return errors.Join(d.err, d.Abort())
 	}
 	d.done = true
+	if d.summed {
+		d.path = withSum(d.path, d.sum)
+	}
 	if d.err = d.file.Sync(); d.err != nil {
-		d.err = errors.Join(d.err, d.file.Close(), d.fs.Remove(d.path+tempSuffix))
+		d.err = errors.Join(d.err, d.file.Close(), d.fs.Remove(d.temp))
 		return d.err
 	}
 	if d.err = d.file.Close(); d.err != nil {
 		return d.err
 	}
-	if d.err = d.fs.Rename(d.path+tempSuffix, d.path); d.err != nil {
+	if d.err = d.fs.Rename(d.temp, d.path); d.err != nil {
 		return d.err
 	}
 	d.err = d.fs.SyncDir(filepath.Dir(d.path))
@@ -166,7 +207,7 @@ func (d *durableFile) Abort() error {
 	if d.err == nil {
 		d.err = errAborted
 	}
-	return errors.Join(d.file.Close(), d.fs.Remove(d.path+tempSuffix))
+	return errors.Join(d.file.Close(), d.fs.Remove(d.temp))
 }
 
 var errAborted = errors.New("file was given up")

@@ -15,15 +15,17 @@ import (
 // Every file below a table carries its writer: the orphan collector removes
 // only what naru has written, in an earlier life.
 //
-//	data/_time_day=2015-09-12/naru-<writer>-<n>.parquet
-//	metadata/naru-<writer>-<n>.avro                       manifests and manifest lists
-//	metadata/00012-6e617275-XXXX-8XXX-aXXX-<writer>.metadata.json
+//	data/_time_day=2015-09-12/naru-<writer>-<n>-<sum>.parquet
+//	metadata/naru-<writer>-<n>-<sum>.avro                 manifests and manifest lists
+//	metadata/00012-6e617275-SSSS-8SSS-bSXX-<writer>.metadata.json
 //
-// The third is a UUID of version 8: "naru" in ASCII, random digits, the writer.
-// Other engines want a version and a UUID there.
+// <sum> and S are the CRC-32C of the file (sums.go). The third is a UUID of
+// version 8: "naru" in ASCII, the checksum, two random digits, the writer. Other
+// engines want a version and a UUID there. Before there were checksums, the first
+// two had none and the third random digits behind an a.
 var (
-	ownFile     = regexp.MustCompile(`^naru-([0-9a-f]{12})-[0-9]+\.(?:parquet|avro)(?:\.tmp)?$`)
-	ownMetadata = regexp.MustCompile(`^[0-9]{5,}-6e617275-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-([0-9a-f]{12})\.metadata\.json(?:\.tmp)?$`)
+	ownFile     = regexp.MustCompile(`^naru-([0-9a-f]{12})-[0-9]+(?:-[0-9a-f]{8})?\.(?:parquet|avro)(?:\.tmp)?$`)
+	ownMetadata = regexp.MustCompile(`^[0-9]{5,}-6e617275-[0-9a-f]{4}-8[0-9a-f]{3}-[ab][0-9a-f]{3}-([0-9a-f]{12})\.metadata\.json(?:\.tmp)?$`)
 )
 
 // writerOf returns who wrote a file; "" when it was not naru.
@@ -37,20 +39,25 @@ func writerOf(name string) string {
 	return ""
 }
 
+// dataPath names a data file that is to be written; the checksum is added when
+// it is closed.
 func (l *Lake) dataPath(location string, day int32) string {
 	date := time.Unix(int64(day)*86400, 0).UTC().Format(time.DateOnly)
-	return fmt.Sprintf("%s/data/%s=%s/naru-%s-%06d.parquet", location, columnar.DayField, date, l.writer, l.nextFile())
+	return fmt.Sprintf("%s/data/%s=%s/naru-%s-%06d%s", location, columnar.DayField, date, l.writer, l.nextFile(), dataSuffix)
 }
 
-func (l *Lake) manifestPath(location string) string {
-	return fmt.Sprintf("%s/metadata/naru-%s-%06d.avro", location, l.writer, l.nextFile())
+// manifestPath names a manifest, or a list of them, that holds b.
+func (l *Lake) manifestPath(location string, b []byte) string {
+	return withSum(fmt.Sprintf("%s/metadata/naru-%s-%06d.avro", location, l.writer, l.nextFile()), sumOf(b))
 }
 
-func (l *Lake) metadataPath(location string, version int) string {
-	var b [5]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return fmt.Sprintf("%s/metadata/%05d-6e617275-%02x%02x-8%03x-a%03x-%s.metadata.json", location, version,
-		b[0], b[1], uint16(b[2])<<4|uint16(b[3])>>4, uint16(b[3]&0xf)<<8|uint16(b[4]), l.writer)
+// metadataPath names a metadata file that holds b.
+func (l *Lake) metadataPath(location string, version int, b []byte) string {
+	var random [1]byte
+	_, _ = rand.Read(random[:]) // never fails
+	sum := sumOf(b)
+	return fmt.Sprintf("%s/metadata/%05d-6e617275-%04x-8%03x-b%x%02x-%s.metadata.json", location, version,
+		sum>>16, sum>>4&0xfff, sum&0xf, random[0], l.writer)
 }
 
 // metadataVersion is the number that begins a metadata file's name, in both

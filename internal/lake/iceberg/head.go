@@ -77,8 +77,11 @@ func (l *Lake) load(ctx context.Context, t lake.Ident, had *head) (*head, error)
 		}
 		var io *fs.PathError
 		if err != nil && (!errors.As(err, &io) || errors.Is(err, fs.ErrNotExist)) {
-			err = unfit(&fault.Corrupt{Path: loc, Offset: -1, Reason: err.Error()},
-				"bring that file back from a backup, or drop the table")
+			var known *fault.Corrupt
+			if !errors.As(err, &known) {
+				err = &fault.Corrupt{Path: loc, Offset: -1, Reason: err.Error()}
+			}
+			err = unfit(err, "%s", cureOf(CheckedFile{Table: t, Kind: KindMetadata, Current: true}))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("load table %s: %w", t, err)

@@ -74,6 +74,9 @@ type Option func(*Lake)
 // WithCatalog uses c in place of the SQLite catalog; the lake closes it.
 func WithCatalog(c Catalog) Option { return func(l *Lake) { l.catalog = c } }
 
+// WithClock uses another clock than the machine's.
+func WithClock(now func() time.Time) Option { return func(l *Lake) { l.now = now } }
+
 // ReadOnly opens without a lock, to look only: commits fail.
 func ReadOnly() Option { return func(l *Lake) { l.readOnly = true } }
 
@@ -101,7 +104,8 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if err := l.checkRoot(); err != nil {
+	known, err := l.checkRoot()
+	if err != nil {
 		return nil, err
 	}
 	if !l.readOnly {
@@ -111,11 +115,22 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 		if l.lock, err = fsys.Lock(filepath.Join(l.root, lockFile)); err != nil {
 			return nil, fault.WithHint(fmt.Errorf("open lake: %w", err), "another naru has %s open; stop it first", dir)
 		}
-		if err := l.io.WriteFile(filepath.Join(l.root, rootFile), []byte(l.root+"\n")); err != nil {
-			return nil, fmt.Errorf("open lake: %w", err)
+		// Once only: a start on a full disk has nothing to write here.
+		if !known {
+			if err := l.io.WriteFile(filepath.Join(l.root, rootFile), []byte(l.root+"\n")); err != nil {
+				return nil, fmt.Errorf("open lake: %w", err)
+			}
 		}
 	}
 	if l.catalog == nil {
+		there, err := l.checkCatalog(filepath.Join(abs, catalogFile))
+		if err != nil {
+			return nil, err
+		}
+		if l.readOnly && !there {
+			l.catalog = NewMemoryCatalog() // whoever only looks makes no file
+			return l, nil
+		}
 		c, err := OpenSQLite(ctx, filepath.Join(abs, catalogFile))
 		if err != nil {
 			return nil, err
@@ -128,27 +143,50 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 	return l, nil
 }
 
+// ErrNoCatalog: the tables are there, and the catalog that leads to them is not.
+var ErrNoCatalog = errors.New("catalog is gone")
+
+// checkCatalog refuses to make an empty catalog beside tables: nobody would see
+// their rows any more, and the log's watermark would be ahead of the new ones.
+func (l *Lake) checkCatalog(path string) (there bool, err error) {
+	if _, err = l.fs.Stat(path); err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("open lake: %w", err)
+	}
+	for _, ns := range l.list(l.root) {
+		for _, name := range l.list(filepath.Join(l.root, ns)) {
+			if used, err := l.hasMetadata(filepath.Join(l.root, ns, name)); used || err != nil {
+				return false, fault.WithHint(fmt.Errorf("open lake: %w: %s is not there, and there are tables below %s", ErrNoCatalog, path, l.root),
+					"%s", cureOf(CheckedFile{Kind: KindCatalog, Path: path}))
+			}
+		}
+	}
+	return false, nil
+}
+
 // checkRoot refuses a folder that was moved or copied: the tables hold absolute
 // paths, so a copy would read, and delete, files of the original. A path that
-// leads to the same folder another way is fine.
-func (l *Lake) checkRoot() error {
+// leads to the same folder another way is fine. known is false for a new lake.
+func (l *Lake) checkRoot() (known bool, err error) {
 	b, err := l.io.ReadFile(filepath.Join(l.root, rootFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("open lake: %w", err)
+		return false, fmt.Errorf("open lake: %w", err)
 	}
 	was := strings.TrimSpace(string(b))
 	if was == l.root {
-		return nil
+		return true, nil
 	}
 	there, err := l.fs.Stat(was)
 	if here, herr := l.fs.Stat(l.root); err == nil && herr == nil && os.SameFile(here, there) {
 		l.root = was
-		return nil
+		return true, nil
 	}
-	return fault.WithHint(fmt.Errorf("open lake %s: %w: it was made at %s", l.root, ErrElsewhere, was),
+	return false, fault.WithHint(fmt.Errorf("open lake %s: %w: it was made at %s, says %s", l.root, ErrElsewhere, was, filepath.Join(l.root, rootFile)),
 		"move the folder back to %s, or make that path lead to it (a bind mount or a link); the paths inside Iceberg tables are absolute", was)
 }
 
@@ -199,8 +237,9 @@ func (l *Lake) HoldMemory(delta int64) (over int64) {
 // budget is exceeded, those above it have to commit.
 func (l *Lake) FairShare() int64 { return int64(l.cfg.Memory) / (2 * max(1, l.sinks.Load())) }
 
-// CreateFile begins a durable file: it is there, synced, when Close returns.
-func (l *Lake) CreateFile(path string) (columnar.Output, error) { return l.io.create(path) }
+// CreateFile begins a durable data file: it is there, synced, when Close
+// returns, and its name has got the checksum of its bytes.
+func (l *Lake) CreateFile(path string) (columnar.Output, error) { return l.io.createSummed(path) }
 
 // current returns the newest head of a table that exists.
 func (l *Lake) current(ctx context.Context, t lake.Ident) (*head, error) {

@@ -93,6 +93,7 @@ func fileOf(t testing.TB, h *Table, s *State, rows int64) columnar.DataFile {
 	_, err = out.Write([]byte("PAR1"))
 	require.NoError(t, err)
 	require.NoError(t, out.Close())
+	f.Path = out.Path()
 	return f
 }
 

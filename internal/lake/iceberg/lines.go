@@ -1,25 +1,83 @@
 package iceberg
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"naru/internal/fault"
 )
+
+// linesHead is the first line of a file of JSON lines: the checksum of all that
+// follows. Files of naru before it had checksums begin with their first object.
+type linesHead struct {
+	Sum  string `json:"crc32c"`
+	File string `json:"file"` // its own name: another such file in its place is noticed
+}
+
+const linesPrefix = `{"crc32c":`
+
+// checkLines holds such a file against its first line; summed is false when it
+// has none.
+func checkLines(name string, b []byte) (summed bool, err error) {
+	first, rest, whole := bytes.Cut(b, []byte("\n"))
+	bad := func(reason string) error { return &fault.Corrupt{Path: name, Offset: -1, Reason: reason} }
+	if !whole || len(b) == 0 {
+		return false, bad("its first line is not whole")
+	}
+	if !bytes.HasPrefix(first, []byte(linesPrefix)) {
+		if bytes.HasPrefix(first, []byte(`{"table":`)) {
+			return false, nil
+		}
+		return false, bad("its first line is not a checksum")
+	}
+	var head linesHead
+	if err := strict(first, &head); err != nil {
+		return false, bad("its first line is not a checksum: " + err.Error())
+	}
+	if head.File != filepath.Base(name) {
+		return false, bad("its first line says that it is " + head.File)
+	}
+	if got := fmt.Sprintf("%08x", sumOf(rest)); got != head.Sum {
+		return false, bad(fmt.Sprintf("the CRC-32C of its lines is %s, the first one says %s", got, head.Sum))
+	}
+	return true, nil
+}
+
+func strict(b []byte, to any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(to)
+}
 
 // readLines reads a file of the lake that holds one JSON object a line; a file
 // that is not there holds none.
 func readLines[T any](l *Lake, name string) ([]T, error) {
-	b, err := l.io.ReadFile(filepath.Join(l.root, name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	p := filepath.Join(l.root, name)
+	b, err := l.io.ReadFile(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
+	summed, err := checkLines(p, b)
+	if err != nil {
+		return nil, fault.WithHint(err, "bring the file back from a backup; naru table fsck names all that is damaged")
+	}
+	text := string(b)
+	if summed {
+		_, text, _ = strings.Cut(text, "\n")
+	}
 	var all []T
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		var one T
-		if err := json.Unmarshal([]byte(line), &one); err != nil {
-			return nil, err
+		if err := strict([]byte(line), &one); err != nil {
+			return nil, &fault.Corrupt{Path: p, Offset: -1, Reason: err.Error()}
 		}
 		all = append(all, one)
 	}
@@ -28,7 +86,7 @@ func readLines[T any](l *Lake, name string) ([]T, error) {
 
 // writeLines replaces such a file, durably.
 func writeLines[T any](l *Lake, name string, all []T) error {
-	var b strings.Builder
+	var b bytes.Buffer
 	for _, one := range all {
 		line, err := json.Marshal(one)
 		if err != nil {
@@ -37,5 +95,9 @@ func writeLines[T any](l *Lake, name string, all []T) error {
 		b.Write(line)
 		b.WriteByte('\n')
 	}
-	return l.io.WriteFile(filepath.Join(l.root, name), []byte(b.String()))
+	head, err := json.Marshal(linesHead{Sum: fmt.Sprintf("%08x", sumOf(b.Bytes())), File: name})
+	if err != nil {
+		return err
+	}
+	return l.io.WriteFile(filepath.Join(l.root, name), append(append(head, '\n'), b.Bytes()...))
 }

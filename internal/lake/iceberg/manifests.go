@@ -7,12 +7,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
 	"strconv"
 
 	ice "github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"naru/internal/fault"
 	"naru/internal/lake/columnar"
 )
 
@@ -73,7 +77,7 @@ func (w *snapshotWork) write(ctx context.Context, had []ice.ManifestFile, props 
 	if err := ice.WriteManifestList(2, &list, w.id, parent, &seq, 0, all); err != nil {
 		return nil, fmt.Errorf("write manifest list: %w", err)
 	}
-	path := w.lake.manifestPath(w.base.Location())
+	path := w.lake.manifestPath(w.base.Location(), list.Bytes())
 	if err := w.file(path, list.Bytes()); err != nil {
 		return nil, err
 	}
@@ -161,6 +165,21 @@ func (w *snapshotWork) merge(ctx context.Context, had []ice.ManifestFile) ([]ice
 	if len(bin) < max(2, limit) {
 		return had, nil
 	}
+	// One that is damaged is for its readers to complain of; rows are taken on.
+	bin = slices.DeleteFunc(bin, func(m ice.ManifestFile) bool {
+		_, err := w.lake.io.ReadFile(m.FilePath())
+		var bad *fault.Corrupt
+		broken := errors.As(err, &bad) || errors.Is(err, fs.ErrNotExist)
+		if broken {
+			w.lake.log.Error("manifest cannot be read and is left as it is; queries of the table fail",
+				slog.Any("error", err), slog.String("hint", "naru table fsck tells more"))
+			out = append(out, m)
+		}
+		return broken
+	})
+	if len(bin) < 2 {
+		return had, nil
+	}
 	merged, err := w.manifest(int(spec), func(wr *ice.ManifestWriter) error {
 		for _, m := range bin {
 			if err := ctx.Err(); err != nil {
@@ -203,7 +222,7 @@ func (w *snapshotWork) manifest(specID int, fill func(*ice.ManifestWriter) error
 	if err := wr.Close(); err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)
 	}
-	path := w.lake.manifestPath(w.base.Location())
+	path := w.lake.manifestPath(w.base.Location(), buf.Bytes())
 	m, err := wr.ToManifestFile(path, int64(buf.Len()))
 	if err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)

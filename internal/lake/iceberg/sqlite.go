@@ -10,6 +10,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"naru/internal/fault"
 	"naru/internal/lake"
 )
 
@@ -19,7 +20,10 @@ import (
 //
 // synchronous=FULL is part of the promise: with WAL and NORMAL a committed row
 // may vanish at a power cut, and the log's watermark would be ahead of a table.
-type SQLiteCatalog struct{ db *sql.DB }
+type SQLiteCatalog struct {
+	db   *sql.DB
+	path string
+}
 
 const (
 	createTables = `CREATE TABLE IF NOT EXISTS iceberg_tables (
@@ -55,10 +59,49 @@ func OpenSQLite(ctx context.Context, path string) (*SQLiteCatalog, error) {
 	db.SetMaxOpenConns(4)
 	for _, ddl := range []string{createTables, createNamespaces} {
 		if _, err := db.ExecContext(ctx, ddl); err != nil {
-			return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), db.Close())
+			return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, broken(path, err)), db.Close())
 		}
 	}
-	return &SQLiteCatalog{db: db}, nil
+	return &SQLiteCatalog{db: db, path: path}, nil
+}
+
+// broken makes an error of SQLite that tells of damage a *fault.Corrupt.
+func broken(path string, err error) error {
+	var se *sqlite.Error
+	if errors.As(err, &se) && (se.Code()&0xff == sqlite3.SQLITE_CORRUPT || se.Code()&0xff == sqlite3.SQLITE_NOTADB) {
+		f := CheckedFile{Kind: KindCatalog, Path: path}
+		return fault.WithHint(&fault.Corrupt{Path: path, Offset: -1, Reason: err.Error()}, "%s", cureOf(f))
+	}
+	return err
+}
+
+// Check reads the whole file. SQLite has no checksums: a changed byte in a row
+// shows only by what the row then leads to.
+func (c *SQLiteCatalog) Check(ctx context.Context) (f CheckedFile, err error) {
+	f = CheckedFile{Kind: KindCatalog, Path: c.path, Verdict: Unsummed, Offset: -1}
+	bad := func(reason string) (CheckedFile, error) {
+		f.Verdict, f.Reason = Damaged, reason
+		return f, nil
+	}
+	rows, err := c.db.QueryContext(ctx, `PRAGMA integrity_check`)
+	if err == nil {
+		defer func() { err = errors.Join(err, rows.Close()) }()
+		for rows.Next() {
+			var text string
+			if err := rows.Scan(&text); err != nil {
+				return f, err
+			}
+			if text != "ok" {
+				return bad(text)
+			}
+		}
+		err = rows.Err()
+	}
+	var damage *fault.Corrupt
+	if errors.As(broken(c.path, err), &damage) {
+		return bad(damage.Reason)
+	}
+	return f, err
 }
 
 // Location implements Catalog.
@@ -143,17 +186,17 @@ func (c *SQLiteCatalog) List(ctx context.Context) (out []lake.Ident, err error) 
 	rows, err := c.db.QueryContext(ctx, `SELECT table_namespace, table_name FROM iceberg_tables
 		WHERE `+isTable+` AND table_namespace NOT LIKE '%.%' ORDER BY 1, 2`)
 	if err != nil {
-		return nil, fmt.Errorf("list tables in catalog: %w", err)
+		return nil, fmt.Errorf("list tables in catalog: %w", broken(c.path, err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var t lake.Ident
 		if err := rows.Scan(&t.Namespace, &t.Name); err != nil {
-			return nil, fmt.Errorf("list tables in catalog: %w", err)
+			return nil, fmt.Errorf("list tables in catalog: %w", broken(c.path, err))
 		}
 		out = append(out, t)
 	}
-	return out, rows.Err()
+	return out, broken(c.path, rows.Err())
 }
 
 // Close implements Catalog.
