@@ -36,6 +36,8 @@ type request struct {
 	acked bool
 	ack   ack
 	kill  int // number of the kill that cut it off; 0 when none did
+	// Refused by a 503: when the ledger is strict, nothing of it may be there.
+	refused bool
 }
 
 // ledger is the client's own account of what it sent and what it was told.
@@ -47,6 +49,14 @@ type ledger struct {
 	pending  map[*request]bool // without an answer so far
 	ackedBy  map[string]int    // good items acknowledged, by table
 	ackedAll int               // items acknowledged, bad ones included
+	refusals int               // requests answered 503
+	// patient: a connection whose request is refused sends it again, after a
+	// moment, under a new number.
+	patient bool
+	// endless sets are sent again and again.
+	endless []*dataset
+	// strict: what is answered 503 has not been stored.
+	strict bool
 }
 
 func newLedger(seed uint64) *ledger {
@@ -62,6 +72,11 @@ func newLedger(seed uint64) *ledger {
 func (l *ledger) add(sets ...*dataset) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.enqueue(sets)
+}
+
+// enqueue is add under the lock.
+func (l *ledger) enqueue(sets []*dataset) {
 	for _, set := range sets {
 		for at := 0; at < len(set.items); {
 			n := 1
@@ -86,6 +101,9 @@ func (l *ledger) add(sets ...*dataset) {
 func (l *ledger) take() (r *request, body []byte, contentType string, zipped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		l.enqueue(l.endless)
+	}
 	if len(l.queue) == 0 {
 		return nil, nil, "", false
 	}
@@ -176,6 +194,28 @@ func (l *ledger) answered(r *request, a ack) error {
 	}
 	return nil
 }
+
+// refuse notes a request that is to come back later. It stays without an
+// acknowledgement; false ends the connection's work.
+func (l *ledger) refuse(r *request, unavailable bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.refused = unavailable
+	l.refusals++
+	if !l.patient {
+		return false
+	}
+	delete(l.pending, r)
+	l.queue = append(l.queue, r.work)
+	time.Sleep(refusalPause) // under the lock: the others are refused as well
+	return true
+}
+
+// refusalPause keeps refused connections from spinning; far below Retry-After.
+const refusalPause = 5 * time.Millisecond
+
+// refused counts the requests that were answered 503 or 429.
+func (l *ledger) refused() int { l.mu.Lock(); defer l.mu.Unlock(); return l.refusals }
 
 // cut closes the account of a kill: what has no answer by now will get none.
 // Its items go back to the queue, to be sent under a new number.
@@ -291,7 +331,7 @@ func (ld *load) send(l *ledger, client *http.Client, url string, r *request, bod
 		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err != nil || s < 0 {
 			ld.fail(fmt.Errorf("%d with Retry-After %q, want whole seconds", resp.StatusCode, resp.Header.Get("Retry-After")))
 		}
-		return false // stays without an acknowledgement
+		return l.refuse(r, resp.StatusCode == http.StatusServiceUnavailable)
 	default:
 		ld.fail(fmt.Errorf("request %d (%s, %s): %d %s", r.number, r.set.typ, r.format, resp.StatusCode, answer.Bytes()))
 		return false

@@ -15,6 +15,23 @@ type stored struct {
 	rejected, badItems int64
 }
 
+// deep runs naru verify --deep over a folder, which proves by the rows' places in
+// the log what the ledger proves by their contents.
+func deep(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	if !hasVerify(t) {
+		t.Log("this binary has no naru verify")
+		return
+	}
+	r := naru(t, "", append([]string{"verify", dir, "--deep"}, args...)...)
+	if r.code != 0 {
+		t.Errorf("naru verify --deep: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+}
+
+// hasVerify: NARU_BIN may name a binary without it.
+func hasVerify(t *testing.T) bool { return strings.Contains(must(t, "", "help"), "\n  verify ") }
+
 // prove waits until everything acknowledged has been written and compares what
 // SQL finds with the client's account.
 func prove(t *testing.T, s *server, l *ledger) {
@@ -44,6 +61,9 @@ func audit(t *testing.T, s *server, l *ledger) (found []string, counts string) {
 			b = &stored{}
 		}
 		delete(there, r.number)
+		if l.strict && r.refused && *b != (stored{}) {
+			fail("request %d was refused with 503 and is there: %+v", r.number, *b)
+		}
 		if !r.acked && *b == (stored{}) {
 			nothing++
 			continue

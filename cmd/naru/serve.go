@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +34,7 @@ logs go to standard error. The page at that address shows what it answers.
 One server works on a folder at a time. A folder that was moved or copied is
 refused: its tables hold absolute paths.
 
-SIGINT or SIGTERM stops it: new requests get 503, those in flight get 10s,
+SIGINT, SIGTERM or SIGHUP stops it: new requests get 503, those in flight get 10s,
 tables commit what they hold (pipelines.drain_timeout, 20s by default; what is
 not committed is loaded at the next start), and the exit code is 0. A second
 signal cuts: nothing acknowledged is lost by that either.
@@ -61,6 +63,8 @@ variables GOGC and GOMEMLIMIT go first. DuckDB has query.memory beside that.`,
 				return err
 			}
 			app.Tune(cfg.Process, c.getenv)
+			// Whoever reads the logs may go; the server does not go with them.
+			signal.Ignore(syscall.SIGPIPE)
 			soft, hard, stop := interrupts(cmd.Context())
 			defer stop()
 			return cuttable(hard, func() error {

@@ -8,16 +8,18 @@ import (
 )
 
 func TestInterrupts(t *testing.T) {
-	soft, hard, stop := interrupts(t.Context())
-	defer stop()
-	for _, ctx := range []context.Context{soft, hard} {
-		if ctx.Err() != nil {
-			t.Fatal("ended before its signal")
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		soft, hard, stop := interrupts(t.Context())
+		for _, ctx := range []context.Context{soft, hard} {
+			if ctx.Err() != nil {
+				t.Fatal("ended before its signal")
+			}
+			if err := syscall.Kill(syscall.Getpid(), sig); err != nil {
+				t.Fatal(err)
+			}
+			<-ctx.Done()
 		}
-		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		<-ctx.Done()
+		stop()
 	}
 }
 

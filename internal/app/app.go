@@ -68,6 +68,13 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 	opened.add("folder", folder.Close)
 	o.Config.Place(folder.Folder)
+	// Every path is checked against the folder that is held: it may be moved, and
+	// another be put in its place, while this process runs.
+	guarded, err := guard(fsys, folder)
+	if err != nil {
+		return err
+	}
+	fsys = guarded
 
 	registry := obs.NewRegistry()
 	health := newHealth()
@@ -123,7 +130,8 @@ func Serve(ctx context.Context, o Options) (err error) {
 
 	// What runs by itself. Each part has its own end, because they stop one
 	// behind the other.
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
+	watching := start("folder", failed, guarded.watch)
 	keeping := start("lake upkeep", failed, lake.Run)
 	loading := start("pipelines", failed, func(ctx context.Context) error {
 		if !o.Pipelines {
@@ -162,6 +170,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	// pipelines find out by themselves.
 	loading.stop()
 	keeping.stop()
+	watching.stop()
 	// The rest closes from the last opened to the first.
 	for len(failed) > 0 {
 		err = errors.Join(err, <-failed)
