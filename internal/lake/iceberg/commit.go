@@ -363,7 +363,7 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 			return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
 		}
 		updates = append(updates, table.NewAddSchemaUpdate(next), table.NewSetCurrentSchemaUpdate(-1))
-		if w.base, err = table.UpdateTableMetadata(base, updates, from); err != nil {
+		if w.base, err = reshape(base, updates, from); err != nil {
 			return nil, w, fmt.Errorf("commit %s: change columns: %w", a.t.ident, err)
 		}
 	} else {

@@ -132,6 +132,30 @@ func icebergType(k columnar.Kind) (ice.Type, error) {
 	}
 }
 
+// reshape gives base the columns that the updates leave it. A builder does
+// them and builds nothing: that would stamp the result with the clock, and fail
+// as long as the clock is behind the table's last commit.
+func reshape(base table.Metadata, updates []table.Update, from string) (table.Metadata, error) {
+	b, err := table.MetadataBuilderFromBase(base, from)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range updates {
+		if err := u.Apply(b); err != nil {
+			return nil, err
+		}
+	}
+	return changed{base, b.CurrentSchema()}, nil
+}
+
+// changed is metadata with another current schema.
+type changed struct {
+	table.Metadata
+	schema *ice.Schema
+}
+
+func (c changed) CurrentSchema() *ice.Schema { return c.schema }
+
 // daySpec finds the partition spec by day of _time; ok is false when the table
 // has none.
 func daySpec(meta table.Metadata) (ice.PartitionSpec, bool) {
