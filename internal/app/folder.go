@@ -89,6 +89,20 @@ func (h *holding) Close() error { return h.lock.Close() }
 // Whereabouts reads where the folder's data was made, nil if there is none, and
 // refuses a folder that is not there any more. It changes nothing.
 func Whereabouts(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
+	rec, err := recorded(fsys, f)
+	if rec == nil || err != nil {
+		return nil, err
+	}
+	path := filepath.Join(f.Data(), rootFile)
+	if rec.Root == string(f) || leadsTo(fsys, rec.Root, path) {
+		return rec, nil
+	}
+	return nil, fault.WithHint(fmt.Errorf("open folder %s: %w: its data was made at %s", f, ErrElsewhere, rec.Root),
+		"nothing was touched. Iceberg tables hold absolute paths: move the folder back to %s, or make that path lead here with a bind mount or a symbolic link. Or make a copy for another place: naru backup NEW %s --root NEW", rec.Root, f)
+}
+
+// recorded reads where the folder's data was made, nil if there is none.
+func recorded(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 	path := filepath.Join(f.Data(), rootFile)
 	file, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,11 +121,7 @@ func Whereabouts(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 		return nil, fault.WithHint(&fault.Corrupt{Path: path, Offset: -1, Reason: "not a record of naru's"},
 			"restore it from a backup; it holds the folder's path and id")
 	}
-	if rec.Root == string(f) || leadsTo(fsys, rec.Root, path) {
-		return rec, nil
-	}
-	return nil, fault.WithHint(fmt.Errorf("open folder %s: %w: its data was made at %s", f, ErrElsewhere, rec.Root),
-		"nothing was touched. Iceberg tables hold absolute paths: move the folder back to %s, or make that path lead here with a bind mount or a symbolic link", rec.Root)
+	return rec, nil
 }
 
 // leadsTo tells whether the path root/data/root is the file at path: through a
@@ -127,10 +137,8 @@ func leadsTo(fsys vfs.FS, root, path string) bool {
 
 // record writes data/root: whole or not at all.
 func record(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
-	var id [16]byte
-	rand.Read(id[:])
-	rec := &RootRecord{Version: 1, ID: hex.EncodeToString(id[:]), Root: string(f)}
-	text, err := json.Marshal(rec)
+	rec := newRecord(string(f))
+	text, err := rec.text()
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +147,7 @@ func record(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = file.Write(append(text, '\n'))
+	_, err = file.Write(text)
 	if err == nil {
 		err = file.Sync()
 	}
@@ -153,4 +161,17 @@ func record(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 		return nil, err
 	}
 	return rec, fsys.SyncDir(string(f))
+}
+
+// newRecord is the record of a folder that begins at root.
+func newRecord(root string) *RootRecord {
+	var id [16]byte
+	rand.Read(id[:])
+	return &RootRecord{Version: 1, ID: hex.EncodeToString(id[:]), Root: root}
+}
+
+// text is the record as it stands in its file.
+func (r *RootRecord) text() ([]byte, error) {
+	text, err := json.Marshal(r)
+	return append(text, '\n'), err
 }

@@ -34,6 +34,7 @@ var rings = map[string]int{
 	"internal/collect":        4,
 	"internal/collect/native": 4,
 	"internal/pipeline":       4,
+	"internal/backup":         4,
 	"internal/verify":         4,
 	"internal/serve/sql":      4,
 	"internal/serve/status":   4,
@@ -79,6 +80,7 @@ var foreign = map[string]struct {
 }{
 	"github.com/duckdb/duckdb-go-bindings": {importers: []string{"internal/duck"}},
 	"github.com/apache/iceberg-go":         {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
+	"github.com/twmb/avro":                 {importers: []string{"internal/lake/iceberg"}},
 	"github.com/apache/arrow-go/v18":       {importers: []string{"internal/lake/columnar", "soak"}, why: bySoak},
 	"modernc.org/sqlite":                   {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
 	"github.com/google/uuid":               {importers: []string{"internal/lake/iceberg"}},

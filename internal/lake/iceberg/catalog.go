@@ -39,7 +39,8 @@ type Catalog interface {
 type MemoryCatalog struct {
 	mu struct {
 		sync.Mutex
-		rows map[lake.Ident]string
+		rows   map[lake.Ident]string
+		copies map[string]*MemoryCatalog // by the path that CopyTo was given
 	}
 }
 

@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"naru/internal/event"
-	"naru/internal/stream"
 	"naru/internal/vfs"
 )
 
@@ -19,109 +15,9 @@ import (
 // copied. With new Marks it may succeed.
 var ErrOvertaken = errors.New("retention dropped log segments before they were copied")
 
-const (
-	// lookTries bounds the looks at a log whose writer is faster than we are.
-	lookTries = 20
-	// promiseWait is how long a copy waits for the promise of what it saw. None
-	// comes when nobody writes, as after a kill.
-	promiseWait, promisePoll = 5 * time.Second, 10 * time.Millisecond
-)
-
-// Marks are where the readers of a log had got to at one moment, and what the
-// log held then.
-type Marks struct {
-	state *state
-	// Bytes is roughly what the segments take.
-	Bytes int64
-}
-
-// ReadMarks reads the Marks of the log in dir without a lock: naru may be
-// running on it. What tables held at that moment or later covers them.
-func ReadMarks(fsys vfs.FS, dir string) (*Marks, error) {
-	var err error
-	for range lookTries {
-		var v *viewer
-		var t *tail
-		if v, t, err = look(fsys, dir); err != nil {
-			return nil, fmt.Errorf("read marks of log: %w", err)
-		}
-		var first *checkpoint
-		if first, _, err = v.checkpoint(v.segments[0]); err == nil {
-			t.state.setStart(first)
-			m := &Marks{state: t.state, Bytes: t.end}
-			for _, s := range v.segments[:len(v.segments)-1] {
-				m.Bytes += s.size
-			}
-			return m, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return nil, fmt.Errorf("read marks of log: %w", err)
-}
-
-// look finds the segments that retention has left and reads the last one to its
-// end, beside a writer. What seems to be damage may be a frame that was being
-// written while we read what stands before it: real damage is there twice.
-func look(fsys vfs.FS, dir string) (*viewer, *tail, error) {
-	var last error
-	var place string
-	for range lookTries {
-		v, t, err := lookOnce(fsys, dir)
-		if err == nil {
-			return v, t, nil
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			last, place = err, "" // dropped, or given its name, between two steps
-			continue
-		}
-		if last != nil && place == err.Error() {
-			return nil, nil, err
-		}
-		last, place = err, err.Error()
-	}
-	return nil, nil, last
-}
-
-func lookOnce(fsys vfs.FS, dir string) (*viewer, *tail, error) {
-	v, err := view(fsys, dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(v.segments) == 0 {
-		return nil, nil, corrupt(dir+"/"+segmentName(1), -1, "the folder of the log holds no segment")
-	}
-	s := v.segments[len(v.segments)-1]
-	file, err := fsys.Open(s.path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
-	t, err := scanTail(file, s)
-	if err != nil {
-		return nil, nil, err
-	}
-	oldest := t.oldest()
-	for len(v.segments) > 1 && v.segments[0].number < oldest {
-		v.segments = v.segments[1:] // dropped, and its file is still there
-	}
-	for i, s := range v.segments {
-		if want := oldest + uint64(i); s.number != want {
-			return nil, nil, corrupt(dir+"/"+segmentName(want), -1, "the segment is missing, %s is there", segmentName(s.number))
-		}
-	}
-	return v, t, nil
-}
-
-func (v *viewer) checkpoint(s *segment) (*checkpoint, head, error) {
-	file, err := v.fs.Open(s.path)
-	if err != nil {
-		return nil, head{}, err
-	}
-	defer file.Close()
-	return readCheckpoint(file, s.path, s.number, s.size)
-}
+// promiseWait is how long a copy waits for the promise of what it saw. None comes
+// when nobody writes, as after a kill.
+const promiseWait, promisePoll = 5 * time.Second, 10 * time.Millisecond
 
 // Copied says what Copy has made.
 type Copied struct {
@@ -245,31 +141,6 @@ func (c *copier) segments(v *viewer) error {
 			return c.close(t, first)
 		}
 	}
-}
-
-// reach tells whether readers that begin at the marks find all that they need
-// in a log that begins at a checkpoint. Readers of end, the state at the end of
-// the copy, that were not there at the marks had read nothing then.
-func (m *Marks) reach(first *checkpoint, end *state) error {
-	for _, p := range first.parts {
-		reached := p.end
-		for _, at := range m.state.readers {
-			if at.Stream == p.stream {
-				reached = min(reached, m.state.reached(at, p.id))
-			}
-		}
-		if end != nil {
-			for name, at := range end.readers {
-				if _, had := m.state.readers[name]; !had && at.Stream == p.stream {
-					reached = min(reached, m.state.reached(stream.Progress{}, p.id))
-				}
-			}
-		}
-		if reached < p.end {
-			return fmt.Errorf("%w: offsets %d to %d of %s/%d", ErrOvertaken, reached, p.end, p.stream, p.partition)
-		}
-	}
-	return nil
 }
 
 // segment copies one segment: whole if it is sealed, else up to a promised frame
@@ -442,129 +313,4 @@ func (c *copier) sealing(s *segment) (p predecessor, sealed bool, err error) {
 		return p, false, next.corrupt(0, "its predecessor is segment %d", cp.predecessor.number)
 	}
 	return cp.predecessor, true, nil
-}
-
-// close ends the copy's incarnation behind its last segment and begins a new one
-// in a segment of its own. That has no room but for its footer: the first append
-// begins the next one, so a backup takes no more than it holds.
-func (c *copier) close(t *tail, first *checkpoint) error {
-	l := &Log{fs: c.fs, dir: c.to, cfg: DefaultConfig(), clock: time.Now}
-	l.pool.init(l)
-	st := t.state
-	st.oldest = first.segment
-	st.setStart(first)
-	c.out.Closed, c.out.Begun = st.incarnation, newIncarnation()
-	ends := map[uint32]int64{}
-	for _, p := range st.parts {
-		ends[p.id] = p.end
-		c.out.Streams = append(c.out.Streams, CopiedStream{Stream: p.topic.name, Partition: p.n, Start: p.start, End: p.end})
-	}
-	slices.SortFunc(c.out.Streams, func(a, b CopiedStream) int {
-		if d := strings.Compare(a.Stream, b.Stream); d != 0 {
-			return d
-		}
-		return int(a.Partition) - int(b.Partition)
-	})
-	st.closed = append(slices.Clone(st.closed), closedIncarnation{incarnation: st.incarnation, ends: ends})
-	st.incarnation = c.out.Begun
-	st.readers = maps.Clone(c.marks.state.readers)
-	cp := st.checkpoint()
-	cp.segment, cp.created, cp.predecessor = t.segment.number+1, l.clock(), t.asPredecessor()
-	size := align(int64(2*headSize+len(cp.append(nil)))) + newIndex().footerRoom(len(cp.parts)+2)
-	free := &freeFile{path: l.pool.newPath(), size: size}
-	file, err := c.fs.Create(free.path)
-	if err == nil {
-		err = errors.Join(file.Truncate(size), file.Close())
-	}
-	if err != nil {
-		return err
-	}
-	made, err := l.makeSegment(free, cp, t.promised+1, nil, nil)
-	if err != nil {
-		return err
-	}
-	// With a promise in it the segment is not an empty one, which takes anything.
-	b, _ := sealFrame(make([]byte, headSize), head{kind: kindPromise, nonce: made.seg.nonce, sequence: made.sequence + 1, synced: made.sequence})
-	if _, err = made.file.WriteAt(b, made.pos); err == nil {
-		err = made.file.Sync()
-	}
-	c.out.Segments++
-	c.out.Files += c.out.Segments
-	c.out.Bytes += size
-	return errors.Join(err, made.file.Close(), c.fs.SyncDir(c.to))
-}
-
-// asPredecessor is what the next segment says of this one, cut at its last
-// promised frame.
-func (t *tail) asPredecessor() predecessor {
-	return predecessor{number: t.segment.number, length: t.promisedEnd, last: t.promised, checksum: t.chain, maxTime: t.index.maxTime}
-}
-
-// keepsakes copies what recoveries and repairs have put aside.
-func (c *copier) keepsakes() error {
-	names, err := c.fs.List(c.from)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, tornPrefix) {
-			continue
-		}
-		n, err := vfs.Copy(c.fs, c.from+"/"+name, c.to+"/"+name, c.pace)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // somebody has tidied up
-		}
-		if err != nil {
-			return err
-		}
-		c.out.Files++
-		c.out.Bytes += n
-	}
-	return c.fs.SyncDir(c.to)
-}
-
-// frameWriter gathers frames into larger writes.
-type frameWriter struct {
-	*copier
-	file vfs.File
-	buf  []byte
-	pos  int64 // of buf
-}
-
-func (w *frameWriter) add(f frame) error {
-	w.buf = append(w.buf, f.raw...)
-	w.buf = append(w.buf, padding[:f.end()-f.length]...)
-	if len(w.buf) < scanChunk {
-		return nil
-	}
-	return w.flush()
-}
-
-func (w *frameWriter) flush() error {
-	if len(w.buf) == 0 {
-		return w.ctx.Err()
-	}
-	if err := errors.Join(w.ctx.Err(), w.pace(len(w.buf))); err != nil {
-		return err
-	}
-	if _, err := w.file.WriteAt(w.buf, w.pos); err != nil {
-		return err
-	}
-	w.pos += int64(len(w.buf))
-	w.out.Bytes += int64(len(w.buf))
-	w.buf = w.buf[:0]
-	return nil
-}
-
-// seal cuts the segment behind its last promised frame and writes its footer.
-func (w *frameWriter) seal(t *tail) error {
-	if err := w.flush(); err != nil {
-		return err
-	}
-	if err := w.file.Truncate(t.promisedEnd); err != nil {
-		return err
-	}
-	w.out.Bytes += t.promisedEnd - w.pos
-	pred := t.asPredecessor()
-	return writeFooter(w.file, t.segment.nonce, pred, appendFooter(nil, t.segment.number, t.index, t.state.parts))
 }

@@ -1,0 +1,147 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"naru/internal/fault"
+	"naru/internal/vfs"
+)
+
+// PartialSuffix is behind the name of a folder that a backup is being made in. It
+// gets its name when it is whole.
+const PartialSuffix = ".partial"
+
+// lockName is in the folder until then: one backup at a time.
+const lockName = "backup.lock"
+
+// target is the folder that is made.
+type target struct {
+	fs      vfs.FS
+	to      string
+	partial string
+	replace bool // an empty folder of that name
+	lock    io.Closer
+}
+
+// openTarget makes the folder under its temporary name.
+func openTarget(fsys vfs.FS, folder, to string) (*target, error) {
+	t := &target{fs: fsys, to: to, partial: to + PartialSuffix}
+	if err := outside(fsys, folder, to); err != nil {
+		return nil, err
+	}
+	names, err := fsys.List(to)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case len(names) > 0:
+		return nil, fault.WithHint(fmt.Errorf("the folder %s is not empty", to), "name one that does not exist, as in backups/$(date +%%F); naru never writes over a backup")
+	default:
+		t.replace = true
+	}
+	lock := filepath.Join(t.partial, lockName)
+	if _, err := fsys.Stat(t.partial); err == nil {
+		// What an earlier backup left that was killed; unless it is being made now.
+		if _, err := fsys.Stat(lock); err != nil {
+			return nil, fault.WithHint(fmt.Errorf("the folder %s is there, and is not from a backup", t.partial), "move it away, or name another folder for the backup")
+		}
+		if t.lock, err = fsys.Lock(lock); err != nil {
+			return nil, busy(err, to)
+		}
+		err = errors.Join(t.lock.Close(), removeAll(fsys, t.partial))
+		if err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := fsys.MkdirAll(t.partial); err != nil {
+		return nil, err
+	}
+	if t.lock, err = fsys.Lock(lock); err != nil {
+		return nil, busy(err, to)
+	}
+	return t, nil
+}
+
+func busy(err error, to string) error {
+	if errors.Is(err, vfs.ErrLocked) {
+		return fault.WithHint(fmt.Errorf("make %s: %w", to, err), "another backup to the same folder is running")
+	}
+	return err
+}
+
+// outside refuses a target in the folder itself, also by way of links.
+func outside(fsys vfs.FS, folder, to string) error {
+	from, err := fsys.Stat(folder)
+	if err != nil {
+		return err
+	}
+	for dir := to; ; dir = filepath.Dir(dir) {
+		info, err := fsys.Stat(dir)
+		if dir == folder || err == nil && os.SameFile(info, from) {
+			return fault.WithHint(fmt.Errorf("%s lies in the folder that is to be copied", to), "name a folder elsewhere, best on another disk")
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+// publish gives the folder its name. All that is in it is durable.
+func (t *target) publish() error {
+	if err := errors.Join(t.lock.Close(), t.fs.Remove(filepath.Join(t.partial, lockName))); err != nil {
+		return err
+	}
+	t.lock = nil
+	if err := t.fs.SyncDir(t.partial); err != nil {
+		return err
+	}
+	if t.replace {
+		if err := t.fs.Remove(t.to); err != nil {
+			return err
+		}
+	}
+	if err := t.fs.Rename(t.partial, t.to); err != nil {
+		return err
+	}
+	return t.fs.SyncDir(filepath.Dir(t.to))
+}
+
+// abandon removes what was made so far.
+func (t *target) abandon() error {
+	var err error
+	if t.lock != nil {
+		err = t.lock.Close()
+	}
+	if rerr := removeAll(t.fs, t.partial); rerr != nil {
+		err = errors.Join(err, fmt.Errorf("remove %s: %w", t.partial, rerr))
+	}
+	return err
+}
+
+// removeAll removes a folder with what is in it, or a file; nothing is fine too.
+func removeAll(fsys vfs.FS, path string) error {
+	err := fsys.Remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	names, lerr := fsys.List(path)
+	if lerr != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := removeAll(fsys, filepath.Join(path, name)); err != nil {
+			return err
+		}
+	}
+	return fsys.Remove(path)
+}
