@@ -13,7 +13,7 @@ import (
 )
 
 // chunksAtOnce bounds how many chunks are looked at one by one at a time: 1.5
-// MiB each, and 8 bytes for each row that is one too many. Every further
+// MiB each (5.5 MiB when content is compared), and 8 bytes for each row that is one too many. Every further
 // chunksAtOnce read the segments and files that they touch again.
 const chunksAtOnce = 32
 
@@ -23,6 +23,9 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 		x := &exact{verifier: v, chunks: map[chunkAt]*exactChunk{}}
 		for _, at := range part {
 			x.chunks[at] = &exactChunk{events: make([]uint16, chunkSize), rows: make([]uint32, chunkSize)}
+			if v.Deep {
+				x.chunks[at].said, x.chunks[at].says = make([]uint64, chunkSize), make([]uint64, chunkSize)
+			}
 		}
 		if err := x.readLog(ctx); err != nil {
 			return err
@@ -36,6 +39,11 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 		if err := x.explain(ctx); err != nil {
 			return err
 		}
+		if len(x.differ) > 0 {
+			if err := x.compareContent(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -46,6 +54,7 @@ type exact struct {
 	chunks  map[chunkAt]*exactChunk
 	missing map[*pinned]map[place]bool // rows that other engines may have removed
 	unknown map[place]bool             // the same, of events whose table nobody knows any more
+	differ  map[place]uint32           // rows that say something else than their event, with their files
 }
 
 // place is one offset of a lane.
@@ -59,6 +68,8 @@ type exactChunk struct {
 	events []uint16 // the table's number + 1; 0: the log has not the event; with uncovered: the table does not cover it
 	rows   []uint32 // number of the file + 1 of the row; 0: there is none
 	more   []extra  // further rows
+	// With content: hashes of what the event and the row say; 0: not known.
+	said, says []uint64
 }
 
 const uncovered = 1 << 15
@@ -104,7 +115,11 @@ func (x *exact) readLog(ctx context.Context) error {
 				if t == nil || t.absent || t.err != nil || !l.covered(t.number, e.Offset) {
 					n |= uncovered
 				}
-				c.events[e.Offset&(chunkSize-1)] = n
+				at := e.Offset & (chunkSize - 1)
+				c.events[at] = n
+				if c.said != nil && n&uncovered == 0 && t.audit.Schema != nil {
+					c.said[at] = x.contentOfEvent(e, s)
+				}
 			}
 			return nil
 		})
@@ -157,6 +172,21 @@ func (x *exact) readRows(ctx context.Context) error {
 		case x.gone(err):
 			return fmt.Errorf("%w: %w", errMoved, err)
 		} // else it was named when it was read first
+		if !x.comparable(ctx, f) {
+			continue
+		}
+		_, err = x.readContent(ctx, f, func(l *lane, r *columnar.Row) error {
+			if l == nil {
+				return nil
+			}
+			if c := x.chunk(l, r.Offset); c != nil {
+				c.says[r.Offset&(chunkSize-1)] = x.contentOfRow(r, f.table.audit.Schema.Layout)
+			}
+			return nil
+		})
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
 	return nil
 }
@@ -178,6 +208,13 @@ func (x *exact) judge(at chunkAt, c *exactChunk) {
 		}
 		if len(found) > 0 || l.within(offset) {
 			x.judgeOne(l, offset, c.events[i], found)
+		}
+		if len(found) == 1 && c.said != nil && c.said[i] != 0 && c.says[i] != 0 && c.said[i] != c.says[i] &&
+			x.files[found[0]-1].table.number+1 == int(c.events[i]) {
+			if x.differ == nil {
+				x.differ = map[place]uint32{}
+			}
+			x.differ[place{l, offset}] = found[0]
 		}
 	}
 }

@@ -117,6 +117,9 @@ func (v *verifier) logged(s *streamState, l *lane, e *event.Event) {
 		}
 		c := &l.chunk(e.Offset).cell(t.number).events
 		c.add(mix(uint64(e.Offset) ^ v.seed))
+		if v.Deep && t.audit.Schema != nil {
+			c.content += v.contentOfEvent(e, s)
+		}
 	default:
 		s.notYet++
 		if e.Offset >= l.mark || t != nil && t.rolledBack(l, e.Offset) {

@@ -47,9 +47,35 @@ func (p *places) at(log []byte, partition int32) *lane {
 
 func (v *verifier) readFile(ctx context.Context, f dataFile) error {
 	t := f.table
-	p := places{v: v, stream: t.ident.Namespace}
-	s := v.stream(p.stream)
-	rows, err := columnar.ReadPlaces(ctx, v.FS, f.Path, columnar.PlacesOptions{}, func(b *columnar.Places) error {
+	s := v.stream(t.ident.Namespace)
+	var rows int64
+	var err error
+	if v.comparable(ctx, f) {
+		rows, err = v.sumContent(ctx, s, f)
+	} else {
+		rows, err = v.sumPlaces(ctx, s, f)
+	}
+	switch {
+	case err == nil && rows != f.Rows:
+		v.wrong.note(Difference{Kind: BadFile, Stream: s.name, Table: t.ident.String(), Files: []string{f.Path}, Count: rows,
+			Detail: fmt.Sprintf("the file has %d rows, its manifest says %d", rows, f.Rows)})
+	case err == nil:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case v.gone(err):
+		return fmt.Errorf("%w: %w", errMoved, err)
+	default:
+		v.wrong.note(Difference{Kind: BadFile, Stream: s.name, Table: t.ident.String(), Files: []string{f.Path}, Detail: err.Error(),
+			Hint: "bring the file back from a backup: naru table fsck names all that are damaged"})
+	}
+	return nil
+}
+
+// sumPlaces sums the rows of a file by their places alone.
+func (v *verifier) sumPlaces(ctx context.Context, s *streamState, f dataFile) (int64, error) {
+	t := f.table
+	p := places{v: v, stream: s.name}
+	return columnar.ReadPlaces(ctx, v.FS, f.Path, columnar.PlacesOptions{}, func(b *columnar.Places) error {
 		var l *lane
 		first := int64(endless)
 		for i, offset := range b.Offset {
@@ -73,20 +99,23 @@ func (v *verifier) readFile(ctx context.Context, f dataFile) error {
 		t.lowest(l, first)
 		return nil
 	})
-	switch {
-	case err == nil && rows != f.Rows:
-		v.wrong.note(Difference{Kind: BadFile, Stream: p.stream, Table: t.ident.String(), Files: []string{f.Path}, Count: rows,
-			Detail: fmt.Sprintf("the file has %d rows, its manifest says %d", rows, f.Rows)})
-	case err == nil:
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case v.gone(err):
-		return fmt.Errorf("%w: %w", errMoved, err)
-	default:
-		v.wrong.note(Difference{Kind: BadFile, Stream: p.stream, Table: t.ident.String(), Files: []string{f.Path}, Detail: err.Error(),
-			Hint: "bring the file back from a backup: naru table fsck names all that are damaged"})
-	}
-	return nil
+}
+
+// sumContent sums the rows of a file with all that they say.
+func (v *verifier) sumContent(ctx context.Context, s *streamState, f dataFile) (int64, error) {
+	t := f.table
+	return v.readContent(ctx, f, func(l *lane, r *columnar.Row) error {
+		if l == nil {
+			t.foreign++
+			return nil
+		}
+		t.rows++
+		t.lowest(l, r.Offset)
+		if c := v.row(s, t, l, r.Offset); c != nil {
+			c.rows.content += v.contentOfRow(r, t.audit.Schema.Layout)
+		}
+		return nil
+	})
 }
 
 // lowest notes the lowest offset of the table's rows in a lane.
@@ -99,20 +128,22 @@ func (t *pinned) lowest(l *lane, offset int64) {
 	}
 }
 
-// row takes in one row.
-func (v *verifier) row(s *streamState, t *pinned, l *lane, offset int64) {
+// row takes in one row. It returns where it was put when the log has its event.
+func (v *verifier) row(s *streamState, t *pinned, l *lane, offset int64) *cell {
 	c := l.chunk(offset)
 	if !l.within(offset) {
 		c.odd = true
-		return
+		return nil
 	}
 	s.written++
 	hash := mix(uint64(offset) ^ v.seed)
 	if l.seen.has(offset) {
-		c.cell(t.number).rows.add(hash)
-		return
+		x := c.cell(t.number)
+		x.rows.add(hash)
+		return x
 	}
 	c.unseen.add(hash)
+	return nil
 }
 
 // chunkAt is a chunk of a lane by its number.

@@ -49,7 +49,7 @@ var errMoved = errors.New("files went away while they were read")
 func Run(ctx context.Context, f Folder, o Options) (*Report, error) {
 	began := time.Now()
 	for try := 1; ; try++ {
-		v := &verifier{Folder: f, Options: o, seed: rand.Uint64(), streams: map[string]*streamState{}, lanes: map[laneKey]*lane{}}
+		v := &verifier{Folder: f, Options: o, seed: rand.Uint64(), hash: newHasher(), streams: map[string]*streamState{}, lanes: map[laneKey]*lane{}}
 		r, err := v.run(ctx)
 		v.release()
 		if errors.Is(err, errMoved) && try < maxTries {
@@ -77,6 +77,7 @@ type verifier struct {
 	lanes   map[laneKey]*lane
 	files   []dataFile
 	dec     recordbatch.Decoder
+	hash    *hasher
 
 	wrong     findings
 	explained findings

@@ -307,13 +307,16 @@ func (w *segmentWalk) run(last bool) error {
 		if err == nil && f.nonce != w.segment.nonce {
 			err = badFrame("nonce %016x", f.nonce)
 		}
-		if err == nil && last && f.kind == kindFooter && f.sequence == t.sequence() {
-			return nil
+		if err == nil && w.pred.number == 0 && f.kind == kindFooter && f.sequence == t.sequence() {
+			return nil // the next segment is not there, or not yet
 		}
 		if err == nil {
 			err = t.add(f)
 		}
 		if errors.Is(err, errBadFrame) {
+			if !last && w.pred.number == 0 {
+				return nil // where it ends stands in a segment that is lost
+			}
 			if !last {
 				return w.segment.corrupt(pos, "%v", err)
 			}

@@ -1,0 +1,367 @@
+package verify
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"fmt"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/event"
+	"naru/internal/lake"
+	"naru/internal/lake/columnar"
+	"naru/internal/quantity"
+)
+
+// basic is a folder with three commits: types a, b, c in turn at offsets 0 to
+// 29, and two rejections in each part of ten.
+func basic(t *testing.T) *world {
+	w := newWorld(t)
+	for range 3 {
+		w.send("events", append(each(10, "a", "b", "c"), ev{"!", "broken"}, ev{"!", "{"})...)
+		w.load()
+	}
+	return w
+}
+
+func TestClean(t *testing.T) {
+	w := basic(t)
+	w.send("events", append(each(5, "a", "d"), ev{"!", "x"})...)
+	r := w.clean()
+	require.Len(t, r.Streams, 2)
+	s := r.Streams[0]
+	require.Equal(t, [...]int64{42, 30, 7, 5, 35}, [...]int64{s.Acknowledged, s.Written, s.Rejections, s.NotYetWritten, s.InLog})
+	s = r.Streams[1]
+	require.Equal(t, [...]int64{7, 6, 0, 1}, [...]int64{s.Acknowledged, s.Written, s.Rejections, s.NotYetWritten})
+	require.Len(t, r.Streams[0].Tables, 3)
+	require.Empty(t, r.Explained)
+}
+
+func TestEmptyFolderIsClean(t *testing.T) {
+	w := newWorld(t)
+	require.Empty(t, w.clean().Streams)
+}
+
+// A kill between the commits of tables and the watermark: they lead.
+func TestTablesMayLeadTheWatermark(t *testing.T) {
+	w := basic(t)
+	w.send("events", each(7, "a", "b")...)
+	w.loadStream("events", false)
+	w.send("events", each(4, "b")...)
+	s := w.clean().Streams[0]
+	require.Equal(t, [...]int64{37, 4}, [...]int64{s.Written, s.NotYetWritten})
+}
+
+func TestFileGoneFromSnapshot(t *testing.T) {
+	w := basic(t)
+	files := w.files("events.b")
+	w.snapshot("events.b", true, func(p string) bool { return strings.HasSuffix(p, files[1].Path) })
+	r := w.wrong(false, "missing events.b 11-11,14-14,17-17")
+	require.EqualValues(t, 3, r.Differences[0].Count)
+	require.False(t, r.Streams[0].Balanced)
+}
+
+func TestRemovedByAnotherEngine(t *testing.T) {
+	w := basic(t)
+	files := w.files("events.b")
+	id := w.snapshot("events.b", false, func(p string) bool { return strings.HasSuffix(p, files[1].Path) })
+	r := w.clean()
+	require.Equal(t, []string{"removed events.b 11-11,14-14,17-17"}, words(r.Explained))
+	require.Contains(t, r.Explained[0].Detail, fmt.Sprint(id))
+	require.EqualValues(t, 3, r.Streams[0].Explained)
+}
+
+func TestFileAddedTwice(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		w := basic(t)
+		files := w.files("events.a")
+		w.snapshot("events.a", own, nil, files[0].Path)
+		r := w.wrong(false, "doubled events.a "+offsetsOf(w, files[0].Path))
+		require.Equal(t, []string{files[0].Path}, r.Differences[0].Files)
+		require.True(t, r.Streams[0].Balanced, "each is counted once")
+	}
+}
+
+// offsetsOf are the offsets of a file's rows, in short form.
+func offsetsOf(w *world, path string) string {
+	var out []string
+	for _, o := range w.offsets(path) {
+		out = append(out, fmt.Sprintf("%d-%d", o, o))
+	}
+	return strings.Join(out, ",")
+}
+
+// copied makes a copy of a data file, for another table.
+func copied(w *world, f lake.File, to string) columnar.DataFile {
+	w.t.Helper()
+	text, err := os.ReadFile(f.Path)
+	require.NoError(w.t, err)
+	path := filepath.Join(filepath.Dir(f.Path), to)
+	require.NoError(w.t, os.WriteFile(path, text, 0o644))
+	return columnar.DataFile{Path: path, Day: int32(received.Unix() / 86400), Rows: f.Rows, Bytes: f.Bytes}
+}
+
+func TestDoubledAcrossTables(t *testing.T) {
+	w := basic(t)
+	from := w.files("events.a")[2]
+	w.adopt("events.b", copied(w, from, "copy.parquet"))
+	r := w.wrong(false, "doubled events.a, events.b "+offsetsOf(w, from.Path), "misplaced events.a, events.b "+offsetsOf(w, from.Path))
+	require.Contains(t, r.Differences[1].Detail, "events.a")
+}
+
+func TestRowsOfAnotherTablesType(t *testing.T) {
+	w := basic(t)
+	from := w.files("events.a")[2]
+	w.adopt("events.b", copied(w, from, "copy.parquet"))
+	w.snapshot("events.a", true, func(p string) bool { return strings.HasSuffix(p, from.Path) })
+	w.wrong(false, "misplaced events.b "+offsetsOf(w, from.Path))
+}
+
+// A file with fewer rows under the name of one with more.
+func TestRowsGoneFromFile(t *testing.T) {
+	w := newWorld(t)
+	w.send("events", each(9, "a", "b")...)
+	w.load()
+	w.send("events", each(6, "a", "b")...)
+	w.load()
+	files := w.files("events.a")
+	short, long := files[0], files[1]
+	gone, double := offsetsOf(w, long.Path), offsetsOf(w, short.Path)
+	text, err := os.ReadFile(short.Path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(long.Path, text, 0o644))
+	r := w.wrong(false, "doubled events.a "+double, "file events.a (3)", "missing events.a "+gone)
+	require.Equal(t, []string{long.Path}, r.Differences[1].Files)
+}
+
+func TestFileMissing(t *testing.T) {
+	w := basic(t)
+	f := w.files("events.c")[1]
+	gone := offsetsOf(w, f.Path)
+	require.NoError(t, os.Remove(f.Path))
+	r := w.wrong(false, "file events.c", "missing events.c "+gone)
+	require.Equal(t, []string{f.Path}, r.Differences[0].Files)
+}
+
+func TestPositionsMovedPastUnwritten(t *testing.T) {
+	w := basic(t)
+	w.send("events", each(6, "a", "b")...)
+	w.positions("events.b", event.Positions{w.incarnation(): {0: 36}})
+	w.wrong(false, "missing events.b 31-31,33-33,35-35")
+}
+
+func TestPositionsMovedBack(t *testing.T) {
+	w := basic(t)
+	inc := w.incarnation()
+	w.close()
+	w.rewind("events.b", event.Positions{inc: {0: 11}})
+	w.wrong(false, "skipped events.b 11-11,14-14,17-17,21-21,24-24,27-27", "unclaimed events.b 11-11,14-14,17-17,21-21,24-24,27-27")
+}
+
+func TestWatermarkAhead(t *testing.T) {
+	w := basic(t)
+	w.send("events", each(6, "a", "b", "z")...)
+	inc := w.incarnation()
+	at, err := w.log.Progress(t.Context(), "default/events")
+	require.NoError(t, err)
+	at.Positions[inc][0], at.Counts.Written, at.Events[0] = 34, 34, 34
+	require.NoError(t, w.log.Commit(t.Context(), nil, "default/events", at))
+	w.wrong(false, "no_table events.z 32-32", "skipped events.a 30-30,33-33", "skipped events.b 31-31")
+}
+
+func TestWatermarkCountsWrong(t *testing.T) {
+	w := basic(t)
+	at, err := w.log.Progress(t.Context(), "default/events")
+	require.NoError(t, err)
+	at.Counts.Written = 29
+	require.NoError(t, w.log.Commit(t.Context(), nil, "default/events", at))
+	w.wrong(false, "counts (1)")
+}
+
+func TestRejectedRowMissing(t *testing.T) {
+	w := basic(t)
+	files := w.files("rejected.rejected")
+	w.snapshot("rejected.rejected", true, func(p string) bool { return strings.HasSuffix(p, files[2].Path) })
+	r := w.wrong(false, "missing rejected.rejected 0-1")
+	require.Equal(t, event.RejectedStream, r.Differences[0].Stream)
+}
+
+func TestEventMissingInLog(t *testing.T) {
+	w := newWorld(t)
+	for range 25 { // several segments
+		w.send("events", padded(30)...)
+	}
+	w.load()
+	w.close()
+	names := w.segments()
+	require.Greater(t, len(names), 3)
+	// A byte in the middle of an older one.
+	path := filepath.Join(w.logDir, names[1])
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	text[len(text)/2] ^= 1
+	require.NoError(t, os.WriteFile(path, text, 0o644))
+	r := w.verify(Options{})
+	require.Equal(t, []string{"log"}, words(r.Differences))
+	require.Equal(t, []string{path}, r.Differences[0].Files)
+	require.Contains(t, r.Differences[0].Detail, names[1])
+
+	// A whole segment.
+	require.NoError(t, os.Remove(path))
+	r = w.verify(Options{})
+	require.Equal(t, []string{"log"}, words(r.Differences))
+	require.Contains(t, r.Differences[0].Detail, "missing")
+}
+
+// padded makes n events that fill segments.
+func padded(n int) []ev {
+	out := each(n, "a", "b")
+	for i := range out {
+		pad := ""
+		for range 20 {
+			pad += fmt.Sprintf("%016x", rand.Uint64())
+		}
+		out[i].data = fmt.Sprintf(`{"n":%d,"pad":"%s"}`, i, pad)
+	}
+	return out
+}
+
+// retain goes on until the log has dropped its oldest segment.
+func (w *world) retain() {
+	w.t.Helper()
+	for {
+		st, err := w.log.Stat(w.t.Context(), "events")
+		require.NoError(w.t, err)
+		if st.Ranges[0].Start > 0 {
+			return
+		}
+		w.send("other", padded(20)...)
+		w.load()
+	}
+}
+
+func copyOf(t *testing.T, dir string) string {
+	to := filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, os.CopyFS(to, os.DirFS(dir)))
+	return to
+}
+
+func TestAfterRetention(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Segment = 32 * quantity.KiB
+	w.cfg.RetainBytes = 3 * w.cfg.Segment
+	w.close()
+	w.open()
+	for range 12 {
+		w.send("events", append(padded(20), ev{"!", "x"})...)
+		w.load()
+	}
+	w.retain()
+	st, err := w.log.Stat(t.Context(), "events")
+	require.NoError(t, err)
+	require.Positive(t, st.Ranges[0].Start, "nothing was dropped")
+	s := w.clean().Streams[0]
+	require.Equal(t, [...]int64{252, 240, 12, 0}, [...]int64{s.Acknowledged, s.Written, s.Rejections, s.NotYetWritten})
+	require.Less(t, s.InLog, int64(240))
+
+	// What the log has not any more is still proved to be there once.
+	w.open()
+	files := w.files("events.a")
+	old, older := files[len(files)-2].Path, files[len(files)-1].Path
+	gone, double := offsetsOf(w, old), offsetsOf(w, older)
+	w.snapshot("events.a", true, func(p string) bool { return strings.HasSuffix(p, old) }, older)
+	w.wrong(false, "doubled events.a "+double, "missing "+gone) // nobody knows any more whose they were
+}
+
+func TestTableAheadOfTheLog(t *testing.T) {
+	w := basic(t)
+	w.close()
+	before := copyOf(t, w.logDir)
+	w.open()
+	w.send("events", each(6, "a", "b")...)
+	w.load()
+	w.close()
+	require.NoError(t, os.RemoveAll(w.logDir))
+	require.NoError(t, os.Rename(before, w.logDir))
+	r := w.verify(Options{})
+	require.Equal(t, []string{"ahead events.a 30-30,32-32,34-34", "ahead events.b 31-31,33-33,35-35"}, words(r.Differences))
+}
+
+func TestAnotherLog(t *testing.T) {
+	w := basic(t)
+	w.close()
+	require.NoError(t, os.RemoveAll(w.logDir))
+	require.NoError(t, os.Mkdir(w.logDir, 0o755))
+	w.open()
+	w.send("events", each(3, "a")...)
+	r := w.verify(Options{})
+	require.Contains(t, strings.Join(words(r.Differences), "\n"), "unknown_log events.a 0-0,3-3,6-6,9-10")
+}
+
+func TestWrongContent(t *testing.T) {
+	w := newWorld(t)
+	w.send("events", each(9, "a", "b")...)
+	w.load()
+	var events []*event.Event
+	for i := range 5 {
+		e := &event.Event{ID: fmt.Appendf(nil, "id-%d", 2*i+1), Source: []byte("/test"), Type: []byte("a"), Offset: int64(2 * i), ReceivedAt: received,
+			Data: []byte(each(9, "a")[2*i].data)}
+		switch i {
+		case 1:
+			e.ID = []byte("another")
+		case 2:
+			e.Data = []byte(`{"n":4,"text":"t4","deep":{"list":[1,2,null],"x":4.25}}`)
+		case 3:
+			e.Source, e.ReceivedAt = []byte("/elsewhere"), received.Add(time.Second)
+		}
+		events = append(events, e)
+	}
+	made := w.build("events.a", w.incarnation(), events...)
+	text, err := os.ReadFile(made[0].Path)
+	require.NoError(t, err)
+	to := w.files("events.a")[0]
+	require.NoError(t, os.WriteFile(to.Path, text, 0o644))
+	require.Empty(t, words(w.verify(Options{}).Differences), "the places are right")
+	r := w.verify(Options{Deep: true})
+	found := map[string]string{}
+	for _, d := range r.Differences {
+		if d.Kind == Content {
+			found[words([]Difference{d})[0]] = d.Detail
+			require.Equal(t, []string{to.Path}, d.Files)
+		}
+	}
+	says := "the row says something else than its event, in "
+	require.Equal(t, map[string]string{"content events.a 2-2": says + "_id", "content events.a 4-4": says + "deep.x",
+		"content events.a 6-6": says + "_received_at, _source, _time"}, found)
+	require.Contains(t, words(r.Differences), "file events.a", "its checksum")
+}
+
+// Rows without a place in the log are other writers'.
+func TestRowsOfOtherWriters(t *testing.T) {
+	w := basic(t)
+	path := filepath.Join(filepath.Dir(w.files("events.a")[0].Path), "foreign.parquet")
+	out, err := os.Create(path)
+	require.NoError(t, err)
+	field := arrow.Field{Name: "_id", Type: arrow.BinaryTypes.String, Nullable: true, Metadata: arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"1"})}
+	pw, err := pqarrow.NewFileWriter(arrow.NewSchema([]arrow.Field{field}, nil), out, nil, pqarrow.DefaultWriterProps())
+	require.NoError(t, err)
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	b.AppendValues([]string{"x", "y"}, nil)
+	rec := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{field}, nil), []arrow.Array{b.NewArray()}, 2)
+	require.NoError(t, pw.Write(rec))
+	require.NoError(t, pw.Close())
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	w.adopt("events.a", columnar.DataFile{Path: path, Day: int32(received.Unix() / 86400), Rows: 2, Bytes: info.Size()})
+	r := w.clean()
+	require.EqualValues(t, 2, r.Streams[0].Tables[0].Foreign)
+}
