@@ -72,7 +72,7 @@ load() {
 kills() {
   printf '== %s kills under full load, NARU_SEED=%s\n' "$kills" "$seed"
   local log=$out/kills.log
-  if NARU_BIN=bin/naru NARU_SEED=$seed NARU_KILLS=$kills go test -count=1 -v -timeout $((kills * 60 + 1800))s -run '^TestKill$' ./e2e/ >"$log" 2>&1; then
+  if NARU_BIN=$PWD/bin/naru NARU_SEED=$seed NARU_KILLS=$kills go test -count=1 -v -timeout $((kills * 60 + 1800))s -run '^TestKill$' ./e2e/ >"$log" 2>&1; then
     grep -E 'NARU_SEED|kill |kills with|proved|^ok' "$log"
   else
     tail -n 200 "$log"

@@ -106,6 +106,7 @@ type text struct {
 	req     []int
 	seq     []int
 	ts      []int // of the items that carry the time of sending
+	id      []int // of what is random in every event, so that nothing compresses too well
 	heading []byte
 }
 
@@ -134,7 +135,9 @@ func (b *body) write(conn int, rng *rand.Rand, late time.Time) *text {
 		if rng.IntN(50) > 0 {
 			t.ts = append(t.ts, out.Len())
 		}
-		fmt.Fprintf(out, `%s",`, late.UTC().Format(tsLayout))
+		fmt.Fprintf(out, `%s","trace":"`, late.UTC().Format(tsLayout))
+		t.id = append(t.id, out.Len())
+		fmt.Fprintf(out, `%016x",`, 0)
 		fields(out, it.kind, rng)
 		if it.bad {
 			out.WriteString(`,"cut":"here`) // broken in the middle of a string
@@ -151,8 +154,8 @@ func (b *body) write(conn int, rng *rand.Rand, late time.Time) *text {
 	return t
 }
 
-// number puts a request's numbers and time in place.
-func (t *text) number(req, seq int64, now time.Time) {
+// number puts a request's numbers, time and random parts in place.
+func (t *text) number(req, seq int64, now time.Time, rng *rand.Rand) {
 	for _, at := range t.req {
 		digits(t.bytes[at:at+reqDigits], firstReq+req)
 	}
@@ -162,6 +165,12 @@ func (t *text) number(req, seq int64, now time.Time) {
 	stamp := now.UTC().Format(tsLayout)
 	for _, at := range t.ts {
 		copy(t.bytes[at:], stamp)
+	}
+	for _, at := range t.id {
+		n := rng.Uint64()
+		for i := range 16 {
+			t.bytes[at+i] = "0123456789abcdef"[n>>(4*i)&15]
+		}
 	}
 }
 

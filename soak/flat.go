@@ -129,3 +129,26 @@ func withinLife(samples []sample, life int, youngest float64) (out []verdict) {
 	}
 	return out
 }
+
+// Sizes of metadata go up and down with the expiry of snapshots, every fifty
+// commits: readings begin after the first time, and end after several.
+const (
+	metadataFrom = 5 * 60
+	metadataFor  = 15 * 60
+)
+
+// metadataSize judges the largest metadata file: a commit must not become
+// slower by the number of commits before it.
+func metadataSize(samples []sample) verdict {
+	const what = "largest metadata file, KiB"
+	var points []point
+	for _, s := range samples {
+		if s.At >= metadataFrom {
+			points = append(points, point{s.At, float64(s.MetadataFile) / (1 << 10)})
+		}
+	}
+	if len(points) == 0 || points[len(points)-1].x < metadataFrom+metadataFor {
+		return verdict{What: what, Points: len(points)}
+	}
+	return flat(what, points, 32)
+}

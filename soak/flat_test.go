@@ -90,6 +90,22 @@ func TestLeaksNoticed(t *testing.T) {
 	}
 }
 
+func TestMetadataSize(t *testing.T) {
+	for growth, flat := range map[int64]bool{0: true, 200: false} {
+		var samples []sample
+		for at := 5.0; at < 1800; at += 5 {
+			snapshots := 20 + int64(at/5)%50
+			samples = append(samples, sample{At: at, disk: disk{MetadataFile: snapshots*1500 + growth*int64(at/5)}})
+		}
+		if v := metadataSize(samples); !v.Judged || v.Flat != flat {
+			t.Errorf("%d bytes more with each commit: %v", growth, v)
+		}
+		if v := metadataSize(samples[:100]); v.Judged {
+			t.Errorf("judged after 500 s: %v", v)
+		}
+	}
+}
+
 func TestRetentionNoticed(t *testing.T) {
 	var found findings
 	samples := []sample{{disk: disk{Log: retainBytes}}}

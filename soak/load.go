@@ -151,7 +151,7 @@ func (l *load) send(c *connection, s *server, wire net.Conn, in *bufio.Reader) (
 	c.due = c.due.Add(time.Duration(len(t.plan.items)) * c.every)
 
 	number, first := c.account.begin(plan, s.life)
-	t.number(number, first, time.Now())
+	t.number(number, first, time.Now(), c.rng)
 	c.buf.Reset()
 	c.buf.Write(t.heading)
 	body := t.bytes

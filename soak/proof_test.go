@@ -45,7 +45,7 @@ func play(t testing.TB, seed uint64, requests int) *played {
 		plan := rng.IntN(len(list))
 		body, txt := list[plan], texts[c][plan]
 		number, first := p.accounts[c].begin(plan, i)
-		txt.number(number, first, time.Now())
+		txt.number(number, first, time.Now(), rng)
 		is, there := acked, true
 		switch x := rng.IntN(20); {
 		case x == 0:
@@ -291,7 +291,7 @@ func TestBodies(t *testing.T) {
 	singles, bad, size, items := 0, 0, 0, 0
 	for _, b := range plans(rng, 500) {
 		txt := b.write(5, rng, time.Now())
-		txt.number(77, 4_000_000_000, time.Now())
+		txt.number(77, 4_000_000_000, time.Now(), rng)
 		if b.single {
 			singles++
 		}

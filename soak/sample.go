@@ -78,7 +78,8 @@ func weigh(dir string) (d disk) {
 }
 
 // sampler reads every five seconds, give or take one, so that it does not keep
-// step with the commits.
+// step with the commits. Memory goes up and down with every commit and every
+// question, so it is read four times a second, and a sample has the median.
 type sampler struct {
 	dir   string
 	began time.Time
@@ -95,15 +96,29 @@ type sampler struct {
 func (p *sampler) run(s *server, stop <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	next := func() time.Time {
+		return time.Now().Add(4*time.Second + time.Duration(p.rng.Int64N(int64(2*time.Second))))
+	}
+	due, memory := next(), []float64(nil)
 	for {
 		select {
 		case <-stop:
 			return
 		case <-s.done:
 			return
-		case <-time.After(4*time.Second + time.Duration(p.rng.Int64N(int64(2*time.Second)))):
+		case <-tick.C:
+		}
+		if status, err := os.ReadFile(s.proc("status")); err == nil {
+			memory = append(memory, float64(kilobytes(status, "RssAnon:")))
+		}
+		if time.Now().Before(due) {
+			continue
 		}
 		got, err := p.take(ctx, s)
+		got.Anon = int64(median(memory))
+		due, memory = next(), nil
 		if err != nil {
 			if !s.dying.Load() {
 				p.found.add("life %d: no reading: %v", s.life, err)
@@ -124,13 +139,12 @@ func (p *sampler) samples() []sample {
 
 func (p *sampler) take(ctx context.Context, s *server) (sample, error) {
 	got := sample{Life: s.life, At: time.Since(p.began).Seconds(), Age: time.Since(s.ready).Seconds(), Sent: p.load.sent.Load(), disk: weigh(p.dir)}
-	pid := s.cmd.Process.Pid
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := os.ReadFile(s.proc("status"))
 	if err != nil {
 		return got, err
 	}
-	got.RSS, got.Anon = kilobytes(status, "VmRSS:"), kilobytes(status, "RssAnon:")
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	got.RSS = kilobytes(status, "VmRSS:")
+	files, err := os.ReadDir(s.proc("fd"))
 	if err != nil {
 		return got, err
 	}
@@ -165,7 +179,7 @@ func (p *sampler) take(ctx context.Context, s *server) (sample, error) {
 			}
 		}
 	}
-	if got.Goroutines == 0 || got.Anon == 0 {
+	if got.Goroutines == 0 || got.RSS == 0 {
 		return got, fmt.Errorf("no goroutines or no memory in what the server and /proc say")
 	}
 	return got, nil

@@ -91,6 +91,9 @@ func start(naru, dir string, life int) (*server, error) {
 	}
 }
 
+// proc is a file that Linux keeps of the process.
+func (s *server) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", s.cmd.Process.Pid, name) }
+
 func (s *server) lastLines() string {
 	b, err := os.ReadFile(s.log)
 	if err != nil {

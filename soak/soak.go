@@ -101,12 +101,6 @@ func (s *soak) run(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(s.project(), "naru.yaml"), []byte(s.config), 0o644); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { s.tell(ctx) })
-	defer wg.Wait()
-	defer cancel()
-
 	last, err := s.lives(ctx)
 	if err != nil {
 		return err
@@ -123,6 +117,11 @@ func (s *soak) run(ctx context.Context) error {
 // lives starts the server again and again. The load of the last life has ended
 // when it returns, and its server runs.
 func (s *soak) lives(ctx context.Context) (*server, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	telling.Go(func() { s.tell(ctx) })
+	defer telling.Wait()
+	defer cancel()
 	end := s.began.Add(s.Duration)
 	for life := 1; ; life++ {
 		srv, err := start(s.Naru, s.project(), life)
@@ -278,7 +277,7 @@ func (s *soak) verify() error {
 		return err
 	case code != 0:
 		s.verified = fmt.Sprintf("exit %d", code)
-		s.found.add("naru verify --deep: exit %d\n%s%s", code, stdout, stderr)
+		s.found.add("naru verify --deep: exit %d\n%.4000s%.4000s", code, stderr, stdout)
 	default:
 		s.verified = fmt.Sprintf("clean, in %v", time.Since(began).Round(time.Second))
 	}
@@ -308,6 +307,7 @@ func (s *soak) judge() {
 		starts = append(starts, point{d.At, d.Ready})
 	}
 	s.verdicts = append(s.verdicts, flat("time until ready, s", starts, 5))
+	s.verdicts = append(s.verdicts, metadataSize(samples))
 	if s.Calm > 0 && len(samples) > 0 {
 		s.verdicts = append(s.verdicts, withinLife(samples, samples[len(samples)-1].Life, max(s.Calm.Seconds()/4, warm))...)
 	}
