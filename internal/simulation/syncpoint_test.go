@@ -1,0 +1,81 @@
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"naru/internal/vfs"
+)
+
+// The power is cut at every single sync of a short history, from its first start
+// to its stop, in several ways; each time everything that was acknowledged by
+// then is there once, and a second start has nothing to repair.
+func TestPowerCutAtEverySync(t *testing.T) {
+	t.Parallel()
+	type cut struct {
+		image
+		acked map[string]bool
+		at    string
+	}
+	rng := rand.New(rand.NewPCG(3, 3))
+	h := newHistory(t, rng)
+	h.cfg.log.Segment, h.cfg.log.RetainBytes = 16<<10, 32<<10
+	h.cfg.lake.CommitRate, h.cfg.lake.ExpireEvery, h.cfg.lake.KeepSnapshots = 1000, 1, 1
+	var mu sync.Mutex
+	var cuts []cut
+	requests := 3
+	if soaking(t) > 0 {
+		requests = 40
+	}
+	for life := range 2 {
+		m := newMachine(h.left.disk, h.left.rows, rng)
+		m.onStep = func(step int, op vfs.Op, path string) {
+			if op&(vfs.OpSync|vfs.OpSyncDir) == 0 {
+				return
+			}
+			// What is acknowledged by now has to be on the disk of the image, which
+			// is taken later.
+			acked := h.book.acknowledged()
+			for i, seed := range []uint64{0, uint64(step) + 2, 1} {
+				if i == 2 && step%3 != 0 {
+					continue
+				}
+				one := cut{m.image(i == 2 && step%2 == 0, seed), acked, fmt.Sprintf("life %d, operation %d, %s %s, seed %d", life, step, op, path, seed)}
+				mu.Lock()
+				cuts = append(cuts, one)
+				mu.Unlock()
+			}
+		}
+		p, err := start(m, h.cfg, h.wall, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := p.run()
+		p.clients(rng, h.all[:1], requests, 6, h.book.send, func(s shipment, a answer) { h.book.ack(s, a, h.cfg.collect.Partitions) })
+		if err := p.drained(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.close(); err != nil {
+			t.Fatal(err)
+		}
+		h.left = m.stop(true, rng.Uint64())
+	}
+	if len(cuts) < 100 {
+		t.Fatalf("only %d cuts", len(cuts))
+	}
+	seen := tally{}
+	for _, c := range cuts {
+		seen.add(c.inFlight)
+		after := &history{t: t, rng: rng, cfg: h.cfg, wall: h.wall, reader: h.reader, left: c.image, book: newLedger()}
+		after.book.sent, after.book.bad, after.book.at, after.book.acked = h.book.sent, h.book.bad, h.book.at, c.acked
+		if err := after.finish(); err != nil {
+			t.Fatalf("%s, during %q: %v", c.at, c.inFlight, err)
+		}
+	}
+	t.Logf("%d cuts; in flight:%s", len(cuts), seen)
+}
