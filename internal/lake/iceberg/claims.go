@@ -61,12 +61,38 @@ func (l *Lake) Claim(ctx context.Context, t lake.Ident, covered event.Positions)
 	if n >= l.cfg.MaxTables {
 		return false, nil, nil
 	}
+	// A table that was dropped had its rows itself, and none below its start in
+	// _other.
+	if used, err := l.hasMetadata(l.tableFolder(t)); err != nil {
+		return false, nil, err
+	} else if used {
+		covered = nil
+	}
 	c.from[t] = covered.Clone()
 	if err := l.writeClaims(); err != nil {
 		delete(c.from, t)
 		return false, nil, err
 	}
 	return true, covered, nil
+}
+
+// keepClaim makes durable that a table which is about to be dropped keeps its
+// place, and where its rows begin.
+func (l *Lake) keepClaim(ctx context.Context, t lake.Ident) error {
+	if !counts(t) {
+		return nil
+	}
+	c := &l.claims
+	c.Lock()
+	defer c.Unlock()
+	if err := l.loadClaims(ctx); err != nil {
+		return err
+	}
+	if _, claimed := c.from[t]; claimed {
+		return nil
+	}
+	c.from[t] = event.Positions{}
+	return l.writeClaims()
 }
 
 // counts tells whether a table counts against the limit.

@@ -49,8 +49,11 @@ type State struct {
 	// rolled it back; nil when nobody did. Rows between Positions and these
 	// have to be loaded again.
 	RolledBack event.Positions
-	Rows       int64
-	Bytes      int64
+	// RolledBackFrom are the places of the first rows that were taken away, where
+	// they are known; elsewhere they are Positions.
+	RolledBackFrom event.Positions
+	Rows           int64
+	Bytes          int64
 
 	head *head
 }
@@ -92,6 +95,7 @@ func (t *Table) Load(ctx context.Context) (*State, error) {
 	if _, err := t.lake.manifests(h); err != nil {
 		return nil, t.damaged(fmt.Errorf("load table %s: %w", t.ident, err), KindList)
 	}
+	t.lake.lookAhead(ctx, t.ident, h)
 	return t.lake.state(h), nil
 }
 
@@ -107,7 +111,21 @@ func (t *Table) damaged(err error, kind FileKind) error {
 
 func (l *Lake) state(h *head) *State {
 	s := &State{Exists: true, Location: strings.TrimPrefix(h.meta.Location(), scheme), Schema: h.schema.Clone(),
-		Positions: h.positions.Clone(), RolledBack: ahead(h.property, h.positions), head: h}
+		Positions: h.positions.Clone(), head: h}
+	h.lists.Lock()
+	s.RolledBack, s.RolledBackFrom = ahead(h.reached(), h.positions), h.cut.from.Clone()
+	h.lists.Unlock()
+	// Of what the property says, or the process knew, the first row is not known.
+	for inc, parts := range s.RolledBackFrom {
+		for p := range parts {
+			if ahead(h.property, h.positions) != nil {
+				delete(parts, p)
+			}
+		}
+		if len(parts) == 0 {
+			delete(s.RolledBackFrom, inc)
+		}
+	}
 	s.Rows, s.Bytes, _, _ = l.totals(h)
 	return s
 }
@@ -425,7 +443,7 @@ func (a *attempt) properties(schema *columnar.Schema) (ice.Properties, error) {
 	positions := a.c.Positions.Clone()
 	var had ice.Properties
 	if a.head != nil {
-		for inc, parts := range a.head.property {
+		for inc, parts := range a.head.reached() {
 			for p, off := range parts {
 				positions.Advance(event.Position{Incarnation: inc, Partition: p, Offset: off})
 			}

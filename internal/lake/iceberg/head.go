@@ -37,9 +37,11 @@ type head struct {
 	positions event.Positions // whose word counts: see positionsOf
 	property  event.Positions
 	commitID  string
+	cut       cut // guarded by lists until lookAhead is done
 
 	lists struct {
 		sync.Mutex
+		looked    bool // for newer metadata files
 		manifests []ice.ManifestFile
 		haveList  bool
 		files     []dataFile
@@ -86,6 +88,7 @@ func (l *Lake) load(ctx context.Context, t lake.Ident, had *head) (*head, error)
 		if err != nil {
 			return nil, fmt.Errorf("load table %s: %w", t, err)
 		}
+		h.carry(had)
 		return h, nil
 	}
 }

@@ -64,6 +64,7 @@ type Lake struct {
 	garbage  garbage
 	claims   claims
 	refusals refusals
+	streams  streams
 }
 
 var _ lake.Reader = (*Lake)(nil)

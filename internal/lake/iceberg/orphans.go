@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"naru/internal/lake"
@@ -144,6 +145,20 @@ func (l *Lake) neededFiles(ctx context.Context, found map[string][]string) (map[
 		}
 		if err := l.markNeeded(h, owned[folder]); err != nil {
 			return nil, fmt.Errorf("find files of %s: %w", t, err)
+		}
+		// What is newer than the head tells that the table was set back, until it
+		// has caught up: see lookAhead.
+		for _, f := range found[folder] {
+			if strings.HasSuffix(f, ".metadata.json") && metadataVersion(f) > metadataVersion(h.location) {
+				owned[folder][f] = true
+			}
+		}
+		for _, newer := range l.newerMetadata(ctx, t, h) {
+			if n, err := newHead(h.location, newer); err == nil && ahead(n.property, h.property) != nil {
+				if err := l.markNeeded(n, owned[folder]); err != nil {
+					l.log.Warn("read newer metadata of a table that was set back", slog.String("table", t.String()), slog.Any("error", err))
+				}
+			}
 		}
 	}
 	return owned, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 		slots <- struct{}{}
 		running.Go(func() {
 			defer func() { <-slots }()
-			err := t.commit(ctx, s.end)
+			err := t.commit(ctx, s.lake, s.end)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -72,7 +73,31 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return s.covered(), nil
+	done := s.covered()
+	if s.until != nil && behind(done, s.until) == nil {
+		if err := s.lake.Reloaded(s.stream); err != nil {
+			return nil, err
+		}
+		s.tables.logger.Info("stream is loaded again", slog.String("stream", s.stream), slog.String("up_to", s.until.String()))
+		s.until = nil
+	}
+	return done, nil
+}
+
+// behind returns the places of until that done has not reached; nil when it has.
+func behind(done, until event.Positions) (short event.Positions) {
+	for inc, parts := range until {
+		for partition, off := range parts {
+			if have, ok := done.Get(inc, partition); ok && have >= off {
+				continue
+			}
+			if short == nil {
+				short = event.Positions{}
+			}
+			short.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+		}
+	}
+	return short
 }
 
 // failure is a commit that did not work, for a reason that may pass.
@@ -146,7 +171,7 @@ const rejudgeInterval = time.Minute
 func (s *Sink) choose(all bool) []*target {
 	var dirty, due []*target
 	for _, t := range s.names {
-		if t.rows > 0 {
+		if t.rows > 0 || t.caughtUp(s.end) {
 			dirty = append(dirty, t)
 		}
 	}

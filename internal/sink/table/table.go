@@ -93,7 +93,8 @@ type Sink struct {
 	names  map[string]*target // by table name
 	end    event.Positions    // of everything written so far
 	lives  map[int32][]event.Incarnation
-	resume event.Positions // nil, or where rolled-back tables have to be read again
+	resume event.Positions // nil, or from where has to be read again
+	until  event.Positions // while all of the log is loaded again: up to where
 
 	batch   int64     // counts Write
 	touched []*target // by the current batch
@@ -117,12 +118,15 @@ func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error)
 	}
 	s := &Sink{tables: t, lake: t.lake, stream: streamName, types: map[string]*target{}, names: map[string]*target{},
 		end: event.Positions{}, lives: map[int32][]event.Incarnation{}}
-	list, err := t.lake.List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
-	}
 	st, err := t.log.Stat(ctx, streamName)
 	if err != nil && !errors.Is(err, stream.ErrNoStream) {
+		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+	}
+	if err := s.reload(ctx, st); err != nil {
+		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+	}
+	list, err := t.lake.List(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
 	}
 	for _, id := range list {
@@ -142,8 +146,45 @@ func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error)
 	return s, nil
 }
 
+// reload asks for all that the log has when the lake is new to the stream or a
+// table has to be loaded anew.
+func (s *Sink) reload(ctx context.Context, st stream.Stat) error {
+	if err := s.lake.ReloadDropped(ctx, s.stream); err != nil {
+		return err
+	}
+	starts, ends := event.Positions{}, event.Positions{}
+	for _, r := range st.Ranges {
+		if r.End > r.Start {
+			starts.Advance(event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: r.Start})
+			ends.Advance(event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: r.End})
+		}
+	}
+	until, err := s.lake.Reload(ctx, s.stream, ends)
+	if err != nil || len(until) == 0 {
+		return err
+	}
+	// What retention has dropped since cannot come any more.
+	for inc, parts := range until {
+		for partition, off := range parts {
+			if start, ok := starts.Get(inc, partition); !ok || start >= off {
+				delete(parts, partition)
+			}
+		}
+		if len(parts) == 0 {
+			delete(until, inc)
+		}
+	}
+	if len(until) == 0 {
+		return s.lake.Reloaded(s.stream)
+	}
+	s.tables.logger.Info("stream is loaded again from the start of the log; tables skip what they have",
+		slog.String("stream", s.stream), slog.String("up_to", until.String()))
+	s.until, s.resume = until, starts
+	return nil
+}
+
 // Resume implements sink.Resumer. It asks for something only when a table was
-// rolled back: else the pipeline's watermark says where to start, because all
+// rolled back, or all is loaded again: else the pipeline's watermark says where to start, because all
 // rows below it are committed, and each table skips what it has.
 func (s *Sink) Resume(_ context.Context, streamName string) (event.Positions, error) {
 	if streamName != s.stream || s.resume == nil {

@@ -38,6 +38,8 @@ type world struct {
 	lake   *iceberg.Lake
 	log    *fakeLog
 	tables *Tables
+	// strange: the lake may be another one than the log has known
+	strange bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -55,6 +57,9 @@ func (w *world) open() {
 	l, err := iceberg.Open(w.t.Context(), w.cfg, w.fs, "/data", quiet, iceberg.WithCatalog(w.rows))
 	require.NoError(w.t, err)
 	w.lake, w.tables = l, New(l, w.log, quiet)
+	if !w.strange {
+		require.NoError(w.t, l.Reloaded(sinktest.Stream)) // the lake is as old as the log
+	}
 }
 
 func (w *world) restart() {

@@ -106,6 +106,9 @@ func (s *Sink) judge(id lake.Ident, state *iceberg.State, st stream.Stat) error 
 			if !known {
 				from = 0
 			}
+			if first, ok := state.RolledBackFrom.Get(inc, partition); ok {
+				from = max(from, first)
+			}
 			if !ok || r.Start > from {
 				return fault.WithHint(fmt.Errorf("%w: events %d to %d of partition %d are missing", ErrRolledBack, from, upTo, partition),
 					"set the table's current snapshot forward again, or accept the gap by removing the table property naru.positions; then restart")
@@ -125,8 +128,8 @@ func (s *Sink) judge(id lake.Ident, state *iceberg.State, st stream.Stat) error 
 // then on are other events, and the table would skip them. Ahead of a closed
 // life of the log is no fault: its rows stay, they were cut there.
 func (s *Sink) judgeAhead(id lake.Ident, state *iceberg.State, inc event.Incarnation, ranges map[int32]stream.Range) error {
-	if inc.IsZero() {
-		return nil
+	if inc.IsZero() || !state.Exists {
+		return nil // one that was dropped is loaded anew: iceberg.Lake.ReloadDropped
 	}
 	refused, err := s.lake.Refusal(id)
 	if err != nil {
@@ -154,8 +157,8 @@ func (s *Sink) judgeAhead(id lake.Ident, state *iceberg.State, inc event.Incarna
 	if ahead == nil {
 		return nil
 	}
-	return fault.WithHint(ahead, "the log was reset or comes from an older backup: bring back the log that belongs to this table and remove lake/%s from the data folder, or drop the table so that it is loaded anew",
-		iceberg.RefusedFile)
+	return fault.WithHint(ahead, "the log was reset or comes from an older backup: bring back the log that belongs to this table and remove lake/%s from the data folder; or load the table anew from what the log has: stop the server and run naru table reload %s",
+		iceberg.RefusedFile, id)
 }
 
 // lower moves positions down to others where those are smaller or alone.
@@ -270,11 +273,34 @@ func (t *target) build(l *iceberg.Lake) {
 	t.reported = map[string]int64{}
 }
 
+// caughtUp tells whether a table that was rolled back has got to where it was,
+// without a row of its own at the end. Only a commit keeps the next start from
+// reading all that again.
+func (t *target) caughtUp(end event.Positions) bool {
+	if t.stopped != nil || t.state.RolledBack == nil || t.rows > 0 {
+		return false
+	}
+	for inc, parts := range t.state.RolledBack {
+		for partition, upTo := range parts {
+			if off, ok := end.Get(inc, partition); !ok || off < upTo {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // commit writes the rows' files and adds them to the table.
-func (t *target) commit(ctx context.Context, end event.Positions) error {
-	files, err := t.builder.Finish(ctx)
-	if err != nil {
-		return fmt.Errorf("write files of %s: %w", t.ident, err)
+func (t *target) commit(ctx context.Context, l *iceberg.Lake, end event.Positions) error {
+	if t.builder == nil {
+		t.build(l)
+	}
+	var files []columnar.DataFile
+	if t.rows > 0 {
+		var err error
+		if files, err = t.builder.Finish(ctx); err != nil {
+			return fmt.Errorf("write files of %s: %w", t.ident, err)
+		}
 	}
 	positions := t.state.Positions.Clone()
 	for inc, parts := range end {
