@@ -135,8 +135,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	keeping := start("lake upkeep", failed, lake.Run)
 	loading := start("pipelines", failed, func(ctx context.Context) error {
 		if !o.Pipelines {
-			<-ctx.Done()
-			return nil
+			return pipelines.Hold(ctx)
 		}
 		return pipelines.Run(ctx)
 	})

@@ -196,3 +196,24 @@ func TestDroppedBehindAnOldWatermark(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 }
+
+// Pipelines that do not run hold retention back as well, for every stream.
+func TestHoldRegistersReaders(t *testing.T) {
+	l := memory.New()
+	set := NewSet(testConfig(), l, nil, quiet)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- set.Hold(ctx) }()
+	s := newStore(true)
+	for _, name := range []string{"events", "shop"} {
+		appendEvents(t, l, name, 0, 3)
+		s.until(t, func() bool {
+			at, err := l.Progress(t.Context(), DefaultPrefix+name)
+			return err == nil && at.Positions != nil && at.Stream == name && at.Counts.Total() == 0
+		})
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}

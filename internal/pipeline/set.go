@@ -77,6 +77,28 @@ func (s *Set) Run(ctx context.Context) error {
 	return errors.Join(failed.errs...)
 }
 
+// Hold registers the readers of all streams, also of those that come later, until
+// ctx ends, and reads nothing: retention keeps for them what they have not read.
+func (s *Set) Hold(ctx context.Context) error {
+	for {
+		changed := s.log.Changed()
+		names, err := s.log.Streams(ctx)
+		if err != nil {
+			return fmt.Errorf("list streams: %w", err)
+		}
+		for _, p := range s.add(names) {
+			if _, err := p.begin(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("pipeline %s: %w", p.name, err)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // add returns new pipelines for streams that have none yet.
 func (s *Set) add(streams []string) []*Pipeline {
 	s.mu.Lock()
