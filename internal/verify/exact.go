@@ -328,8 +328,21 @@ func (x *exact) explain(ctx context.Context) error {
 			x.wrong.add(Missing, p.lane, t.ident.String(), p.offset, "the table's positions cover these events, and it has no row of them")
 		}
 	}
+	// What retention dropped unread the pipeline has counted, so as many may lack.
+	lacking := map[string]int64{}
+	for p := range x.unknown {
+		lacking[p.lane.stream]++
+	}
 	for _, p := range sortedPlaces(x.unknown) {
-		x.wrong.add(Missing, p.lane, "", p.offset, "the watermark has passed these events, and no table has a row of them")
+		n, dropped := lacking[p.lane.stream], x.stream(p.lane.stream).progress.Counts.Dropped
+		switch {
+		case n == dropped:
+			x.explained.add(DroppedUnread, p.lane, "", p.offset, "retention dropped these events before they were read, as log.drop_unread lets it; the pipeline has counted them")
+		case dropped > 0:
+			x.wrong.add(Missing, p.lane, "", p.offset, fmt.Sprintf("the watermark has passed these events, and no table has a row of them; of the %d in all, %d were dropped unread (log.drop_unread)", n, dropped))
+		default:
+			x.wrong.add(Missing, p.lane, "", p.offset, "the watermark has passed these events, and no table has a row of them")
+		}
 	}
 	return nil
 }
