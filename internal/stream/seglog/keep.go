@@ -183,12 +183,8 @@ func (l *Log) due(segments []*segment, next *checkpoint) string {
 	if l.cfg.RetainBytes > 0 && total > int64(l.cfg.RetainBytes) {
 		return "bytes"
 	}
-	oldest := segments[0].number
-	latest := next.created // the latest time of receipt; a segment without records has its sealing
-	if t := next.predecessor.maxTime; t > 0 {
-		latest = time.UnixMilli(t)
-	}
-	if l.cfg.RetainAge == 0 || l.clock().Sub(latest) <= l.cfg.RetainAge.Std() {
+	oldest, now := segments[0].number, l.clock()
+	if l.cfg.RetainAge == 0 || now.Sub(l.received(segments, next, now)) <= l.cfg.RetainAge.Std() {
 		delete(l.retention.since, oldest)
 		return ""
 	}
@@ -201,6 +197,34 @@ func (l *Log) due(segments []*segment, next *checkpoint) string {
 		return ""
 	}
 	return "age"
+}
+
+// received is the time of the latest receipt in the oldest segment. One that is
+// still to come was stamped by a clock that has been set back since: what came
+// behind it, the first that is not of the future, says how old it is at least.
+// Without that, a moment of a wrong clock would keep the log for years.
+func (l *Log) received(segments []*segment, next *checkpoint, now time.Time) time.Time {
+	latest := next.received()
+	for _, s := range segments[2:] {
+		if !latest.After(now) {
+			break
+		}
+		later, err := l.checkpointOf(s)
+		if err != nil {
+			break // a reader meets it too, and says so
+		}
+		latest = later.received()
+	}
+	return latest
+}
+
+// received is the time of the latest receipt in the segment before; one without
+// records has its sealing.
+func (c *checkpoint) received() time.Time {
+	if t := c.predecessor.maxTime; t > 0 {
+		return time.UnixMilli(t)
+	}
+	return c.created
 }
 
 // unread names the readers that have not read everything before a checkpoint.
