@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -26,11 +24,11 @@ import (
 func (c *cli) tableCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "table",
-		Short: "Look at the tables of a folder",
+		Short: "Look at the tables of a folder, check and reload them",
 		Long: `Looks at the tables of a folder, read-only, without a server: it works while one
 runs and when none does, because a table's state is one row of the catalog and
-files that never change.`,
-	}, c.tableLs(), c.tableShow())
+files that never change. Only reload changes anything.`,
+	}, c.tableLs(), c.tableShow(), c.tableFsck(), c.tableReload())
 }
 
 func (c *cli) tableLs() *cobra.Command {
@@ -141,11 +139,8 @@ func tables(ctx context.Context, args []string, name string) (infos []*lake.Info
 		return nil, err
 	}
 	l, err := app.OpenTables(ctx, f, cfg.Lake)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.WithHint(fmt.Errorf("%s holds no tables", f), "name the folder of a project: its tables are in %s", filepath.Join("DIR", "data"))
-	}
 	if err != nil {
-		return nil, err
+		return nil, noTables(f, err)
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	idents, err := l.List(ctx)
