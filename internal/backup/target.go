@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"naru/internal/fault"
 	"naru/internal/vfs"
@@ -44,29 +45,40 @@ func openTarget(fsys vfs.FS, folder, to string) (*target, error) {
 	default:
 		t.replace = true
 	}
-	lock := filepath.Join(t.partial, lockName)
-	if _, err := fsys.Stat(t.partial); err == nil {
-		// What an earlier backup left that was killed; unless it is being made now.
-		if _, err := fsys.Stat(lock); err != nil {
-			return nil, fault.WithHint(fmt.Errorf("the folder %s is there, and is not from a backup", t.partial), "move it away, or name another folder for the backup")
-		}
-		if t.lock, err = fsys.Lock(lock); err != nil {
-			return nil, busy(err, to)
-		}
-		err = errors.Join(t.lock.Close(), removeAll(fsys, t.partial))
-		if err != nil {
-			return nil, err
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err := t.clear(); err != nil {
 		return nil, err
 	}
 	if err := fsys.MkdirAll(t.partial); err != nil {
 		return nil, err
 	}
-	if t.lock, err = fsys.Lock(lock); err != nil {
+	if t.lock, err = fsys.Lock(filepath.Join(t.partial, lockName)); err != nil {
 		return nil, busy(err, to)
 	}
+	// Durable before anything else is there: by it the folder is known.
+	if err := fsys.SyncDir(t.partial); err != nil {
+		return nil, errors.Join(err, t.abandon())
+	}
 	return t, nil
+}
+
+// clear removes what an earlier backup left that was killed, unless it is being
+// made now.
+func (t *target) clear() error {
+	names, err := t.fs.List(t.partial)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 && !slices.Contains(names, lockName) {
+		return fault.WithHint(fmt.Errorf("the folder %s is there, and is not from a backup", t.partial), "move it away, or name another folder for the backup")
+	}
+	lock, err := t.fs.Lock(filepath.Join(t.partial, lockName))
+	if err != nil {
+		return busy(err, t.to)
+	}
+	return errors.Join(removeAll(t.fs, t.partial), lock.Close())
 }
 
 func busy(err error, to string) error {
@@ -98,13 +110,6 @@ func outside(fsys vfs.FS, folder, to string) error {
 
 // publish gives the folder its name. All that is in it is durable.
 func (t *target) publish() error {
-	if err := errors.Join(t.lock.Close(), t.fs.Remove(filepath.Join(t.partial, lockName))); err != nil {
-		return err
-	}
-	t.lock = nil
-	if err := t.fs.SyncDir(t.partial); err != nil {
-		return err
-	}
 	if t.replace {
 		if err := t.fs.Remove(t.to); err != nil {
 			return err
@@ -113,17 +118,20 @@ func (t *target) publish() error {
 	if err := t.fs.Rename(t.partial, t.to); err != nil {
 		return err
 	}
-	return t.fs.SyncDir(filepath.Dir(t.to))
+	t.partial = t.to // which abandon would remove
+	// The lock's file goes last: a folder without it and with the temporary name
+	// could not be told from somebody's own.
+	return errors.Join(t.fs.SyncDir(filepath.Dir(t.to)), t.fs.Remove(filepath.Join(t.to, lockName)), t.fs.SyncDir(t.to), t.lock.Close())
 }
 
 // abandon removes what was made so far.
 func (t *target) abandon() error {
-	var err error
-	if t.lock != nil {
-		err = t.lock.Close()
+	err := removeAll(t.fs, t.partial)
+	if err != nil {
+		err = fmt.Errorf("remove %s: %w", t.partial, err)
 	}
-	if rerr := removeAll(t.fs, t.partial); rerr != nil {
-		err = errors.Join(err, fmt.Errorf("remove %s: %w", t.partial, rerr))
+	if cerr := t.lock.Close(); cerr != nil && !errors.Is(cerr, fs.ErrClosed) {
+		err = errors.Join(err, cerr)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"naru/internal/fault"
 	"naru/internal/stream"
 	"naru/internal/vfs"
 )
@@ -61,7 +62,8 @@ func look(fsys vfs.FS, dir string) (*viewer, *tail, error) {
 			last, place = err, "" // dropped, or given its name, between two steps
 			continue
 		}
-		if last != nil && place == err.Error() {
+		var damage *fault.Corrupt
+		if !errors.As(err, &damage) || place == err.Error() {
 			return nil, nil, err
 		}
 		last, place = err, err.Error()
