@@ -20,15 +20,21 @@ type Rate struct {
 		sync.Mutex
 		tokens  float64
 		at      time.Time
-		waiting map[lake.Ident]time.Time // held back since
+		waiting map[lake.Ident]wait // held back
 	}
 }
+
+type wait struct{ since, asked time.Time }
+
+// waitFor is how long room is left for a table that has waited longer but does
+// not come again: its sink may be stuck, and must not hold others up.
+const waitFor = 3 * rateWindow * time.Second
 
 // NewRate allows perSecond commits a second on average.
 func NewRate(perSecond float64) *Rate {
 	r := &Rate{perSecond: perSecond}
 	r.mu.tokens = r.burst()
-	r.mu.waiting = map[lake.Ident]time.Time{}
+	r.mu.waiting = map[lake.Ident]wait{}
 	return r
 }
 
@@ -42,15 +48,18 @@ func (r *Rate) Take(t lake.Ident, since, now time.Time) bool {
 	defer r.mu.Unlock()
 	r.refill(now)
 	older := 0.0
-	for other, s := range r.mu.waiting {
-		if other != t && s.Before(since) {
+	for other, w := range r.mu.waiting {
+		if other != t && w.since.Before(since) && now.Sub(w.asked) <= waitFor {
 			older++
 		}
 	}
 	if r.mu.tokens < older+1 {
-		if was, ok := r.mu.waiting[t]; !ok || since.Before(was) {
-			r.mu.waiting[t] = since
+		w, ok := r.mu.waiting[t]
+		if !ok || since.Before(w.since) {
+			w.since = since
 		}
+		w.asked = now
+		r.mu.waiting[t] = w
 		return false
 	}
 	r.mu.tokens--

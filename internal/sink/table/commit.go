@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,13 +178,23 @@ func (s *Sink) choose(all bool) []*target {
 	}
 	now := s.tables.now()
 	if s.over > 0 && s.memory > s.lake.FairShare() {
-		// Bytes beyond the memory force commits, the largest first.
-		slices.SortFunc(dirty, func(a, b *target) int { return int(b.builder.Bytes() - a.builder.Bytes()) })
-		free := int64(0)
-		for len(dirty) > 0 && free < s.over {
-			t := dirty[0]
+		// Bytes beyond the memory force commits, the largest first. They use up the
+		// rate, so with each of them goes the table that has waited longest: else
+		// small tables, and the watermark with them, might wait for ever.
+		force := func(i int) {
+			t := dirty[i]
 			s.lake.Rate.Force(t.ident, now)
-			due, dirty, free = append(due, t), dirty[1:], free+t.builder.Bytes()
+			due, dirty = append(due, t), slices.Delete(dirty, i, i+1)
+		}
+		for free := int64(0); len(dirty) > 0 && free < s.over; {
+			largest := slices.MaxFunc(dirty, func(a, b *target) int { return cmp.Compare(a.held, b.held) })
+			free += largest.held
+			force(slices.Index(dirty, largest))
+			if len(dirty) > 0 {
+				oldest := slices.MinFunc(dirty, func(a, b *target) int { return a.since.Compare(b.since) })
+				free += oldest.held
+				force(slices.Index(dirty, oldest))
+			}
 		}
 	}
 	slices.SortFunc(dirty, func(a, b *target) int { return a.since.Compare(b.since) })
