@@ -156,19 +156,22 @@ its sections say. docs/format/log.md explains them. naru log ls names the segmen
 }
 
 func (c *cli) logFsck() *cobra.Command {
-	var repair bool
+	var repair, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "fsck [DIR]",
-		Short: "Check the whole log, and cut it at damage on request",
-		Long: `Reads the whole log of DIR (default: this folder) and checks every frame. No
-server may be running on the folder. Damage is named with file and byte, and
-makes the exit code 1.
+		Short: "Check the whole log, and mend it on request",
+		Long: `Reads the whole log of DIR (default: this folder), checks every frame, and lists
+all damage with file, byte, and the offsets that cannot be read because of it. No
+server may be running on the folder. The exit code is 0 only when the log is well.
+A torn tail of a crash is no damage; the next start deals with it by itself.
 
-With --repair a log whose last segment is damaged is cut there: what stands
-behind the damage is kept in a torn-*.bin file beside the segments, positions
-before the cut stay valid, and the log goes on in a new incarnation. Keep a copy
-of the folder first: acknowledged events may lie behind the damage. A torn tail
-of a crash is no damage; the next start deals with it by itself.`,
+With --repair all that can be read is saved: of a damaged segment just the damaged
+frames are lost. Damaged bytes are kept in torn-*.bin files beside the segments,
+and what is lost is put on record in losses.ndjson, which naru verify counts.
+Where the damage reaches the end of the log, the log goes on in a new incarnation,
+so that no offset is given twice. Keep a copy of the folder first: with a backup
+there may be more to save. A repair that was broken off is made again by the same
+command.`,
 		Example: `  naru log fsck mydata
   cp -a mydata/data/log log.before && naru log fsck mydata --repair`,
 		Args: usage(cobra.MaximumNArgs(1)),
@@ -183,21 +186,63 @@ of a crash is no damage; the next start deals with it by itself.`,
 			}
 			defer lock.Close()
 			if repair {
-				return c.repair(f, dir)
+				return c.repair(f, dir, asJSON)
 			}
-			n, bytes, err := seglog.Verify(vfs.OS(), dir)
-			if err != nil {
-				return fmt.Errorf("check log: %w", err)
-			}
-			fmt.Fprintf(c.out, "the log is well: %s, %s of frames\n", plural(n, "segment"), quantity.Bytes(bytes))
-			return nil
+			return c.fsck(dir, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "cut the log at the damage")
+	cmd.Flags().BoolVar(&repair, "repair", false, "save what can be read, and put on record what cannot")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func (c *cli) repair(f config.Folder, dir string) error {
+func (c *cli) fsck(dir string, asJSON bool) error {
+	r, err := seglog.Check(vfs.OS(), dir)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := c.printJSON(r); err != nil {
+			return err
+		}
+		return damaged(r.Damage)
+	}
+	c.showDamage(r.Damage)
+	for _, n := range r.Notes {
+		fmt.Fprintln(c.out, "note:", n)
+	}
+	for _, l := range r.Losses {
+		fmt.Fprintf(c.out, "lost in an earlier repair: %s\n", l)
+	}
+	if err := damaged(r.Damage); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "the log is well: %s, %s of frames\n", plural(r.Segments, "segment"), quantity.Bytes(r.Bytes))
+	return nil
+}
+
+func damaged(all []*seglog.Damage) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return fault.WithHint(fmt.Errorf("the log is damaged in %s", plural(len(all), "place")),
+		"keep a copy of the folder; `naru log fsck --repair` saves what can be read")
+}
+
+func (c *cli) showDamage(all []*seglog.Damage) {
+	for _, d := range all {
+		place := d.File
+		if d.Offset >= 0 {
+			place = fmt.Sprintf("%s at byte %d", d.File, d.Offset)
+		}
+		fmt.Fprintf(c.out, "%s: %s\n", place, d.Reason)
+		for _, l := range d.Lost {
+			fmt.Fprintf(c.out, "    cannot be read: %s\n", l)
+		}
+	}
+}
+
+func (c *cli) repair(f config.Folder, dir string, asJSON bool) error {
 	cfg, err := config.Load(vfs.OS(), f)
 	if err != nil {
 		return fmt.Errorf("read settings of %s:\n%w", f, err)
@@ -210,11 +255,30 @@ func (c *cli) repair(f config.Folder, dir string) error {
 	if err != nil {
 		return err
 	}
-	if !r.Cut {
+	if asJSON {
+		return c.printJSON(r)
+	}
+	if len(r.Damage) == 0 {
 		fmt.Fprintln(c.out, "nothing to repair")
 		return nil
 	}
-	fmt.Fprintf(c.out, "cut the log: %s\n%s from there on are kept in %s\nincarnation %s ends at the cut, %s goes on\n",
-		r.Damage, quantity.Bytes(r.CutBytes), r.CutFile, r.Closed, r.Begun)
+	for _, d := range r.Damage {
+		fmt.Fprintf(c.out, "found: %s at byte %d: %s\n", d.File, d.Offset, d.Reason)
+	}
+	for _, s := range r.Segments {
+		fmt.Fprintln(c.out, "written anew:", s)
+	}
+	for _, k := range r.Kept {
+		fmt.Fprintln(c.out, "kept aside:", k)
+	}
+	for _, l := range r.Lost {
+		fmt.Fprintln(c.out, "lost:", l)
+	}
+	if len(r.Lost) == 0 {
+		fmt.Fprintln(c.out, "nothing is lost")
+	}
+	if r.Cut {
+		fmt.Fprintf(c.out, "incarnation %s ends here, %s goes on\n", r.Closed, r.Begun)
+	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -155,6 +156,7 @@ func parseCheckpoint(body []byte) (*checkpoint, error) {
 		}
 		c.readers[reader] = at
 	}
+	p.b = bytes.TrimLeft(p.b, "\x00") // one that was made again fills the room of the old one
 	if c.incarnation.IsZero() || c.segment == 0 {
 		p.fail("incarnation or segment")
 	}

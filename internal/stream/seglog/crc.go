@@ -42,8 +42,11 @@ func mulMod(a, b uint32) uint32 {
 	}
 }
 
-// shiftOf is the operator that moves a checksum over n further bytes; n is less
-// than 1<<28.
+// maxCombined is the most bytes that a checksum can be moved over.
+const maxCombined = 1 << 28
+
+// shiftOf is the operator that moves a checksum over n further bytes, at most
+// maxCombined.
 func shiftOf(n int) uint32 {
 	p := uint32(1) << 31
 	for k := 3; n > 0; n, k = n>>1, k+1 {

@@ -19,8 +19,9 @@ import (
 //	13           3 zero bytes
 //	16 nonce     uint64  of the segment
 //	24 sequence  uint64  one more than the frame before
-//	32 synced    uint64  frames up to this sequence were on disk before this one was written
-//	40 sections  uint32
+//	32 synced    uint64  frames up to this sequence were on disk before this one was written;
+//	                     in a lost frame free for its checksum (forge.go)
+//	40 sections  uint32  in a checkpoint free for its checksum
 //	44 table     uint32  bytes of the section table
 //	48 section table, then the record batches of its writes, one behind the other
 //
@@ -41,6 +42,7 @@ const (
 	kindCommit     kind = 3 // with a reader's progress, a forgotten reader or a trim
 	kindPromise    kind = 4 // empty: for its synced field
 	kindFooter     kind = 5 // index of the segment; carries the last frame's sequence again
+	kindLost       kind = 6 // in the place of frames that a repair could not save, up to its sequence
 )
 
 func (k kind) String() string {
@@ -55,9 +57,14 @@ func (k kind) String() string {
 		return "promise"
 	case kindFooter:
 		return "footer"
+	case kindLost:
+		return "lost"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
+
+// data tells whether the frame holds record batches or progress.
+func (k kind) data() bool { return k == kindAppend || k == kindCommit }
 
 // head is the fixed part of a frame.
 type head struct {
@@ -104,10 +111,13 @@ func readHead(b []byte) (head, error) {
 		table:    int(binary.LittleEndian.Uint32(b[44:])),
 	}
 	switch {
-	case h.length < headSize || int64(h.table) > h.length-headSize || h.sections > h.table:
+	case h.length < headSize || int64(h.table) > h.length-headSize || h.sections > h.table && h.kind != kindCheckpoint:
 		return h, badFrame("length %d with a table of %d bytes and %d sections", h.length, h.table, h.sections)
-	case h.kind < kindCheckpoint || h.kind > kindFooter || b[13] != 0 || b[14] != 0 || b[15] != 0:
+	case h.kind < kindCheckpoint || h.kind > kindLost || b[13] != 0 || b[14] != 0 || b[15] != 0:
 		return h, badFrame("kind %d", h.kind)
+	}
+	if h.kind == kindLost {
+		h.synced = 0 // it promises nothing
 	}
 	return h, nil
 }
@@ -141,7 +151,8 @@ func sealFrame(b []byte, h head) ([]byte, uint32) {
 // frame is a whole frame whose checksum has been verified.
 type frame struct {
 	head
-	raw []byte // valid until the scanner moves
+	raw   []byte // valid until the scanner moves
+	dirty int64  // place of a byte in its padding that is not zero, from its start; 0: there is none
 }
 
 // body is what stands behind the head of a checkpoint or footer.
@@ -155,7 +166,15 @@ func checkFrame(h head, b []byte) (frame, error) {
 		return frame{}, badFrame("checksum %08x, stored %08x", got, h.crc)
 	}
 	f := frame{head: h, raw: b}
-	if h.kind != kindAppend && h.kind != kindCommit {
+	if h.kind == kindLost {
+		return f, f.each(func(s section, _ int64) error {
+			if s.typ != sectionName && s.typ != sectionGap && s.typ != sectionCounts {
+				return badFrame("section type %d in a lost frame", s.typ)
+			}
+			return nil
+		})
+	}
+	if !h.kind.data() {
 		if int64(h.table) != h.length-headSize {
 			return frame{}, badFrame("%s with %d bytes behind its body", h.kind, h.length-headSize-int64(h.table))
 		}
@@ -211,9 +230,16 @@ const (
 	sectionProgress = 3 // a reader's progress
 	sectionForget   = 4 // a reader that is no more
 	sectionTrim     = 5 // the oldest segment that is kept
+	// In lost frames only: what the frames in whose place they stand changed.
+	sectionGap    = 6 // id, base, next, events, bytes
+	sectionCounts = 7 // id of any partition of a stream, acknowledged, refused
 )
 
-const writeSectionSize = 37
+const (
+	writeSectionSize  = 37
+	gapSectionSize    = 37
+	countsSectionSize = 21
+)
 
 var errShortSection = badFrame("a section ends early")
 
@@ -231,7 +257,15 @@ type section struct {
 	maxTime   int64  // sectionWrite, ms
 	body      []byte // sectionProgress
 	oldest    uint64 // sectionTrim
+	gap       gap    // sectionGap
+	counts    counts // sectionCounts
 }
+
+// gap is what a lost frame says of a stream-partition: offsets [first, end).
+type gap struct{ first, end, events, bytes int64 }
+
+// counts are events of a stream.
+type counts struct{ acknowledged, refused int64 }
 
 // next is the first offset behind a write.
 func (s section) next() int64 { return s.base + int64(s.delta) + 1 }
@@ -270,6 +304,20 @@ func appendForgetSection(b []byte, reader string) []byte {
 
 func appendTrimSection(b []byte, oldest uint64) []byte {
 	return binary.LittleEndian.AppendUint64(append(b, sectionTrim), oldest)
+}
+
+func appendGapSection(b []byte, id uint32, g gap) []byte {
+	b = binary.LittleEndian.AppendUint32(append(b, sectionGap), id)
+	for _, n := range []int64{g.first, g.end, g.events, g.bytes} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+func appendCountsSection(b []byte, id uint32, c counts) []byte {
+	b = binary.LittleEndian.AppendUint32(append(b, sectionCounts), id)
+	b = binary.LittleEndian.AppendUint64(b, uint64(c.acknowledged))
+	return binary.LittleEndian.AppendUint64(b, uint64(c.refused))
 }
 
 // nextSection reads the section at the start of b. Its slices alias b.
@@ -322,6 +370,23 @@ func nextSection(b []byte) (s section, rest []byte, err error) {
 			return s, nil, errShortSection
 		}
 		s.oldest, rest = binary.LittleEndian.Uint64(b[1:]), b[9:]
+	case sectionGap:
+		if len(b) < gapSectionSize {
+			return s, nil, errShortSection
+		}
+		s.id = binary.LittleEndian.Uint32(b[1:])
+		n := func(i int) int64 { return int64(binary.LittleEndian.Uint64(b[5+8*i:])) }
+		s.gap, rest = gap{n(0), n(1), n(2), n(3)}, b[gapSectionSize:]
+		if s.gap.first < 0 || s.gap.end < s.gap.first || s.gap.events < 0 || s.gap.bytes < 0 {
+			return s, nil, badFrame("a gap from offset %d to %d", s.gap.first, s.gap.end)
+		}
+	case sectionCounts:
+		if len(b) < countsSectionSize {
+			return s, nil, errShortSection
+		}
+		s.id = binary.LittleEndian.Uint32(b[1:])
+		s.counts = counts{int64(binary.LittleEndian.Uint64(b[5:])), int64(binary.LittleEndian.Uint64(b[13:]))}
+		rest = b[countsSectionSize:]
 	default:
 		return s, nil, badFrame("section type %d", s.typ)
 	}

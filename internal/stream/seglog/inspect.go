@@ -176,7 +176,8 @@ func eachFrame(file vfs.File, s *segment, cp head, limit int64, fn func(f frame,
 		if err != nil {
 			return err
 		}
-		if f.nonce != s.nonce || f.sequence != sequence+1 || f.kind == kindFooter || f.kind == kindCheckpoint {
+		follows := f.sequence == sequence+1 || f.kind == kindLost && f.sequence >= sequence
+		if f.nonce != s.nonce || !follows || f.kind == kindFooter || f.kind == kindCheckpoint {
 			return nil
 		}
 		if err := fn(f, pos); err != nil {
@@ -304,6 +305,10 @@ func (f frame) describe(names map[uint32]string) (out []string, err error) {
 			say("reader %s of %s at %s", reader, at.Stream, at.Positions)
 		case sectionForget:
 			say("forget reader %s", s.name)
+		case sectionGap:
+			say("%s: offsets [%d,%d) are lost, %d events", names[s.id], s.gap.first, s.gap.end, s.gap.events)
+		case sectionCounts:
+			say("%s: %d events acknowledged, %d refused in lost frames", names[s.id], s.counts.acknowledged, s.counts.refused)
 		case sectionTrim:
 			say("oldest segment kept is %d", s.oldest)
 		}
@@ -383,55 +388,4 @@ func (v *viewer) records(i int, name string, fn func(*event.Batch) error) (known
 		err = s.corrupt(end, "a frame is damaged")
 	}
 	return len(ids) > 0, err
-}
-
-// Verify reads the whole log in dir and checks every frame: `naru log fsck`.
-// It returns the first damage, as the log's opening would, and what it has
-// read. Nobody may be writing.
-func Verify(fs vfs.FS, dir string) (segments int, bytes int64, err error) {
-	v, err := view(fs, dir)
-	if err != nil {
-		return 0, 0, err
-	}
-	for i, s := range v.segments {
-		if i > 0 && s.number != v.segments[i-1].number+1 {
-			return i, bytes, corrupt(dir+"/"+segmentName(v.segments[i-1].number+1), -1, "the segment is missing")
-		}
-		used, err := v.verify(i)
-		bytes += used
-		if err != nil {
-			return i, bytes, err
-		}
-	}
-	return len(v.segments), bytes, nil
-}
-
-func (v *viewer) verify(i int) (int64, error) {
-	s := v.segments[i]
-	file, err := v.fs.Open(s.path)
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	cp, h, err := readCheckpoint(file, s.path, s.number, s.size)
-	if err != nil {
-		return 0, err
-	}
-	pred, sealed, err := v.predecessor(i)
-	if err != nil {
-		return 0, err
-	}
-	s.nonce, s.begin = h.nonce, h.end()
-	if !sealed {
-		t, err := scanTail(file, s)
-		if err != nil {
-			return 0, err
-		}
-		return t.end, nil
-	}
-	t, err := scanSegment(file, s, cp, h, pred)
-	if err != nil {
-		return 0, err
-	}
-	return t.end, nil
 }

@@ -161,13 +161,13 @@ func TestDamageInTheLastSegment(t *testing.T) {
 	d := disk.KillClone()
 	flip(t, d, last.Name, second.Pos+20)
 	r, err := Repair(d, testDir, cfg, nil)
-	if err != nil || !r.Cut || r.Damage == "" || r.CutBytes == 0 {
+	if err != nil || !r.Cut || len(r.Damage) != 1 || r.Damage[0].Offset != second.Pos || len(r.Kept) == 0 || len(r.Lost) == 0 {
 		t.Fatalf("repair: %+v, %v", r, err)
 	}
 	l := openLog(t, d, testDir, cfg)
 	defer closeLog(t, l)
 	st, err := l.Stat(testCtx(t), "events")
-	if err != nil || len(st.Ranges) != 2 || st.Ranges[0].Incarnation != r.Closed || st.Incarnation != r.Begun || st.Ranges[0].End >= 60 {
+	if err != nil || len(st.Ranges) != 2 || st.Ranges[0].Incarnation != r.Closed || st.Incarnation != r.Begun || st.Ranges[0].End != 60 {
 		t.Fatalf("stat %+v, %v", st, err)
 	}
 	at, err := l.Append(testCtx(t), streamtest.Write("events", 0, "after"))

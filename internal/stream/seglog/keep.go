@@ -246,6 +246,7 @@ func (l *Log) unread(next *checkpoint) []string {
 
 // reached is the first offset of a stream-partition that a reader has not
 // covered. Offsets run on through incarnations, so the newest one known decides.
+// What a repair has lost needs no reading.
 func (s *state) reached(at stream.Progress, id uint32) int64 {
 	p := s.part(id)
 	if p == nil {
@@ -253,14 +254,14 @@ func (s *state) reached(at stream.Progress, id uint32) int64 {
 	}
 	offset := p.start
 	if off, ok := at.Positions.Get(s.incarnation, p.n); ok {
-		return max(offset, off)
+		return s.lost.skip(p.topic.name, p.n, max(offset, off))
 	}
 	for _, c := range slices.Backward(s.closed) {
 		if off, ok := at.Positions.Get(c.incarnation, p.n); ok {
-			return max(offset, min(off, c.ends[id]))
+			return s.lost.skip(p.topic.name, p.n, max(offset, min(off, c.ends[id])))
 		}
 	}
-	return offset
+	return s.lost.skip(p.topic.name, p.n, offset)
 }
 
 // trimTo writes down which segment is the oldest from now on: so a missing one

@@ -366,6 +366,9 @@ func (l *Log) Close() error {
 	close(l.stop)
 	l.done.Wait()
 	err := l.w.close()
+	if l.Err() == nil {
+		err = errors.Join(err, l.writeMark())
+	}
 	if perr := l.Err(); perr != nil {
 		err = perr
 	}

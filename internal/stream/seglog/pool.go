@@ -194,6 +194,12 @@ type madeSegment struct {
 	sequence uint64
 }
 
+func newNonce() uint64 {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
+	return binary.LittleEndian.Uint64(random[:])
+}
+
 // makeSegment turns a free file into a segment: its checkpoint and the frames at
 // some places of another segment are written and synced, then the file gets its name and the folder is
 // synced. So a file with a segment's name always has its checkpoint, and what
@@ -208,18 +214,17 @@ func (l *Log) makeSegment(free *freeFile, cp *checkpoint, sequence uint64, from 
 			_ = file.Close() // the first error is the news
 		}
 	}()
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
 	m = &madeSegment{file: file, sequence: sequence}
-	m.seg = &segment{number: cp.segment, path: l.path(segmentName(cp.segment)), nonce: binary.LittleEndian.Uint64(random[:]), size: free.size, fs: l.fs}
+	m.seg = &segment{number: cp.segment, path: l.path(segmentName(cp.segment)), nonce: newNonce(), size: free.size, fs: l.fs}
 	h := head{kind: kindCheckpoint, nonce: m.seg.nonce, sequence: sequence, synced: sequence + uint64(len(frames))}
 	b := cp.append(make([]byte, headSize, 4<<10))
 	h.table = len(b) - headSize
 	b, crc := sealFrame(b, h)
+	m.seg.begin = align(int64(len(b)))
+	b = append(b, padding[:m.seg.begin-int64(len(b))]...) // the file may be a recycled one
 	if _, err := file.WriteAt(b, 0); err != nil {
 		return nil, err
 	}
-	m.seg.begin = align(int64(len(b)))
 	m.pos, m.chain = m.seg.begin, nextChain(0, crc)
 	for _, pos := range frames {
 		f, err := from.frame(pos)
@@ -232,7 +237,7 @@ func (l *Log) makeSegment(free *freeFile, cp *checkpoint, sequence uint64, from 
 		putHead(f.raw, h) // the scanner's own buffer: nobody reads the old head again
 		crc := checksum(f.raw[bodyOff:])
 		putCRC(f.raw, crc)
-		if _, err := file.WriteAt(f.raw, m.pos); err != nil {
+		if err := file.WriteVAt([][]byte{f.raw, padding[:f.end()-f.length]}, m.pos); err != nil {
 			return nil, err
 		}
 		m.pos += f.end()

@@ -44,6 +44,7 @@ type target struct {
 	incarnation event.Incarnation
 	offset, end int64
 	max         int64
+	lost        lostRanges
 
 	segments []*segment
 	limit    int64  // of the active segment, the last one
@@ -93,7 +94,11 @@ func (l *Log) target(name string, from event.Position) (*target, <-chan struct{}
 	if offset < lives[i].start {
 		return nil, nil, stream.ErrTrimmed
 	}
-	for offset == lives[i].end {
+	for {
+		// What a repair has lost is passed over.
+		if offset = min(l.mu.lost.skip(name, from.Partition, offset), lives[i].end); offset < lives[i].end {
+			break
+		}
 		if i++; i == len(lives) {
 			if topic.wake == nil {
 				topic.wake = make(chan struct{})
@@ -103,7 +108,7 @@ func (l *Log) target(name string, from event.Position) (*target, <-chan struct{}
 		offset = lives[i].start // go on with the next one at its first offset
 	}
 	t := &target{
-		part: p, incarnation: lives[i].incarnation, offset: offset, end: lives[i].end,
+		lost: l.mu.lost, part: p, incarnation: lives[i].incarnation, offset: offset, end: lives[i].end,
 		segments: l.mu.segments, limit: l.mu.limit, active: -1,
 	}
 	if at, ok := p.hints.find(offset); ok {
@@ -280,6 +285,9 @@ func (c *collector) chunk(b []byte, pos int64) (used, need int64, done bool, err
 				return used, table, false, nil
 			}
 			enough, err := c.frame(rest, h, pos+used)
+			if errors.Is(err, errWhole) {
+				return used, h.length, len(c.raws) > 0, nil
+			}
 			if errors.Is(err, errBadFrame) {
 				err = c.seg.corrupt(pos+used, "%v", err)
 			}
@@ -295,19 +303,35 @@ func (c *collector) chunk(b []byte, pos int64) (used, need int64, done bool, err
 	return used, 0, false, nil
 }
 
-// errEnough ends the walk over a frame's sections.
-var errEnough = errors.New("enough")
+var (
+	// errEnough ends the walk over a frame's sections.
+	errEnough = errors.New("enough")
+	// errWhole: the frame is to be read as a whole, to verify it.
+	errWhole = errors.New("whole frame wanted")
+)
 
 // frame takes what is wanted from the frame at pos, of which b holds the table
 // and what of the batches the chunk happens to have. enough: the next record
 // batch in this very frame is for the next read.
 func (c *collector) frame(b []byte, h head, pos int64) (enough bool, err error) {
 	window, start := b, int64(0) // bytes of the frame, and where in it they begin
+	verified, whole := false, int64(len(b)) >= h.length
 	err = eachSection(b[headSize:headSize+h.table], h.sections, int64(headSize+h.table), h.length, func(s section, at int64) error {
 		if s.typ != sectionWrite || s.id != c.part.id || s.next() <= c.next {
 			return nil
 		}
+		// The table is believed only when the frame's checksum holds: a changed id
+		// would make one stream's events another's.
+		if !verified {
+			if err := c.verify(b, h, pos); err != nil {
+				return err
+			}
+			verified = true
+		}
 		if s.base > c.next {
+			if len(c.raws) > 0 && c.lost.skip(c.part.topic.name, c.part.n, c.next) >= s.base {
+				return errEnough // the next read goes on behind what a repair has lost
+			}
 			return badFrame("stream %s/%d goes on at offset %d, want %d", c.part.topic.name, c.part.n, s.base, c.next)
 		}
 		size := int64(s.size)
@@ -328,8 +352,12 @@ func (c *collector) frame(b []byte, h head, pos int64) (enough bool, err error) 
 			c.own = own
 		}
 		raw := window[at-start : at-start+size : at-start+size]
-		rh, err := recordbatch.Check(raw)
-		if err != nil || rh.BaseOffset != s.base || rh.NextOffset() != s.next() {
+		look := recordbatch.Check
+		if whole {
+			look = recordbatch.ReadHead // the frame's checksum covers the rest
+		}
+		rh, err := look(raw)
+		if err != nil || rh.Size != int(s.size) || rh.BaseOffset != s.base || rh.NextOffset() != s.next() {
 			return badFrame("record batch at offset %d: %v", s.base, err)
 		}
 		c.raws = append(c.raws, raw)
@@ -340,6 +368,45 @@ func (c *collector) frame(b []byte, h head, pos int64) (enough bool, err error) 
 		return true, nil
 	}
 	return false, err
+}
+
+// verify checks the frame at pos against its checksum. One that is larger than
+// what is read at once is checked without its batches, whose own checksums stand
+// for them: each batch is verified when it is taken.
+func (c *collector) verify(b []byte, h head, pos int64) error {
+	if int64(len(b)) >= h.length {
+		if got := checksum(b[bodyOff:h.length]); got != h.crc {
+			return badFrame("checksum %08x, stored %08x", got, h.crc)
+		}
+		return nil
+	}
+	if h.length <= chunk {
+		return errWhole
+	}
+	crc := checksum(b[bodyOff : headSize+h.table])
+	var none [batchHeadSize]byte
+	end := int64(headSize + h.table)
+	err := eachSection(b[headSize:end], h.sections, end, h.length, func(s section, at int64) error {
+		if s.typ != sectionWrite {
+			return nil
+		}
+		if s.size > maxCombined {
+			return badFrame("a batch of %d bytes", s.size)
+		}
+		first := none[:]
+		if at+batchHeadSize <= int64(len(b)) {
+			first = b[at : at+batchHeadSize]
+		} else if err := readFull(c.file, first, pos+at); err != nil {
+			return err
+		}
+		crc = combine(update(crc, first), batchCRC(first), shiftOf(int(s.size)-batchHeadSize))
+		end = at + int64(s.size)
+		return nil
+	})
+	if err == nil && (end != h.length || crc != h.crc) {
+		err = badFrame("checksum %08x of %d bytes, stored %08x of %d", crc, end, h.crc, h.length)
+	}
+	return err
 }
 
 // batch hands out what was gathered. A large chunk that is mostly the target's

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -25,13 +26,28 @@ func (l *Log) recover() error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
+	mark, err := readLast(l.fs, l.dir)
+	if err != nil {
+		return err
+	}
+	if err := l.checkLast(mark, found.segments); err != nil {
+		return err
+	}
+	lost, err := Losses(l.fs, l.dir)
+	if err != nil {
+		return err
+	}
 	report := Recovery{New: len(found.segments) == 0}
 	if report.New {
 		err = l.create()
 	} else {
-		err = l.resume(found, &report)
+		err = l.resume(found, mark, &report)
 	}
 	if err != nil {
+		return err
+	}
+	l.mu.lost = rangesOf(lost)
+	if err := l.writeMark(); err != nil {
 		return err
 	}
 	if err := l.pool.trim(); err != nil {
@@ -112,15 +128,18 @@ func newIncarnation() (inc event.Incarnation) {
 func (l *Log) begin(st *state, segments []*segment, idx *index, m *madeSegment) {
 	st.sequence = m.sequence
 	l.mu.state, l.mu.segments, l.mu.index, l.mu.limit = st, segments, idx, m.pos
-	l.w = &writer{log: l, next: map[partKey]*partNext{}, ids: uint32(len(st.parts))}
+	l.w = &writer{log: l, next: map[partKey]*partNext{}, ids: uint32(len(st.parts)), incarnation: st.incarnation}
 	l.w.use(m)
+	for _, s := range segments {
+		s.knows = st.knows // which incarnations there are changes at a start only
+	}
 	for _, p := range st.parts {
 		l.w.next[partKey{p.topic.name, p.n}] = &partNext{id: p.id, next: p.end}
 	}
 }
 
 // resume recovers an existing log from its last segment.
-func (l *Log) resume(found folder, report *Recovery) error {
+func (l *Log) resume(found folder, mark *lastMark, report *Recovery) error {
 	last := found.segments[len(found.segments)-1]
 	file, err := l.fs.OpenReadWrite(last.path)
 	if err != nil {
@@ -132,11 +151,18 @@ func (l *Log) resume(found folder, report *Recovery) error {
 			_ = file.Close() // nothing was written through it, or the copy is synced
 		}
 	}()
-	t, err := scanTail(file, last)
+	synced := uint64(0)
+	if mark != nil {
+		synced = mark.Sequence
+	}
+	t, err := scanTailUpTo(file, last, synced)
 	if err != nil {
 		return err
 	}
 	st := t.state
+	if mark != nil && !st.knows(mark.Incarnation) {
+		return corrupt(l.path(lastName), -1, "it names incarnation %s, which the log has never had", mark.Incarnation)
+	}
 	segments, dropped, err := l.kept(found.segments, t.oldest())
 	if err != nil {
 		return err
@@ -149,10 +175,12 @@ func (l *Log) resume(found folder, report *Recovery) error {
 	report.Frames, report.Bytes = t.frames, t.end
 	if t.clean() {
 		keep = true
+		promised := t.promised // the promise itself holds nothing
 		if err := t.settle(file); err != nil {
 			return err
 		}
 		l.begin(st, segments, t.index, &madeSegment{seg: last, file: file, pos: t.promisedEnd, chain: t.chain, sequence: t.promised})
+		l.w.vouched = promised
 	} else if err := l.moveOn(file, t, segments, report); err != nil {
 		return err
 	}
@@ -219,7 +247,7 @@ func (l *Log) checkPredecessor(s *segment, pred predecessor) error {
 // promises, which are copied, or in a torn write, which is kept aside.
 func (l *Log) moveOn(file vfs.File, t *tail, segments []*segment, report *Recovery) error {
 	if t.tornEnd > 0 {
-		name, err := l.keepTorn(file, t.end, t.tornEnd)
+		name, err := l.keepTorn(file, t.segment, t.end, t.tornEnd)
 		if err != nil {
 			return fmt.Errorf("keep torn tail: %w", err)
 		}
@@ -228,6 +256,10 @@ func (l *Log) moveOn(file vfs.File, t *tail, segments []*segment, report *Recove
 	var frames []int64
 	need := int64(0)
 	for _, p := range t.pending {
+		if p.dirty > 0 {
+			// The frame is whole, and its copy begins anew: nothing is lost.
+			l.log.Warn("a byte between frames was not zero: the disk may be failing", "error", t.segment.corrupt(p.dirty, "not zero"))
+		}
 		if p.kind == kindAppend || p.kind == kindCommit {
 			frames = append(frames, p.pos)
 			need += align(p.length)
@@ -268,9 +300,13 @@ func (l *Log) moveOn(file vfs.File, t *tail, segments []*segment, report *Recove
 	return nil
 }
 
-// keepTorn copies bytes that look like a torn write to a file of their own.
-func (l *Log) keepTorn(file vfs.File, from, to int64) (string, error) {
-	name := l.path(tornPrefix + l.clock().UTC().Format("20060102T150405.000Z") + tornExt)
+// keepTorn copies bytes of a segment that look like a torn write, or are
+// damaged, to a file of their own.
+func (l *Log) keepTorn(file vfs.File, s *segment, from, to int64) (string, error) {
+	name, err := l.tornPath(s, from)
+	if err != nil {
+		return "", err
+	}
 	out, err := l.fs.Create(name)
 	if err != nil {
 		return "", err
@@ -291,6 +327,22 @@ func (l *Log) keepTorn(file vfs.File, from, to int64) (string, error) {
 		return "", err
 	}
 	return name, l.fs.SyncDir(l.dir)
+}
+
+// tornPath is a name that nothing has: what is kept is never overwritten.
+func (l *Log) tornPath(s *segment, from int64) (string, error) {
+	name := fmt.Sprintf("%s%s-%d-%d", tornPrefix, l.clock().UTC().Format("20060102T150405.000Z"), s.number, from)
+	for n := 1; ; n++ {
+		path := l.path(name + tornExt)
+		if n > 1 {
+			path = l.path(fmt.Sprintf("%s-%d%s", name, n, tornExt))
+		}
+		if _, err := l.fs.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return path, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
 }
 
 // loadStart sets what the oldest segment says about where streams begin.

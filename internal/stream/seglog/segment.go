@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/vfs"
 )
@@ -42,6 +43,7 @@ type segment struct {
 	path   string
 	size   int64 // of the file
 	fs     vfs.FS
+	knows  func(event.Incarnation) bool // of the log; may be nil
 
 	nonce uint64
 	begin int64 // first frame behind the checkpoint; 0: not known yet
@@ -73,13 +75,9 @@ func (s *segment) acquire() (vfs.File, error) {
 			return nil, err
 		}
 		if s.begin == 0 {
-			b := make([]byte, headSize)
-			err := readFull(f, b, 0)
-			var h head
-			if err == nil {
-				if h, err = readHead(b); err != nil {
-					err = s.corrupt(0, "checkpoint: %v", err)
-				}
+			cp, h, err := readCheckpoint(f, s.path, s.number, s.size)
+			if err == nil && s.knows != nil && !s.knows(cp.incarnation) {
+				err = s.corrupt(0, "the checkpoint is that of another log: incarnation %s", cp.incarnation)
 			}
 			if err != nil {
 				_ = f.Close() // the first error is the news
@@ -134,7 +132,7 @@ func (s *segment) corrupt(off int64, format string, args ...any) error {
 
 func corrupt(file string, off int64, format string, args ...any) error {
 	err := &fault.Corrupt{Path: file, Offset: off, Reason: fmt.Sprintf(format, args...)}
-	return fault.WithHint(err, "stop naru, keep a copy of %s, and run `naru log fsck`; `naru log fsck --repair` cuts the log at the damage", path.Dir(file))
+	return fault.WithHint(err, "stop naru, keep a copy of %s, and run `naru log fsck`; `naru log fsck --repair` saves what can be read", path.Dir(file))
 }
 
 // scanner reads frames from a file one behind the other and verifies them.
@@ -185,18 +183,37 @@ func (s *scanner) frame(off int64) (frame, error) {
 	if h.length > s.size-off {
 		return frame{}, badFrame("length %d, the file ends at %d", h.length, s.size)
 	}
-	if b, err = s.need(off, h.length); err != nil {
+	if b, err = s.need(off, h.end()); err != nil {
 		return frame{}, err
 	}
 	if int64(len(b)) < h.length {
 		return frame{}, badFrame("the file ends inside the frame")
 	}
-	return checkFrame(h, b)
+	f, err := checkFrame(h, b)
+	if i := notZero(b[h.length:min(h.end(), int64(len(b)))]); i >= 0 {
+		f.dirty = h.length + i
+	}
+	return f, err
+}
+
+// notZero is the place of the first byte that is not zero, -1 if there is none.
+func notZero(b []byte) int64 {
+	for i, c := range b {
+		if c != 0 {
+			return int64(i)
+		}
+	}
+	return -1
 }
 
 // search visits everything from off on that begins like a frame of this
 // segment, until visit has enough.
 func (s *scanner) search(off int64, nonce uint64, visit func(off int64, h head, valid bool) (more bool)) error {
+	return s.find(off, func(h head) bool { return h.nonce == nonce }, visit)
+}
+
+// find is search with another idea of what to visit.
+func (s *scanner) find(off int64, like func(head) bool, visit func(off int64, h head, valid bool) (more bool)) error {
 	for off = align(off); off+headSize <= s.size; {
 		b, err := s.need(off, scanChunk)
 		if err != nil {
@@ -216,7 +233,7 @@ func (s *scanner) search(off int64, nonce uint64, visit func(off int64, h head, 
 		if !found {
 			continue // at the border of what was read: the rest comes again
 		}
-		if h, err := readHead(b[i:]); err == nil && h.nonce == nonce {
+		if h, err := readHead(b[i:]); err == nil && like(h) {
 			_, err := s.frame(off)
 			if err != nil && !errors.Is(err, errBadFrame) {
 				return err

@@ -18,6 +18,7 @@ type state struct {
 	readers     map[string]stream.Progress
 	oldest      uint64
 	sequence    uint64 // of the last frame
+	lost        lostRanges
 }
 
 type topic struct {
@@ -138,6 +139,21 @@ func (s *state) apply(table []byte, sections int, length int64, at place, idx *i
 			delete(s.readers, string(sec.name))
 		case sectionTrim:
 			s.oldest = max(s.oldest, sec.oldest)
+		case sectionGap:
+			p := s.part(sec.id)
+			if p == nil || sec.gap.first != p.end {
+				return badFrame("a gap at offset %d of dictionary id %d", sec.gap.first, sec.id)
+			}
+			p.end = sec.gap.end
+			p.bytes += sec.gap.bytes
+			p.events += sec.gap.events
+		case sectionCounts:
+			p := s.part(sec.id)
+			if p == nil {
+				return badFrame("counts of dictionary id %d", sec.id)
+			}
+			p.topic.acknowledged += sec.counts.acknowledged
+			p.topic.refused += sec.counts.refused
 		}
 		return nil
 	})

@@ -1,6 +1,8 @@
 package seglog
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"slices"
 
@@ -23,6 +25,7 @@ type tail struct {
 	footer      bool      // behind the last frame
 	end         int64     // of the last valid frame
 	tornEnd     int64     // end of what looks like a torn write; 0: there is none
+	lostAt      int64     // place of the first lost frame; 0: there is none
 }
 
 type pending struct {
@@ -33,6 +36,7 @@ type pending struct {
 	crc      uint32
 	table    []byte
 	sections int
+	dirty    int64 // place in the file of a byte of its padding that is not zero; 0: there is none
 }
 
 // clean tells whether the writer may go on behind the last promised frame:
@@ -64,15 +68,25 @@ func (t *tail) settle(file vfs.File) error {
 
 // scanTail reads the last segment of a log up to its end. With damage behind the
 // checkpoint it returns both the error and what stands before.
-func scanTail(file vfs.File, s *segment) (*tail, error) {
+func scanTail(file vfs.File, s *segment) (*tail, error) { return scanTailUpTo(file, s, 0) }
+
+// scanTailUpTo knows from elsewhere that all frames up to a sequence were on disk.
+func scanTailUpTo(file vfs.File, s *segment, synced uint64) (*tail, error) {
 	cp, h, err := readCheckpoint(file, s.path, s.number, s.size)
 	if err != nil {
 		return nil, err
 	}
 	s.nonce, s.begin = h.nonce, h.end()
 	t := newTail(s, cp, h)
-	t.upTo = h.synced
+	t.upTo = max(h.synced, synced)
 	sc := &scanner{file: file, size: s.size}
+	first, err := sc.frame(0)
+	if err != nil {
+		return nil, err // it was one just now
+	}
+	if first.dirty > 0 {
+		return t, s.corrupt(first.dirty, "a byte between frames is not zero")
+	}
 	for {
 		f, err := sc.frame(t.end)
 		if err == nil && f.nonce != s.nonce {
@@ -92,9 +106,12 @@ func scanTail(file vfs.File, s *segment) (*tail, error) {
 		if err := t.add(f); err != nil {
 			return t, t.explain(sc, err)
 		}
+		if t.lostAt > 0 {
+			return t, s.corrupt(t.lostAt, "a repair has been here, and has not come to its end")
+		}
 		t.upTo = max(t.upTo, f.synced)
 		if err := t.promise(); err != nil {
-			return nil, err
+			return t, err
 		}
 	}
 }
@@ -125,14 +142,28 @@ func (t *tail) oldest() uint64 {
 }
 
 // sequence is that of the last valid frame.
-func (t *tail) sequence() uint64 { return t.promised + uint64(len(t.pending)) }
+func (t *tail) sequence() uint64 {
+	if n := len(t.pending); n > 0 {
+		return t.pending[n-1].sequence
+	}
+	return t.promised
+}
 
 func (t *tail) add(f frame) error {
-	if f.sequence != t.sequence()+1 || f.kind == kindCheckpoint || f.kind == kindFooter {
+	// A lost frame stands for all frames up to its sequence, if for any.
+	follows := f.sequence == t.sequence()+1 || f.kind == kindLost && f.sequence >= t.sequence()
+	if !follows || f.kind == kindCheckpoint || f.kind == kindFooter {
 		return badFrame("%s with sequence %d behind %d", f.kind, f.sequence, t.sequence())
 	}
+	if f.kind == kindLost && t.lostAt == 0 {
+		t.lostAt = t.end
+	}
+	dirty := int64(0)
+	if f.dirty > 0 {
+		dirty = t.end + f.dirty
+	}
 	t.pending = append(t.pending, pending{
-		kind: f.kind, pos: t.end, length: f.length, sequence: f.sequence, crc: f.crc,
+		dirty: dirty, kind: f.kind, pos: t.end, length: f.length, sequence: f.sequence, crc: f.crc,
 		table: slices.Clone(f.raw[headSize : headSize+f.table]), sections: f.sections,
 	})
 	t.end += f.end()
@@ -146,6 +177,9 @@ func (t *tail) promise() error {
 	for _, p := range t.pending {
 		if p.sequence > t.upTo {
 			break
+		}
+		if p.dirty > 0 {
+			return t.segment.corrupt(p.dirty, "a byte between frames is not zero")
 		}
 		if p.kind != kindPromise {
 			if err := t.state.apply(p.table, p.sections, p.length, place{t.segment, p.pos}, t.index); err != nil {
@@ -168,7 +202,11 @@ func (t *tail) explain(sc *scanner, bad error) error {
 		return t.segment.corrupt(t.end, "frame %d was synced, and is not there: %v", lost, bad)
 	}
 	var promisedBy uint64
-	err := sc.search(t.end, t.segment.nonce, func(off int64, h head, valid bool) bool {
+	var err error
+	if t.tornEnd, err = t.remains(sc); err != nil {
+		return err
+	}
+	err = sc.search(t.end, t.segment.nonce, func(off int64, h head, valid bool) bool {
 		t.tornEnd = max(t.tornEnd, min(off+max(h.end(), headSize), sc.size))
 		if valid && h.synced >= lost {
 			promisedBy = h.sequence
@@ -183,6 +221,52 @@ func (t *tail) explain(sc *scanner, bad error) error {
 		return t.segment.corrupt(t.end, "frame %d was synced, frame %d says so, and is not there: %v", lost, promisedBy, bad)
 	}
 	return nil
+}
+
+// remains tells how far a damaged frame behind the last valid one may reach; 0
+// when what stands there does not look like one. Of the three things that make a
+// frame one of this segment, in this place, two are enough: stale bytes have at
+// most the magic, and one that was flipped in its head must not pass for stale.
+func (t *tail) remains(sc *scanner) (int64, error) {
+	b, err := sc.need(t.end, headSize)
+	if err != nil || len(b) < headSize {
+		return 0, err
+	}
+	alike := 0
+	if string(b[:len(magic)]) == magic {
+		alike++
+	}
+	if binary.LittleEndian.Uint64(b[16:]) == t.segment.nonce {
+		alike++
+	}
+	if n := binary.LittleEndian.Uint64(b[24:]); n == t.sequence() || n == t.sequence()+1 {
+		alike++
+	}
+	if alike < 2 {
+		return 0, nil
+	}
+	length := int64(binary.LittleEndian.Uint32(b[4:]))
+	table := int64(binary.LittleEndian.Uint32(b[44:]))
+	if length >= headSize && length <= sc.size-t.end && table <= length-headSize {
+		if b, err = sc.need(t.end, headSize+table); err != nil || int64(len(b)) < headSize+table {
+			return 0, err
+		}
+		size := headSize + table
+		err := eachSection(b[headSize:size], int(binary.LittleEndian.Uint32(b[40:])), size, length, func(s section, _ int64) error {
+			size += int64(s.size)
+			return nil
+		})
+		if err == nil && size == length {
+			return t.end + align(length), nil
+		}
+	}
+	// The length itself may be wrong: no frame is larger than this.
+	end := t.end + min(align(sc.size/4), sc.size-t.end)
+	if b, err = sc.need(t.end, end-t.end); err != nil {
+		return 0, err
+	}
+	b = bytes.TrimRight(b[:min(int64(len(b)), end-t.end)], "\x00")
+	return min(t.end+max(align(int64(len(b))), headSize), sc.size), nil
 }
 
 // scanSegment reads a sealed segment from end to end.

@@ -21,7 +21,11 @@ type writer struct {
 	sequence uint64 // of the last frame
 	synced   uint64 // all frames up to this sequence are on disk
 	promised uint64 // and a later frame on disk says so, up to this one
+	vouched  uint64 // and so may the mark: a promise itself holds nothing
+	marked   lastMark
 	chain    uint32 // see nextChain
+
+	incarnation event.Incarnation
 
 	next map[partKey]*partNext
 	ids  uint32 // dictionary entries so far
@@ -276,9 +280,10 @@ func (w *writer) promise() {
 	w.chain = nextChain(w.chain, g.head.crc)
 	w.pos += g.head.end()
 	w.group = append(w.group, g)
+	vouched := w.synced
 	if w.flush() == nil {
 		// The promise itself needs none: it holds nothing.
-		w.promised = w.synced
+		w.promised, w.vouched = w.synced, vouched
 	}
 }
 
@@ -345,14 +350,14 @@ func (w *writer) begin(free *freeFile, cp *checkpoint, foot []byte, pred predece
 	l.mu.limit = w.pos
 	l.mu.sequence = w.sequence
 	l.mu.Unlock()
-	return w.seg, old.Close()
+	return w.seg, errors.Join(old.Close(), l.writeMark())
 }
 
 // use makes a fresh segment the one that is written to.
 func (w *writer) use(m *madeSegment) {
 	w.file, w.seg = m.file, m.seg
 	w.pos, w.chain = m.pos, m.chain
-	w.sequence, w.synced, w.promised = m.sequence, m.sequence, m.sequence
+	w.sequence, w.synced, w.promised, w.vouched = m.sequence, m.sequence, m.sequence, m.sequence
 }
 
 // writeFooter writes and syncs the index of a segment behind its last frame.
