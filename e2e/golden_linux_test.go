@@ -103,6 +103,7 @@ func open(t *testing.T, dir string, want golden) {
 			t.Errorf("log ls does not say %q:\n%s", word, listed)
 		}
 	}
+	deep(t, dir) // before any server has touched it
 	s := serve(t, dir)
 	for _, a := range want.Answers {
 		s.answers(a)
@@ -124,6 +125,7 @@ func open(t *testing.T, dir string, want golden) {
 	for stream := range want.Next {
 		s.waitCell(`select count(*) from "`+stream+`".later`, "1")
 	}
+	deep(t, dir)
 }
 
 // answers polls until a query gives the rows wanted: what was not committed is

@@ -45,6 +45,7 @@ func (v *verifier) balance(st stream.Stat) Stream {
 	out := Stream{Stream: st.Stream, Acknowledged: st.Acknowledged, Rejections: st.Refused + s.progress.Counts.Rejections,
 		Duplicates: s.progress.Counts.Duplicates, Filtered: s.progress.Counts.Filtered, Written: s.written, NotYetWritten: s.notYet,
 		Unread: s.unread, InLog: s.inLog, Tables: s.report()}
+	v.unread(s)
 	out.Explained = v.explained.count(st.Stream, Removed, Lost, Remade, DroppedUnread)
 	left := out.Acknowledged - out.Written - out.Rejections - out.Duplicates - out.Filtered - out.NotYetWritten - out.Unread - out.Explained
 	out.Balanced = left == 0
@@ -54,6 +55,30 @@ func (v *verifier) balance(st stream.Stat) Stream {
 	}
 	v.marks(st, s)
 	return out
+}
+
+// unread moves events from missing to dropped unread when they are as many as
+// the watermark has counted so.
+func (v *verifier) unread(s *streamState) {
+	dropped := s.progress.Counts.Dropped
+	unread := func(d *Difference) bool { return d.Kind == Missing && d.Stream == s.name && d.Detail == passed }
+	n := int64(0)
+	for _, d := range v.wrong.list {
+		if unread(d) {
+			n += d.Count
+		}
+	}
+	if dropped == 0 || n != dropped {
+		return
+	}
+	v.wrong.list = slices.DeleteFunc(v.wrong.list, func(d *Difference) bool {
+		if !unread(d) {
+			return false
+		}
+		d.Kind, d.Detail = DroppedUnread, "retention dropped them before they were read (log.drop_unread), as the watermark has counted"
+		v.explained.list = append(v.explained.list, d)
+		return true
+	})
 }
 
 // marks holds the counts of the watermark against the events below it.

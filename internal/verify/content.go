@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -88,12 +87,18 @@ const maxCompared = 100
 
 // compareContent names the events whose rows say something else, and in what.
 func (x *exact) compareContent(ctx context.Context) error {
-	all := slices.SortedFunc(maps.Keys(x.differ), func(a, b place) int {
-		return cmp.Or(compareLanes(a.lane, b.lane), cmp.Compare(a.offset, b.offset))
-	})
 	want := map[place]map[string]int{} // of each leaf: how many more the event has
-	for _, p := range all[:min(len(all), maxCompared)] {
-		want[p] = map[string]int{}
+	files := map[uint32]bool{}
+	for _, at := range x.order {
+		c := x.chunks[at]
+		c.differ.each(func(i int) bool {
+			want[place{at.lane, at.number<<chunkBits + int64(i)}] = map[string]int{}
+			files[c.rows[i]] = true
+			return len(want) < maxCompared
+		})
+	}
+	if len(want) == 0 {
+		return nil
 	}
 	var cur map[string]int
 	delta := 1
@@ -117,13 +122,8 @@ func (x *exact) compareContent(ctx context.Context) error {
 		return fmt.Errorf("read log again: %w", err)
 	}
 	delta = -1
-	paths := map[string][]place{}
-	for _, p := range all {
-		path := x.files[x.differ[p]-1].Path
-		paths[path] = append(paths[path], p)
-	}
-	for _, f := range x.files {
-		if len(paths[f.Path]) == 0 {
+	for i, f := range x.files {
+		if !files[uint32(i+1)] {
 			continue
 		}
 		_, err := x.readContent(ctx, f, func(l *lane, r *columnar.Row) error {
@@ -136,13 +136,17 @@ func (x *exact) compareContent(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	for _, p := range all {
-		f := x.files[x.differ[p]-1]
-		what := "the row says something else than its event"
-		if w := want[p]; w != nil {
-			what += ", in " + differing(w)
-		}
-		x.wrong.add(Content, p.lane, f.table.ident.String(), p.offset, what, f.Path)
+	for _, at := range x.order {
+		c := x.chunks[at]
+		c.differ.each(func(i int) bool {
+			p, f := place{at.lane, at.number<<chunkBits + int64(i)}, x.files[c.rows[i]-1]
+			what := "the row says something else than its event"
+			if w := want[p]; w != nil {
+				what += ", in " + differing(w)
+			}
+			x.wrong.add(Content, p.lane, f.table.ident.String(), p.offset, what, f.Path)
+			return true
+		})
 	}
 	return nil
 }

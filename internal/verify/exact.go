@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	mathbits "math/bits"
 	"slices"
 
 	"naru/internal/event"
@@ -20,7 +21,7 @@ const chunksAtOnce = 32
 // oneByOne finds out what is wrong in chunks whose sums differ.
 func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 	for part := range slices.Chunk(differ, chunksAtOnce) {
-		x := &exact{verifier: v, chunks: map[chunkAt]*exactChunk{}}
+		x := &exact{verifier: v, chunks: map[chunkAt]*exactChunk{}, order: part}
 		for _, at := range part {
 			x.chunks[at] = &exactChunk{events: make([]uint16, chunkSize), rows: make([]uint32, chunkSize)}
 			if v.Deep {
@@ -39,10 +40,8 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 		if err := x.explain(ctx); err != nil {
 			return err
 		}
-		if len(x.differ) > 0 {
-			if err := x.compareContent(ctx); err != nil {
-				return err
-			}
+		if err := x.compareContent(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -51,10 +50,8 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 // exact looks at some chunks one by one.
 type exact struct {
 	*verifier
-	chunks  map[chunkAt]*exactChunk
-	missing map[*pinned]map[place]bool // rows that other engines may have removed
-	unknown map[place]bool             // the same, of events whose table nobody knows any more
-	differ  map[place]uint32           // rows that say something else than their event, with their files
+	chunks map[chunkAt]*exactChunk
+	order  []chunkAt
 }
 
 // place is one offset of a lane.
@@ -70,6 +67,35 @@ type exactChunk struct {
 	more   []extra  // further rows
 	// With content: hashes of what the event and the row say; 0: not known.
 	said, says []uint64
+
+	lacks  bits // no row is there, and should be
+	differ bits // the row says something else than the event
+}
+
+// bits are a set of places in a chunk; nil is empty.
+type bits []uint64
+
+func (b *bits) set(at int) {
+	if *b == nil {
+		*b = make(bits, chunkSize/64)
+	}
+	(*b)[at/64] |= 1 << (at % 64)
+}
+
+func (b bits) has(at int) bool { return b != nil && b[at/64]>>(at%64)&1 == 1 }
+
+func (b bits) clear(at int) { b[at/64] &^= 1 << (at % 64) }
+
+// each calls fn for each place in order, until it returns false.
+func (b bits) each(fn func(at int) bool) bool {
+	for i, w := range b {
+		for ; w != 0; w &= w - 1 {
+			if !fn(i*64 + mathbits.TrailingZeros64(w)) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 const uncovered = 1 << 15
@@ -207,20 +233,17 @@ func (x *exact) judge(at chunkAt, c *exactChunk) {
 			}
 		}
 		if len(found) > 0 || l.within(offset) {
-			x.judgeOne(l, offset, c.events[i], found)
+			x.judgeOne(l, offset, c, i, found)
 		}
 		if len(found) == 1 && c.said != nil && c.said[i] != 0 && c.says[i] != 0 && c.said[i] != c.says[i] &&
 			x.files[found[0]-1].table.number+1 == int(c.events[i]) {
-			if x.differ == nil {
-				x.differ = map[place]uint32{}
-			}
-			x.differ[place{l, offset}] = found[0]
+			c.differ.set(i)
 		}
 	}
 }
 
-func (x *exact) judgeOne(l *lane, offset int64, expected uint16, found []uint32) {
-	s := x.stream(l.stream)
+func (x *exact) judgeOne(l *lane, offset int64, c *exactChunk, at int, found []uint32) {
+	s, expected := x.stream(l.stream), c.events[at]
 	paths, tables := x.where(found)
 	if len(found) > 1 {
 		x.wrong.add(Doubled, l, tables, offset, fmt.Sprintf("%d rows for each event", len(found)), paths...)
@@ -241,8 +264,10 @@ func (x *exact) judgeOne(l *lane, offset int64, expected uint16, found []uint32)
 		x.wrong.add(Ahead, l, tables, offset, fmt.Sprintf("rows from before this incarnation of the log, which begins at %d", l.first), paths...)
 	case expected == 0:
 		if len(found) == 0 {
-			x.lacking(l, offset)
+			x.lacking(l, offset, c, at)
 		}
+	case expected&uncovered == 0 && len(found) == 0:
+		c.lacks.set(at)
 	default:
 		x.judgeKnown(s, l, offset, expected, found, tables, paths)
 	}
@@ -264,14 +289,6 @@ func (x *exact) judgeKnown(s *streamState, l *lane, offset int64, expected uint1
 		x.wrong.add(Misplaced, l, tables, offset, "by their type these events belong into "+belongs, paths...)
 	case expected&uncovered != 0 && len(found) > 0 && home.err == nil:
 		x.wrong.add(Unclaimed, l, tables, offset, fmt.Sprintf("the table's own positions end at %d: the next start would load these events again", l.floor[home.number]), paths...)
-	case expected&uncovered == 0 && len(found) == 0:
-		if x.missing == nil {
-			x.missing = map[*pinned]map[place]bool{}
-		}
-		if x.missing[home] == nil {
-			x.missing[home] = map[place]bool{}
-		}
-		x.missing[home][place{l, offset}] = true
 	}
 	if expected&uncovered != 0 && len(found) > 0 {
 		s.notYet-- // it is there already
@@ -279,17 +296,16 @@ func (x *exact) judgeKnown(s *streamState, l *lane, offset int64, expected uint1
 }
 
 // lacking takes in an event without a row whose record the log has not any more.
-func (x *exact) lacking(l *lane, offset int64) {
+func (x *exact) lacking(l *lane, offset int64, c *exactChunk, at int) {
 	switch {
 	case l.lost.has(offset):
 		x.explained.add(Lost, l, "", offset, "a repair of the log has given these events up")
+	case offset >= l.mark && offset < l.kept:
+		x.explained.add(DroppedUnread, l, "", offset, "retention dropped them before they were read (log.drop_unread)")
 	case offset >= l.mark:
-		x.wrong.add(Missing, l, "", offset, "the log has not these events any more, and no table took them before")
+		x.wrong.add(Missing, l, "", offset, "the log has lost these events before any table took them")
 	default:
-		if x.unknown == nil {
-			x.unknown = map[place]bool{}
-		}
-		x.unknown[place{l, offset}] = true
+		c.lacks.set(at)
 	}
 }
 
@@ -312,51 +328,46 @@ func (x *exact) where(found []uint32) (paths []string, tables string) {
 	return paths, tables
 }
 
+// passed is said of events that nobody knows the table of any more.
+const passed = "the watermark has passed these events, and no table has a row of them"
+
 // explain names the missing rows, those that another engine has removed apart.
 func (x *exact) explain(ctx context.Context) error {
-	for _, t := range x.ordered() {
-		if err := x.removed(ctx, t); err != nil {
-			return err
+	lacks := map[string]bool{}
+	for _, at := range x.order {
+		if x.chunks[at].lacks != nil {
+			lacks[at.lane.stream] = true
 		}
 	}
-	for _, t := range x.ordered() {
-		for _, p := range sortedPlaces(x.missing[t]) {
-			if first, ok := t.first[p.lane]; t.audit.Remade && (!ok || p.offset < first) {
-				x.explained.add(Remade, p.lane, t.ident.String(), p.offset, "they are from before the table was made anew: its folder says that one of the same name was dropped")
+	for _, name := range slices.Sorted(maps.Keys(lacks)) {
+		for _, t := range x.streams[name].tables {
+			if t.audit == nil {
 				continue
 			}
-			x.wrong.add(Missing, p.lane, t.ident.String(), p.offset, "the table's positions cover these events, and it has no row of them")
-		}
-	}
-	// What retention dropped unread the pipeline has counted, so as many may lack.
-	lacking := map[string]int64{}
-	for p := range x.unknown {
-		lacking[p.lane.stream]++
-	}
-	for _, p := range sortedPlaces(x.unknown) {
-		n, dropped := lacking[p.lane.stream], x.stream(p.lane.stream).progress.Counts.Dropped
-		switch {
-		case n == dropped:
-			x.explained.add(DroppedUnread, p.lane, "", p.offset, "retention dropped these events before they were read, as log.drop_unread lets it; the pipeline has counted them")
-		case dropped > 0:
-			x.wrong.add(Missing, p.lane, "", p.offset, fmt.Sprintf("the watermark has passed these events, and no table has a row of them; of the %d in all, %d were dropped unread (log.drop_unread)", n, dropped))
-		default:
-			x.wrong.add(Missing, p.lane, "", p.offset, "the watermark has passed these events, and no table has a row of them")
-		}
-	}
-	return nil
-}
-
-// ordered lists the tables of the streams looked at.
-func (x *exact) ordered() (out []*pinned) {
-	for _, name := range slices.Sorted(maps.Keys(x.streams)) {
-		for _, t := range x.streams[name].tables {
-			if t.audit != nil && (len(x.missing[t]) > 0 || len(x.unknown) > 0) {
-				out = append(out, t)
+			if err := x.removed(ctx, t); err != nil {
+				return err
 			}
 		}
 	}
-	return out
+	for _, at := range x.order {
+		l, c := at.lane, x.chunks[at]
+		s := x.stream(l.stream)
+		c.lacks.each(func(i int) bool {
+			offset := at.number<<chunkBits + int64(i)
+			if c.events[i] == 0 {
+				x.wrong.add(Missing, l, "", offset, passed)
+				return true
+			}
+			t := s.tables[c.events[i]-1]
+			if first, ok := t.first[l]; t.audit.Remade && (!ok || offset < first) {
+				x.explained.add(Remade, l, t.ident.String(), offset, "they are from before the table was made anew: its folder says that one of the same name was dropped")
+			} else {
+				x.wrong.add(Missing, l, t.ident.String(), offset, "the table's positions cover these events, and it has no row of them")
+			}
+			return true
+		})
+	}
+	return nil
 }
 
 // removed takes out what snapshots of other engines removed from the table. The
@@ -376,11 +387,10 @@ func (x *exact) removed(ctx context.Context, t *pinned) error {
 					if l == nil {
 						continue
 					}
-					for _, lack := range []map[place]bool{x.missing[t], x.unknown} {
-						if at := (place{l, offset}); lack[at] {
-							delete(lack, at)
-							x.explained.add(Removed, l, t.ident.String(), offset, detail)
-						}
+					c, i := x.chunk(l, offset), int(offset&(chunkSize-1))
+					if c != nil && c.lacks.has(i) && (c.events[i] == 0 || int(c.events[i]) == t.number+1) {
+						c.lacks.clear(i)
+						x.explained.add(Removed, l, t.ident.String(), offset, detail)
 					}
 				}
 				return nil
@@ -391,12 +401,6 @@ func (x *exact) removed(ctx context.Context, t *pinned) error {
 		}
 	}
 	return nil
-}
-
-func sortedPlaces(m map[place]bool) []place {
-	return slices.SortedFunc(maps.Keys(m), func(a, b place) int {
-		return cmp.Or(compareLanes(a.lane, b.lane), cmp.Compare(a.offset, b.offset))
-	})
 }
 
 func compareLanes(a, b *lane) int {

@@ -21,6 +21,7 @@ type lane struct {
 	closed bool  // a repair has ended it
 	first  int64 // offset at which the incarnation began
 	end    int64 // first offset that it does not have
+	kept   int64 // the log has events from here on: retention dropped those before
 	mark   int64 // the pipeline's watermark: all below is covered
 
 	// By the table's number: offsets below floor are in the table, offsets below

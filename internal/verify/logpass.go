@@ -83,7 +83,7 @@ func (v *verifier) setLanes() {
 		for _, r := range st.Ranges {
 			l := v.lane(laneKey{st.Stream, r.Incarnation, r.Partition})
 			l.known, l.closed = true, r.Incarnation != st.Incarnation
-			l.first, l.end = ends[r.Partition], r.End
+			l.first, l.kept, l.end = ends[r.Partition], r.Start, r.End
 			ends[r.Partition] = r.End
 		}
 	}

@@ -51,27 +51,37 @@ type world struct {
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, dir: t.TempDir(), fs: vfs.OS(), rows: iceberg.NewMemoryCatalog(), cfg: seglog.DefaultConfig(), lakeCfg: iceberg.DefaultConfig(),
+	w := &world{t: t, dir: t.TempDir(), fs: vfs.OS(), rows: iceberg.NewMemoryCatalog(), cfg: newConfig(), lakeCfg: iceberg.DefaultConfig(),
 		loaded: map[string]stream.Progress{}}
 	w.logDir = filepath.Join(w.dir, "log")
-	w.cfg.Segment, w.cfg.Recycle, w.cfg.Reserve = 64*quantity.KiB, 0, 0
 	require.NoError(t, os.Mkdir(w.logDir, 0o755))
 	w.open()
 	t.Cleanup(w.close)
 	return w
 }
 
+func newConfig() seglog.Config {
+	cfg := seglog.DefaultConfig()
+	cfg.Segment, cfg.Recycle, cfg.Reserve = 64*quantity.KiB, 0, 0
+	return cfg
+}
+
+// open opens log and lake; without a catalog of its own the lake has SQLite.
 func (w *world) open() {
 	w.t.Helper()
 	var err error
 	w.log, err = seglog.Open(w.fs, w.logDir, w.cfg, quiet)
 	require.NoError(w.t, err)
-	w.lake, err = iceberg.Open(w.t.Context(), w.lakeCfg, w.fs, w.dir, quiet, iceberg.WithCatalog(w.rows))
+	var opts []iceberg.Option
+	if w.rows != nil {
+		opts = append(opts, iceberg.WithCatalog(w.rows))
+	}
+	w.lake, err = iceberg.Open(w.t.Context(), w.lakeCfg, w.fs, w.dir, quiet, opts...)
 	require.NoError(w.t, err)
 }
 
 func (w *world) close() {
-	if w.log != nil {
+	if w.log != nil { // else it is closed
 		_ = w.log.Close()
 		_ = w.lake.Close()
 		w.log = nil
