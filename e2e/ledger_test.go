@@ -55,6 +55,8 @@ type ledger struct {
 	patient bool
 	// endless sets are sent again and again.
 	endless []*dataset
+	// beside counts acknowledged events that are not the ledger's.
+	beside int64
 	// strict: what is answered 503 has not been stored.
 	strict bool
 }

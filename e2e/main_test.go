@@ -65,6 +65,17 @@ func repoRoot() string {
 	return dir
 }
 
+// soaking tells whether tests take their long form (make soak).
+func soaking() bool { return os.Getenv("NARU_SOAK") != "" }
+
+// short chooses a size: that of make test, or that of make soak.
+func short(test, soak int) int {
+	if soaking() {
+		return soak
+	}
+	return test
+}
+
 // inCI tells whether a missing tool or data set is an error instead of a
 // reason to leave a test out.
 func inCI() bool { return os.Getenv("CI") != "" }

@@ -96,6 +96,7 @@ func audit(t *testing.T, s *server, l *ledger) (found []string, counts string) {
 	acknowledged, _ := sum(document, "acknowledged")
 	written, _ := sum(document, "written")
 	rejections, _ := sum(document, "rejections")
+	total += l.beside
 	if int64(acknowledged) != total || acknowledged != written+rejections || document["balanced"] != true {
 		fail("status: acknowledged %v, written %v, rejections %v, balanced %v; the tables have %d", acknowledged, written, rejections, document["balanced"], total)
 	}
