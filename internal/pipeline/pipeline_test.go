@@ -313,6 +313,8 @@ func TestStarts(t *testing.T) {
 		{"in both: the later one", event.Positions{old: {0: 50}, cur: {0: 60}}, nil, event.Position{Incarnation: cur, Offset: 60}},
 		{"the sink is behind: its word", at(cur, 0, 60), at(cur, 0, 55), event.Position{Incarnation: cur, Offset: 55}},
 		{"the sink is ahead: the watermark", at(cur, 0, 60), at(cur, 0, 80), event.Position{Incarnation: cur, Offset: 60}},
+		{"no watermark: the oldest, for tables that ask for nothing", nil, at(cur, 0, 70), event.Position{}},
+		{"the watermark is in the old one, the sink in the new: the watermark", at(old, 0, 20), at(cur, 0, 55), event.Position{Incarnation: old, Offset: 20}},
 		{"the sink is behind in the old one", event.Positions{old: {0: 50}, cur: {0: 60}}, at(old, 0, 30), event.Position{Incarnation: old, Offset: 30}},
 	} {
 		if got := starts(st, c.mark, c.resume); got[0] != c.want || got[1].Offset != 0 {

@@ -47,18 +47,23 @@ func starts(st stream.Stat, watermark, resume event.Positions) map[int32]event.P
 	if resume == nil {
 		return from
 	}
-	// The sink's own positions count only where they lie before the watermark.
-	seen := map[int32]bool{}
+	// The sink's own positions count only where they lie before that. A partition
+	// without a watermark is read from its oldest event in any case: what one
+	// table asks for says nothing of the others.
+	age := map[event.Incarnation]int{}
+	for i, r := range st.Ranges {
+		if _, ok := age[r.Incarnation]; !ok {
+			age[r.Incarnation] = i
+		}
+	}
 	for _, r := range st.Ranges {
 		off, ok := resume.Get(r.Incarnation, r.Partition)
-		if !ok || seen[r.Partition] {
+		at := from[r.Partition]
+		if !ok || at.Incarnation.IsZero() || age[at.Incarnation] < age[r.Incarnation] ||
+			at.Incarnation == r.Incarnation && at.Offset <= off {
 			continue
 		}
-		mark, known := watermark.Get(r.Incarnation, r.Partition)
-		if !known || off < mark {
-			from[r.Partition] = event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: off}
-			seen[r.Partition] = true
-		}
+		from[r.Partition] = event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: off}
 	}
 	return from
 }
