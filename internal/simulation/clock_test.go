@@ -12,9 +12,6 @@ type clock struct{ off atomic.Int64 }
 
 func (c *clock) now() time.Time { return set(time.Now(), time.Duration(c.off.Load())) }
 
-// jump sets the clock forward or back.
-func (c *clock) jump(d time.Duration) { c.off.Add(int64(d)) }
-
 // set moves the wall part of t alone. There is no call for that: settimeofday is
 // what does it. The layout is that of package time since Go 1.9.
 func set(t time.Time, d time.Duration) time.Time {

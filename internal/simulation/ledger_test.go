@@ -10,10 +10,8 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/lake"
-	"naru/internal/lake/iceberg"
 	"naru/internal/pipeline"
 	"naru/internal/stream"
-	"naru/internal/vfs"
 )
 
 // ledger is what the clients know, and what the log was once seen to hold: both
@@ -72,8 +70,9 @@ func (l *ledger) acknowledged() map[string]bool {
 }
 
 // learn takes in what a log holds after its recovery: nothing that was seen, or
-// acknowledged, may be gone, but for what retention dropped after it was loaded.
-func (l *ledger) learn(log stream.Log, acked map[string]bool) error {
+// acknowledged, may be gone, but for what retention dropped after it was loaded:
+// that the tables tell.
+func (l *ledger) learn(log stream.Log, tables map[lake.Ident]*contents, acked map[string]bool) error {
 	now, err := stored(log)
 	if err != nil {
 		return err
@@ -107,6 +106,23 @@ func (l *ledger) learn(log stream.Log, acked map[string]bool) error {
 			})
 			if !trimmed {
 				return fmt.Errorf("stream %s: %s at %v was in the log and is gone", name, k, p)
+			}
+		}
+		for id, c := range tables {
+			if id.Namespace != name {
+				continue
+			}
+			for _, r := range c.rows {
+				p, err := r.place()
+				if err != nil {
+					return fmt.Errorf("table %s: %w", id, err)
+				}
+				trimmed := slices.ContainsFunc(st.Ranges, func(r stream.Range) bool {
+					return r.Incarnation == p.log && r.Partition == p.partition && p.offset < r.Start
+				})
+				if _, ok := seen[p]; trimmed && !ok {
+					seen[p] = r.key()
+				}
 			}
 		}
 	}
@@ -259,9 +275,4 @@ func (l *ledger) proofOf(st stream.Stat, reader stream.Progress, tables map[lake
 		return fmt.Errorf("everything is loaded, and the watermark %s covers %d of %d events", reader.Positions, below, total)
 	}
 	return nil
-}
-
-// tablesOf reads all tables as they stand on a disk.
-func tablesOf(r *reader, disk vfs.FS, rows iceberg.Catalog) (map[lake.Ident]*contents, error) {
-	return r.all(disk, rows)
 }

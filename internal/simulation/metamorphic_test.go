@@ -90,7 +90,7 @@ func TestSameInputSameLake(t *testing.T) {
 	if d := soaking(t); d > 0 {
 		variants, n, deadline = 8, 1<<30, time.Now().Add(d)
 	}
-	first := uint64(1)
+	first := *begin
 	if *oneSeed != 0 {
 		first, n = *oneSeed, 1
 	}

@@ -19,8 +19,11 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "run only this history")
-	cuts    = flag.Int("cuts", 240, "cuts at random moments; 10000 when NARU_SOAK is set")
+	begin   = flag.Uint64("first", 1, "the first seed")
+	cuts    = flag.Int("cuts", shortCuts, "cuts at random moments; 10000 when NARU_SOAK is set")
 )
+
+const shortCuts = 240
 
 // soaking tells for how long the long forms may run; 0: the short forms.
 func soaking(t *testing.T) time.Duration {
@@ -177,12 +180,12 @@ func (h *history) settle(m *machine) {
 
 // begun checks what a start has found, before anything is loaded.
 func (h *history) begun(p *process, acked map[string]bool) error {
-	if err := h.book.learn(p.log, acked); err != nil {
-		return fmt.Errorf("after recovery: %w", err)
-	}
 	tables, err := h.reader.all(p.m.disk, p.m.rows)
 	if err != nil {
 		return fmt.Errorf("after a cut: %w", err)
+	}
+	if err := h.book.learn(p.log, tables, acked); err != nil {
+		return fmt.Errorf("after recovery: %w", err)
 	}
 	if err := h.book.proof(p.log, tables, false); err != nil {
 		return fmt.Errorf("before loading: %w", err)
@@ -278,8 +281,8 @@ func (h *history) report(test string, seed uint64, err error) {
 func TestPowerCutsAtRandom(t *testing.T) {
 	t.Parallel()
 	want := *cuts
-	if soaking(t) > 0 {
-		want = max(want, 10_000)
+	if soaking(t) > 0 && want == shortCuts {
+		want = 10_000
 	}
 	histories(t, want, false)
 }
@@ -288,15 +291,15 @@ func TestPowerCutsAtRandom(t *testing.T) {
 func TestFaultsAndPowerCuts(t *testing.T) {
 	t.Parallel()
 	want := *cuts / 2
-	if soaking(t) > 0 {
-		want = max(want, 3000)
+	if soaking(t) > 0 && *cuts == shortCuts {
+		want = 3000
 	}
 	histories(t, want, true)
 }
 
 func histories(t *testing.T, want int, faulty bool) {
 	seen, broken, done := tally{}, tally{}, 0
-	first := uint64(1)
+	first := *begin
 	if *oneSeed != 0 {
 		first, want = *oneSeed, 1
 	}

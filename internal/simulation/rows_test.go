@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -68,7 +69,6 @@ type reader struct {
 type part struct {
 	rows   int
 	values map[int][]*string
-	types  map[int]string
 }
 
 func newReader() *reader {
@@ -216,7 +216,19 @@ func (r *reader) orphans(disk *vfs.Memory, rows iceberg.Catalog) error {
 		if err != nil {
 			return err
 		}
-		folders[strings.TrimPrefix(tbl.Location(), "file://")] = true
+		// Newer metadata than the catalog's stays until the table has caught up: it
+		// may tell that the table was set back.
+		folder := strings.TrimPrefix(tbl.Location(), "file://")
+		folders[folder] = true
+		names, err := disk.List(folder + "/metadata")
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if strings.HasSuffix(n, ".metadata.json") && n[:5] > path.Base(loc)[:5] {
+				folders[folder] = false
+			}
+		}
 		list := []string{loc}
 		for e := range tbl.Metadata().PreviousFiles() {
 			list = append(list, e.MetadataFile)

@@ -90,7 +90,6 @@ type process struct {
 	set      *pipeline.Set
 	door     http.Handler
 	recovery seglog.Recovery
-	orphans  int
 	clock    *clock
 	keepLog  bool // the log outlives the process
 }
