@@ -24,8 +24,11 @@ mkdir -p "$out"
 
 # The packages whose tests read NARU_SOAK; soak/soak_test.go holds the list complete.
 packages=(
+  ./internal/stream/seglog
   ./internal/lake/iceberg
+  ./internal/sink/table
   ./internal/simulation
+  ./e2e
 )
 
 # seconds of a duration like 1h30m.
@@ -44,6 +47,12 @@ total=$(seconds "$duration") || { echo "soak: DURATION=$duration: want a duratio
 
 failed=()
 
+# failures shows what the tests that failed have said.
+failures() {
+  grep -B 60 -E '^ *--- FAIL|^panic:|^FAIL' "$1" | grep -vE '^(=== |--- PASS|--$)' | tail -n 200
+  echo "all of it: $1"
+}
+
 random() {
   local share=$((total / ${#packages[@]}))
   [ "$share" -ge 10 ] || share=10
@@ -52,11 +61,10 @@ random() {
     log=$out/$(basename "$package").log
     printf '== random tests of %s, %ds each\n' "$package" "$share"
     # A package may have several such tests; the timeout is there to end a hang.
-    if NARU_SOAK=${share}s go test -count=1 -v -timeout $((share * 20 + 1800))s "$package" >"$log" 2>&1; then
+    if NARU_BIN=$PWD/bin/naru NARU_SOAK=${share}s go test -count=1 -v -timeout $((share * 20 + 1800))s "$package" >"$log" 2>&1; then
       grep -iE 'seed|^ok' "$log"
     else
-      tail -n 100 "$log"
-      echo "all of it: $log"
+      failures "$log"
       failed+=("random $package")
     fi
   done
@@ -75,8 +83,7 @@ kills() {
   if NARU_BIN=$PWD/bin/naru NARU_SEED=$seed NARU_KILLS=$kills go test -count=1 -v -timeout $((kills * 60 + 1800))s -run '^TestKill$' ./e2e/ >"$log" 2>&1; then
     grep -E 'NARU_SEED|kill |kills with|proved|^ok' "$log"
   else
-    tail -n 200 "$log"
-    echo "all of it: $log"
+    failures "$log"
     failed+=("kills NARU_SEED=$seed")
   fi
 }

@@ -118,6 +118,16 @@ func TestRetentionNoticed(t *testing.T) {
 	}
 }
 
+func TestRateNoticed(t *testing.T) {
+	var found findings
+	if checkRate(1_000_000, 5_000, &found); len(found.all()) > 0 {
+		t.Error(found.all())
+	}
+	if checkRate(1_000_000, 50_000, &found); len(found.all()) != 1 {
+		t.Errorf("5%% left out: %v", found.all())
+	}
+}
+
 func TestWaits(t *testing.T) {
 	var w waits
 	for i := range 1000 {

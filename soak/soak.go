@@ -317,6 +317,7 @@ func (s *soak) judge() {
 		}
 	}
 	checkLog(samples, &s.found)
+	checkRate(s.load.sent.Load(), s.load.skipped.Load(), &s.found)
 	if t := count(s.load.accounts()); t.requests[acked] == 0 {
 		s.found.add("no request was acknowledged")
 	}
@@ -335,6 +336,15 @@ func checkLog(samples []sample, found *findings) {
 			found.add("the log has %d MiB after %.0f s, retention is to keep it at %d MiB", s.Log>>20, s.At, int64(most)>>20)
 			return
 		}
+	}
+}
+
+// checkRate holds that the load was what it is called: a run that had to leave
+// events out says nothing about the rate it was meant for.
+func checkRate(sent, skipped int64, found *findings) {
+	if skipped*100 > sent+skipped {
+		found.add("the rate was not reached: %d events acknowledged and %d left out, because the schedule was more than %v behind; is the machine busy with something else?",
+			sent, skipped, backlog)
 	}
 }
 
