@@ -145,7 +145,7 @@ func bring(v variant, lanes []lane, rng *rand.Rand, total tally) (map[lake.Ident
 		p, err := start(m, v.cfg, wall, kept)
 		if err == nil {
 			var at []int
-			if at, err = progress(p.log, lanes); err == nil {
+			if at, err = progress(p, lanes); err == nil {
 				w := p.run()
 				err = p.pour(lanes, at, v, rng)
 				if err == nil {
@@ -174,13 +174,23 @@ func bring(v variant, lanes []lane, rng *rand.Rand, total tally) (map[lake.Ident
 	}
 }
 
-// progress finds how much of each lane the log has: a beginning of it.
-func progress(log stream.Log, lanes []lane) ([]int, error) {
-	have, err := stored(log)
+// progress finds how much of each lane is stored: a beginning of it. What
+// retention has dropped from the log the tables have.
+func progress(p *process, lanes []lane) ([]int, error) {
+	have, err := stored(p.log)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := newReader().all(p.m.disk, p.m.rows)
 	if err != nil {
 		return nil, err
 	}
 	keys := map[string]bool{}
+	for _, c := range tables {
+		for _, r := range c.rows {
+			keys[r.key()] = true
+		}
+	}
 	for _, events := range have {
 		for _, k := range events {
 			keys[k] = true
@@ -193,7 +203,7 @@ func progress(log stream.Log, lanes []lane) ([]int, error) {
 		}
 		for _, it := range l.items[at[i]:] {
 			if keys[it.key] {
-				return nil, fmt.Errorf("the log has %s and not %s before it", it.key, l.items[at[i]].key)
+				return nil, fmt.Errorf("%s is stored, and not %s before it", it.key, l.items[at[i]].key)
 			}
 		}
 	}

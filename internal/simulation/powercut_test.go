@@ -74,6 +74,7 @@ type history struct {
 	all    []*client
 	lives  []string // what happened, for a failure's report
 	faulty bool
+	jumps  bool
 	aim    string // a kind of moment that is to be met, and has been met least
 }
 
@@ -109,6 +110,9 @@ func (h *history) life() error {
 			m.disk.SetCapacity(64<<10 + h.rng.Int64N(512<<10))
 		}
 	}
+	if h.jumps {
+		h.wall.jumpAnywhere(h.rng)
+	}
 	calm := m.faults
 	m.faults = faults{} // a start on a disk that fails may fail
 	if h.faulty && h.rng.IntN(4) == 0 {
@@ -129,6 +133,7 @@ func (h *history) life() error {
 	}
 	var broke error
 	if err == nil {
+		p.jumps = h.jumps
 		w := p.run()
 		requests := 2 + h.rng.IntN(12)
 		p.clients(h.rng, h.all, requests, 6, h.book.send, func(s shipment, a answer) { h.book.ack(s, a, h.cfg.collect.Partitions) })
@@ -137,7 +142,10 @@ func (h *history) life() error {
 		if broke != nil && !m.isDown() && !h.faulty {
 			return errors.Join(fmt.Errorf("pipelines ended: %w", broke), p.close())
 		}
-		p.lake.CollectGarbage()
+		p.collect()
+		if n := p.removed.Load(); h.jumps && n > 0 {
+			return errors.Join(fmt.Errorf("%d files were removed before their hour was over", n), p.close())
+		}
 	} else {
 		end = "a start that failed: " + err.Error()
 	}
@@ -212,7 +220,7 @@ func (h *history) finish() error {
 		// What is not needed is found and goes, and nothing else does.
 		_, err = p.lake.CollectOrphans(h.t.Context())
 		p.lake.CollectGarbage()
-		if err == nil {
+		if err == nil && !h.jumps { // there they stay for an hour
 			err = h.reader.orphans(m.disk, m.rows)
 		}
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"naru/internal/collect"
@@ -91,7 +92,9 @@ type process struct {
 	door     http.Handler
 	recovery seglog.Recovery
 	clock    *clock
-	keepLog  bool // the log outlives the process
+	keepLog  bool         // the log outlives the process
+	jumps    bool         // clients set the clock now and then
+	removed  atomic.Int64 // files that the lake's garbage collection took
 }
 
 // start opens everything in the order of internal/app. The caller closes it,
@@ -165,6 +168,9 @@ func (w *work) stop() error {
 	w.all.Wait()
 	return w.set
 }
+
+// collect removes files whose time has come.
+func (p *process) collect() { p.removed.Add(int64(p.lake.CollectGarbage())) }
 
 // poisoned is closed when the process is to end by itself.
 func (p *process) poisoned() <-chan struct{} {
@@ -306,7 +312,10 @@ func (p *process) clients(rng *rand.Rand, all []*client, requests, most int, sen
 					runtime.Gosched()
 				}
 				if pause.IntN(5) == 0 {
-					p.lake.CollectGarbage()
+					p.collect()
+				}
+				if p.jumps && pause.IntN(4) == 0 {
+					p.clock.jumpAnywhere(pause)
 				}
 			}
 		})
