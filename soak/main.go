@@ -68,6 +68,9 @@ func run() (err error) {
 
 	s := newSoak(set, say)
 	stopped := s.run(ctx)
+	if stopped == nil {
+		checkRate(s.load.sent.Load(), s.load.skipped.Load(), &s.found)
+	}
 	out := s.summary(stopped)
 	out.write(os.Stdout)
 	if *asJSON != "" {
