@@ -34,7 +34,8 @@ type auditor struct {
 	named int            // slots before this one are before a name
 	stuck error          // what no repair can deal with
 	plans []*plan
-	cut   bool // the end of the log is not known: offsets could be given twice
+	now   *plan // of the segment that is being gone over
+	cut   bool  // the end of the log is not known: offsets could be given twice
 }
 
 // slot is a hole in a segment: bytes that are no frames, in whose place a lost
@@ -138,9 +139,15 @@ func (a *auditor) survey() error {
 		return err
 	}
 	for _, s := range found.segments {
-		if a.heads[s.number] != nil || a.mark == nil || s.number <= a.mark.Segment {
+		for n, files := range a.kept {
+			if n != s.number && slices.Contains(files, s.path) {
+				a.notOurs(s, fmt.Sprintf("its checkpoint is that of segment %d", n))
+			}
+		}
+		switch {
+		case a.heads[s.number] != nil || a.mark != nil && s.number <= a.mark.Segment || a.mark == nil && a.files[s.number] != nil:
 			a.last = max(a.last, s.number)
-		} else {
+		case a.mark != nil:
 			a.notOurs(s, "the log has no such segment")
 		}
 	}
@@ -365,7 +372,7 @@ func (a *auditor) segment(n uint64) error {
 	}
 	if s != nil {
 		err := a.walk(&plan{seg: s, source: s.path, size: s.size}, cp)
-		if errors.Is(err, errNotOurs) && a.next(n) != nil && a.next(n+1) != nil && !a.sound(n+1, a.files[n+1].path) {
+		if errors.Is(err, errNotOurs) && a.next(n) != nil && a.next(n+1) != nil && a.strange(n+1) {
 			// Who says so is the wrong one: its own successor does not know it.
 			a.notOurs(a.files[n+1], "it is not the segment that the next one knows")
 			a.heads[n+1] = nil
@@ -400,6 +407,28 @@ func (a *auditor) segment(n uint64) error {
 		return a.walk(p, cp)
 	}
 	return a.standIn(n, d)
+}
+
+// strange tells whether a segment that has a good checkpoint, damaged or not, is
+// another than its successor knows.
+func (a *auditor) strange(n uint64) bool {
+	s, next := a.files[n], a.next(n)
+	file, err := a.log.fs.Open(s.path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	p := &plan{seg: s, source: s.path, size: s.size, pred: next.predecessor, chained: true}
+	sc := &scan{plan: p, file: file, sc: &scanner{file: file, size: min(p.size, p.pred.length)}}
+	f, err := sc.sc.frame(0)
+	if err != nil {
+		return false
+	}
+	p.nonce, p.sequence, p.begin, sc.cpCRC = f.nonce, f.sequence, f.end(), f.crc
+	if err := sc.read(true, false); err != nil {
+		return false
+	}
+	return errors.Is(sc.fits(), errNotOurs)
 }
 
 // sound tells whether a file holds a segment just as its successor knows it.

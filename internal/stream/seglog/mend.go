@@ -143,6 +143,9 @@ func (w *rewriter) checkpoint() error {
 	if w.made == nil {
 		return w.copy(w.begin)
 	}
+	if need := w.made.room(); need > w.begin {
+		return fmt.Errorf("the checkpoint made again takes %d bytes, there is room for %d", need, w.begin)
+	}
 	b := encodeCheckpoint(w.made, head{nonce: w.nonce, sequence: w.sequence, synced: w.synced}, w.begin)
 	if w.chained && len(w.slots) == 0 {
 		b = balanced(b, balanceOfCheckpoint, w.chain, w.want)

@@ -26,6 +26,7 @@ func (a *auditor) know(id uint32) error {
 		sl.room -= int64(nameSectionSize(p.stream))
 		a.named, a.since[p.id] = at, at
 		a.st.addPart(p.id, p.partition, p.stream)
+		a.amend(sl, p.id)
 	}
 	return nil
 }
@@ -41,18 +42,46 @@ func (a *auditor) gap(p *part, to int64) error {
 	sl.room -= gapSectionSize
 	p.events += to - p.end // our own writers leave no gaps; a checkpoint will tell
 	p.end = to
+	a.amend(sl, p.id)
 	return nil
 }
 
-// roomiest is the slot with the most room, from one on; -1: none has enough.
+// roomiest is the slot with the most room in the last segment that has some, from
+// a slot on; -1: none has enough. The last one, because the checkpoints made for
+// segments in between then need not know.
 func (a *auditor) roomiest(from, size int) int {
 	best := -1
-	for i := from; i < len(a.slots); i++ {
+	for i := len(a.slots) - 1; i >= from; i-- {
+		if best >= 0 && a.slots[i].plan != a.slots[best].plan {
+			break
+		}
 		if a.slots[i].room >= int64(size) && (best < 0 || a.slots[i].room > a.slots[best].room) {
 			best = i
 		}
 	}
 	return best
+}
+
+// amend tells the checkpoints made since a slot what has been put into it.
+func (a *auditor) amend(sl *slot, id uint32) {
+	for _, p := range slices.Backward(append(slices.Clone(a.plans), a.now)) {
+		if p == nil {
+			continue
+		}
+		if p == sl.plan {
+			return
+		}
+		if p.made == nil {
+			continue
+		}
+		q := a.st.part(id)
+		part := partState{id: id, stream: q.topic.name, partition: q.n, start: q.start, end: q.end, bytes: q.bytes, events: q.events}
+		if int(id) > len(p.made.parts) {
+			p.made.parts = append(p.made.parts, part)
+		} else {
+			p.made.parts[id-1] = part
+		}
+	}
 }
 
 // resolve compares the sum with a checkpoint that reads well: what differs was in

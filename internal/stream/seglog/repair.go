@@ -84,10 +84,15 @@ type mender struct {
 }
 
 func (r *mender) run() error {
-	for len(r.wrong) > 0 {
-		// First of all files whose names are wrong: another segment's may be among them.
-		if err := r.setAside(); err != nil {
+	// First of all files whose names are wrong, and segments that are found whole
+	// under another name: what they say counts for those before them.
+	for {
+		moved, err := r.restore()
+		if err != nil {
 			return err
+		}
+		if !moved {
+			break
 		}
 		a, err := audit(newMender(r.log.fs, r.log.dir))
 		if err != nil {
@@ -138,6 +143,22 @@ func (p *plan) vouched() uint64 {
 		return p.synced
 	}
 	return p.promised
+}
+
+// restore puts files where they belong; moved tells whether there were any.
+func (r *mender) restore() (moved bool, err error) {
+	if len(r.wrong) > 0 {
+		return true, r.setAside()
+	}
+	for _, p := range r.plans {
+		if p.source != "" && p.source != p.seg.path {
+			moved = true
+			if err := r.mend(p, false, false); err != nil {
+				return moved, err
+			}
+		}
+	}
+	return moved, nil
 }
 
 // setAside gives files whose names are wrong other names.

@@ -218,7 +218,7 @@ func (a *auditor) fold(s *scan, cp, next *checkpoint, bad *Damage) error {
 	} else {
 		a.makeCheckpoint(s, next, bad)
 	}
-	p.index, p.inc = newIndex(), a.st.incarnation
+	p.index, p.inc, a.now = newIndex(), a.st.incarnation, p
 	for i := range s.items {
 		it := &s.items[i]
 		if it.dirty > 0 {
@@ -249,7 +249,7 @@ func (a *auditor) fold(s *scan, cp, next *checkpoint, bad *Damage) error {
 			p.want = prevChain(p.want, s.items[i].crc)
 		}
 	}
-	a.plans = append(a.plans, p)
+	a.plans, a.now = append(a.plans, p), nil
 	if n == a.last {
 		return a.ending(s)
 	}
@@ -259,7 +259,9 @@ func (a *auditor) fold(s *scan, cp, next *checkpoint, bad *Damage) error {
 func (s *scan) chain() uint32 {
 	chain := nextChain(0, s.cpCRC)
 	for _, it := range s.items {
-		chain = nextChain(chain, it.crc)
+		if !it.hole { // one at the end of the log
+			chain = nextChain(chain, it.crc)
+		}
 	}
 	return chain
 }
