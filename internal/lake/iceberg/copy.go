@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	ice "github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
@@ -85,6 +86,7 @@ type lakeCopier struct {
 	CopyOptions
 	to, root string // of the warehouse
 	dirs     map[string]bool
+	before   map[string][]string // metadata files that were there before the moment of the copy, by folder
 	out      CopiedLake
 }
 
@@ -189,8 +191,8 @@ type catalogCopy interface {
 	Strangers(ctx context.Context) ([]string, error)
 }
 
-// freeze copies the catalog as it is at one moment, with the claims and refusals
-// of that moment: a claim decides to which table a row goes, and one that is
+// freeze copies the catalog as it is at one moment, with the claims, refusals and
+// loaded streams of that moment: a claim decides to which table a row goes, and one that is
 // older or newer than the tables could send rows past both.
 func (c *lakeCopier) freeze(ctx context.Context) (catalogCopy, error) {
 	source, ok := c.lake.catalog.(interface {
@@ -199,7 +201,7 @@ func (c *lakeCopier) freeze(ctx context.Context) (catalogCopy, error) {
 	if !ok {
 		return nil, fmt.Errorf("a catalog of type %T cannot be copied", c.lake.catalog)
 	}
-	own := []string{claimsFile, RefusedFile}
+	own := []string{claimsFile, RefusedFile, streamsFile}
 	read := func() (files [][]byte, err error) {
 		for _, name := range own {
 			b, err := c.lake.io.ReadFile(filepath.Join(c.lake.root, name))
@@ -214,6 +216,7 @@ func (c *lakeCopier) freeze(ctx context.Context) (catalogCopy, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		c.metadataFiles()
 		before, err := read()
 		if err != nil {
 			return nil, err
@@ -252,6 +255,46 @@ func (c *lakeCopier) freeze(ctx context.Context) (catalogCopy, error) {
 	}
 }
 
+// metadataFiles notes the metadata files of all tables.
+func (c *lakeCopier) metadataFiles() {
+	c.before = map[string][]string{}
+	l := c.lake
+	for _, ns := range l.list(l.root) {
+		for _, name := range l.list(filepath.Join(l.root, ns)) {
+			folder := filepath.Join(l.root, ns, name, "metadata")
+			for _, file := range l.list(folder) {
+				if strings.HasSuffix(file, ".metadata.json") {
+					c.before[folder] = append(c.before[folder], file)
+				}
+			}
+		}
+	}
+}
+
+// newer copies the metadata files that are newer than the catalog says: by them
+// it is seen that the table's row was set back (lookAhead). Those that commits
+// write after the moment of the copy are none of them.
+func (c *lakeCopier) newer(ctx context.Context, h *copiedHead, meta table.Metadata) error {
+	folder, err := localPath(meta.Location())
+	if err != nil {
+		return err
+	}
+	folder = filepath.Join(folder, "metadata")
+	for _, name := range c.before[folder] {
+		if metadataVersion(name) <= metadataVersion(h.location) {
+			continue
+		}
+		b, err := c.lake.io.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			continue // damaged or gone, it tells nothing
+		}
+		if err := errors.Join(ctx.Err(), c.writeAt(filepath.Join(folder, name), b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // copiedHead is a table's newest metadata file and where the copy has it.
 type copiedHead struct {
 	ident    lake.Ident
@@ -273,6 +316,9 @@ func (c *lakeCopier) metadata(ctx context.Context, h *copiedHead) error {
 	}
 	meta, err := parseMetadata(h, b)
 	if err != nil {
+		return err
+	}
+	if err := c.newer(ctx, h, meta); err != nil {
 		return err
 	}
 	for e := range meta.PreviousFiles() {
@@ -318,7 +364,10 @@ func (c *lakeCopier) manifests(ctx context.Context, h *copiedHead) error {
 	}
 	one.Positions = head.positions
 	one.Rows, _, _, _ = c.lake.totals(head)
-	m := &mover{lakeCopier: c, folder: folder, lists: map[string]string{}, done: map[string]movedFile{}}
+	if c.moved() {
+		c.lake.lookAhead(ctx, h.ident, head)
+	}
+	m := &mover{lakeCopier: c, head: head, folder: folder, lists: map[string]string{}, done: map[string]movedFile{}}
 	counted := map[string]bool{}
 	for _, s := range meta.Snapshots() {
 		if err := ctx.Err(); err != nil {

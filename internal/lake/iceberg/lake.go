@@ -188,7 +188,7 @@ func (l *Lake) checkRoot() (known bool, err error) {
 		return true, nil
 	}
 	return false, fault.WithHint(fmt.Errorf("open lake %s: %w: it was made at %s, says %s", l.root, ErrElsewhere, was, filepath.Join(l.root, rootFile)),
-		"move the folder back to %s, or make that path lead to it (a bind mount or a link); the paths inside Iceberg tables are absolute", was)
+		"move the folder back to %s, or make that path lead to it (a bind mount or a link); the paths inside Iceberg tables are absolute. naru backup --root makes a copy for another place", was)
 }
 
 // Close releases the catalog and the lock.

@@ -17,6 +17,7 @@ import (
 // another checksum, and so another name: hence from the manifests up.
 type mover struct {
 	*lakeCopier
+	head   *head
 	folder string            // of the table, below the warehouse
 	lists  map[string]string // locations of manifest lists, old to new
 	done   map[string]movedFile
@@ -168,6 +169,10 @@ func (m *mover) moveMetadata(b []byte) ([]byte, error) {
 	each("partition-statistics", func(s map[string]any) error { return set(s, "statistics-path") })
 	meta["metadata-log"] = []any{}
 	if props, ok := meta["properties"].(map[string]any); ok {
+		// Newer metadata files stay behind too; what they tell goes into the property.
+		if reached := m.head.reached(); !reached.Equal(m.head.property) {
+			props[keyPositions] = reached.String()
+		}
 		for _, key := range pathProperties {
 			if _, ok := props[key]; ok {
 				errs = append(errs, set(props, key))

@@ -10,6 +10,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/lake/iceberg"
 	"naru/internal/sink/sinktest"
+	"naru/internal/stream"
 )
 
 // An older copy of the log is brought back, and new events get offsets that the
@@ -72,4 +73,26 @@ func TestRefusalIsTakenBackByHand(t *testing.T) {
 	require.Equal(t, event.Positions{life: {0: 4}}, done)
 	require.NoError(t, s.Close())
 	w.requireIDs(numbers(4))
+}
+
+// The log's life is closed, as in a backup: a table that was refused before stays
+// so, one that nobody refused is only cut there.
+func TestRefusalHoldsForAClosedLife(t *testing.T) {
+	w := newWorld(t)
+	w.fill(typed(0, "a", "b", "a", "b"))
+	require.NoError(t, w.lake.Refuse(table("a"), event.Positions{life: {0: 2}}))
+	next := event.Incarnation{9}
+	w.log.stat.Incarnation = next
+	w.log.stat.Ranges[0].End = 6
+	w.log.stat.Ranges = append(w.log.stat.Ranges, stream.Range{Incarnation: next, Start: 6, End: 6})
+	w.restart()
+	s := w.sink()
+	require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, 4, typed(4, "a", "b")...)))
+	done, err := s.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Positions{life: {0: 4}}, done, "the first event that the refused table does not take")
+	require.NoError(t, s.Close())
+	for _, st := range w.tables.Status() {
+		require.Equal(t, st.Table == table("a"), st.Error != "", "%+v", st)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"time"
 
 	"naru/internal/event"
@@ -138,14 +139,21 @@ func (s *Sink) judgeAhead(id lake.Ident, state *iceberg.State, inc event.Incarna
 	var ahead error
 	ends := event.Positions{}
 	for _, positions := range []event.Positions{state.Positions, state.RolledBack} {
-		for partition, off := range positions[inc] {
-			end := ranges[partition].End
-			if was, ok := refused.Get(inc, partition); ok {
-				end = min(end, was)
-			}
-			if off > end {
-				ends.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: end})
-				ahead = fmt.Errorf("%w: it has events up to %d of partition %d, the log ended at %d", ErrAhead, off, partition, end)
+		for life, parts := range positions {
+			for partition, off := range parts {
+				end := int64(math.MaxInt64)
+				if life == inc {
+					end = ranges[partition].End
+				}
+				// What was refused stays so when that life of the log is closed, as in
+				// a backup: the events behind are no less others than those in the table.
+				if was, ok := refused.Get(life, partition); ok {
+					end = min(end, was)
+				}
+				if off > end {
+					ends.Advance(event.Position{Incarnation: life, Partition: partition, Offset: end})
+					ahead = fmt.Errorf("%w: it has events up to %d of partition %d, the log ended at %d", ErrAhead, off, partition, end)
+				}
 			}
 		}
 	}

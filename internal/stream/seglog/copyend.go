@@ -56,9 +56,12 @@ func (c *copier) close(t *tail, first *checkpoint) error {
 		err = made.file.Sync()
 	}
 	c.out.Segments++
-	c.out.Files += c.out.Segments
-	c.out.Bytes += size
-	return errors.Join(err, made.file.Close(), c.fs.SyncDir(c.to))
+	c.out.Files += c.out.Segments + 1
+	c.out.Bytes += size + lastSize
+	if err = errors.Join(err, made.file.Close()); err != nil {
+		return err
+	}
+	return writeLast(c.fs, c.to, lastMark{Segment: cp.segment, Size: size, Sequence: made.sequence, Incarnation: c.out.Begun})
 }
 
 // asPredecessor is what the next segment says of this one, cut at its last
@@ -67,14 +70,14 @@ func (t *tail) asPredecessor() predecessor {
 	return predecessor{number: t.segment.number, length: t.promisedEnd, last: t.promised, checksum: t.chain, maxTime: t.index.maxTime}
 }
 
-// keepsakes copies what recoveries and repairs have put aside.
+// keepsakes copies what recoveries and repairs have put aside and on record.
 func (c *copier) keepsakes() error {
 	names, err := c.fs.List(c.from)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, tornPrefix) {
+		if !strings.HasPrefix(name, tornPrefix) && name != lossesName {
 			continue
 		}
 		n, err := vfs.Copy(c.fs, c.from+"/"+name, c.to+"/"+name, c.pace)

@@ -34,6 +34,11 @@ func ReadMarks(fsys vfs.FS, dir string) (*Marks, error) {
 		var first *checkpoint
 		if first, _, err = v.checkpoint(v.segments[0]); err == nil {
 			t.state.setStart(first)
+			lost, err := Losses(fsys, dir)
+			if err != nil {
+				return nil, fmt.Errorf("read marks of log: %w", err)
+			}
+			t.state.lost = rangesOf(lost)
 			m := &Marks{state: t.state, Bytes: t.end}
 			for _, s := range v.segments[:len(v.segments)-1] {
 				m.Bytes += s.size
@@ -72,8 +77,16 @@ func look(fsys vfs.FS, dir string) (*viewer, *tail, error) {
 }
 
 func lookOnce(fsys vfs.FS, dir string) (*viewer, *tail, error) {
+	// The mark first: what is there later can only be more.
+	mark, err := readLast(fsys, dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	v, err := view(fsys, dir)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := (&Log{fs: fsys, dir: dir}).checkLast(mark, v.segments); err != nil {
 		return nil, nil, err
 	}
 	if len(v.segments) == 0 {
@@ -85,7 +98,11 @@ func lookOnce(fsys vfs.FS, dir string) (*viewer, *tail, error) {
 		return nil, nil, err
 	}
 	defer file.Close()
-	t, err := scanTail(file, s)
+	synced := uint64(0)
+	if mark != nil {
+		synced = mark.Sequence
+	}
+	t, err := scanTailUpTo(file, s, synced)
 	if err != nil {
 		return nil, nil, err
 	}
