@@ -65,12 +65,16 @@ func OpenSQLite(ctx context.Context, path string) (*SQLiteCatalog, error) {
 	return &SQLiteCatalog{db: db, path: path}, nil
 }
 
-// broken makes an error of SQLite that tells of damage a *fault.Corrupt.
+// broken makes an error of SQLite that tells of damage a *fault.Corrupt, and says
+// what to do about a lock that others keep.
 func broken(path string, err error) error {
 	var se *sqlite.Error
 	if errors.As(err, &se) && (se.Code()&0xff == sqlite3.SQLITE_CORRUPT || se.Code()&0xff == sqlite3.SQLITE_NOTADB) {
 		f := CheckedFile{Kind: KindCatalog, Path: path}
 		return fault.WithHint(&fault.Corrupt{Path: path, Offset: -1, Reason: err.Error()}, "%s", cureOf(f))
+	}
+	if errors.As(err, &se) && (se.Code()&0xff == sqlite3.SQLITE_BUSY || se.Code()&0xff == sqlite3.SQLITE_LOCKED) {
+		return fault.WithHint(fault.Transient(err), "another process keeps %s locked: let it end its transaction or close the file (fuser %s names it)", path, path)
 	}
 	return err
 }
@@ -113,7 +117,7 @@ func (c *SQLiteCatalog) Location(ctx context.Context, t lake.Ident) (string, err
 		return "", lake.ErrNoTable
 	}
 	if err != nil {
-		return "", fmt.Errorf("look up %s in catalog: %w", t, err)
+		return "", fmt.Errorf("look up %s in catalog: %w", t, broken(c.path, err))
 	}
 	return loc.String, nil
 }
@@ -128,11 +132,11 @@ func (c *SQLiteCatalog) Swap(ctx context.Context, t lake.Ident, from, to string)
 		WHERE `+isTable+` AND table_namespace = ? AND table_name = ? AND metadata_location = ?`,
 		to, from, t.Namespace, t.Name, from)
 	if err != nil {
-		return fmt.Errorf("update %s in catalog: %w", t, err)
+		return fmt.Errorf("update %s in catalog: %w", t, broken(c.path, err))
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
-		return fmt.Errorf("update %s in catalog: %w", t, err)
+		return fmt.Errorf("update %s in catalog: %w", t, broken(c.path, err))
 	}
 	if n == 0 {
 		return ErrConflict
@@ -143,7 +147,7 @@ func (c *SQLiteCatalog) Swap(ctx context.Context, t lake.Ident, from, to string)
 func (c *SQLiteCatalog) create(ctx context.Context, t lake.Ident, to string) error {
 	tx, err := c.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("create %s in catalog: %w", t, err)
+		return fmt.Errorf("create %s in catalog: %w", t, broken(c.path, err))
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
 	// The row by which the Java catalog knows that a namespace exists.
@@ -159,10 +163,10 @@ func (c *SQLiteCatalog) create(ctx context.Context, t lake.Ident, to string) err
 		return ErrConflict
 	}
 	if err != nil {
-		return fmt.Errorf("create %s in catalog: %w", t, err)
+		return fmt.Errorf("create %s in catalog: %w", t, broken(c.path, err))
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("create %s in catalog: %w", t, err)
+		return fmt.Errorf("create %s in catalog: %w", t, broken(c.path, err))
 	}
 	return nil
 }
@@ -172,7 +176,7 @@ func (c *SQLiteCatalog) Drop(ctx context.Context, t lake.Ident) error {
 	res, err := c.db.ExecContext(ctx, `DELETE FROM iceberg_tables
 		WHERE `+isTable+` AND table_namespace = ? AND table_name = ?`, t.Namespace, t.Name)
 	if err != nil {
-		return fmt.Errorf("drop %s in catalog: %w", t, err)
+		return fmt.Errorf("drop %s in catalog: %w", t, broken(c.path, err))
 	}
 	if n, err := res.RowsAffected(); err == nil && n == 0 {
 		return lake.ErrNoTable
