@@ -11,7 +11,7 @@ E2E_TIMEOUT  ?= 15m
 FUZZTIME     ?= 20s
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-world bench bench-full lint soak fuzz mutants clean help
+.PHONY: build demo test test-race test-world bench bench-full lint soak fuzz mutants clean help
 
 build: ## build bin/naru
 	@mkdir -p bin
@@ -25,6 +25,9 @@ test: lint ## vet and lint, unit tests, a moment of fuzzing, then the black-box 
 	go test -timeout $(UNIT_TIMEOUT) ./internal/... ./cmd/... ./examples/... ./bench/...
 	FUZZTIME=5000x ./scripts/fuzz.sh --short
 	go test -timeout $(E2E_TIMEOUT) -count=1 ./e2e/... ./soak/...
+
+test-race: ## the race detector over unit tests and over the binary under load
+	./scripts/race.sh
 
 test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's tables
 	./test-world/run

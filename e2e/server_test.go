@@ -90,6 +90,10 @@ func launch(t testing.TB, dir, name string, args []string) *server {
 	s.ready = lines
 	t.Cleanup(func() {
 		s.kill()
+		// Of a binary that was built with -race; it also ends with code 66.
+		if race := s.logs.raced(); race != "" || s.cmd.ProcessState.ExitCode() == 66 {
+			t.Errorf("data race in pid %d: %s", s.cmd.Process.Pid, race)
+		}
 		if t.Failed() {
 			t.Logf("stderr of pid %d (%s):\n%s", s.cmd.Process.Pid, s.state(), s.logs.last(8<<10))
 		}
@@ -166,15 +170,21 @@ func (s *server) state() string {
 
 // tail keeps the last part of what is written to it.
 type tail struct {
-	mu  sync.Mutex
-	buf []byte
+	mu   sync.Mutex
+	buf  []byte
+	race []byte // the first report of the race detector, which must not scroll by
 }
+
+const raceMark = "WARNING: DATA RACE"
 
 const tailKeeps = 64 << 10
 
 func (b *tail) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if i := bytes.Index(p, []byte(raceMark)); i >= 0 || len(b.race) > 0 && len(b.race) < 8<<10 {
+		b.race = append(b.race, p[max(i, 0):]...)
+	}
 	b.buf = append(b.buf, p...)
 	if len(b.buf) > 2*tailKeeps {
 		b.buf = append(b.buf[:0], b.buf[len(b.buf)-tailKeeps:]...)
@@ -186,6 +196,13 @@ func (b *tail) Write(p []byte) (int, error) {
 func (b *tail) last(n int) string {
 	all := b.String()
 	return all[max(0, len(all)-n):]
+}
+
+// raced is what the race detector has reported.
+func (b *tail) raced() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.race)
 }
 
 func (b *tail) String() string {
