@@ -14,7 +14,8 @@ import (
 
 const (
 	lastName = "LAST"
-	lastSize = 256 // bytes: less than a sector, so it is written as a whole
+	lastTemp = "LAST.tmp" // to become LAST; a crash may leave it
+	lastSize = 256        // bytes
 )
 
 // lastMark is what the log holds at least. It stands in a file of its own,
@@ -71,32 +72,10 @@ func readLast(fsys vfs.FS, dir string) (*lastMark, error) {
 	return &m, nil
 }
 
-// writeLast replaces the mark, durably. It is less than a sector: after a crash
-// the old one or the new one is there.
+// writeLast replaces the mark as a whole, durably: a write in its place could
+// fail halfway, and a start must not be refused for that.
 func writeLast(fsys vfs.FS, dir string, m lastMark) error {
-	name := dir + "/" + lastName
-	file, err := fsys.OpenReadWrite(name)
-	made := errors.Is(err, fs.ErrNotExist)
-	if made {
-		file, err = fsys.Create(name)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteAt(m.encode(), 0)
-	if err == nil {
-		err = file.Truncate(lastSize)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil && made {
-		err = fsys.SyncDir(dir)
-	}
-	return err
+	return replaceFile(fsys, dir, lastTemp, lastName, m.encode())
 }
 
 // writeMark says on disk what the log holds at least. Called by the writer, and

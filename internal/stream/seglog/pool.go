@@ -86,8 +86,9 @@ func (p *pool) create(size int64, force bool) (*freeFile, error) {
 		}
 	}
 	f := &freeFile{path: p.newPath(), size: size}
-	if err := p.fill(f); err != nil {
-		_ = l.fs.Remove(f.path) // a free file that stays costs space only
+	made := l.path(newPrefix + strings.TrimPrefix(f.path, l.path(freePrefix)))
+	if err := p.fill(made, f); err != nil {
+		_ = l.fs.Remove(made) // else the next start does
 		if errors.Is(err, syscall.ENOSPC) {
 			err = fmt.Errorf("%w: %w", errNoSpace, err)
 		}
@@ -96,8 +97,10 @@ func (p *pool) create(size int64, force bool) (*freeFile, error) {
 	return f, nil
 }
 
-func (p *pool) fill(f *freeFile) error {
-	file, err := p.log.fs.Create(f.path)
+// fill makes a file of that size. It is called a free file only when it is one on
+// disk: after a failed sync it would look as large as it should and not be.
+func (p *pool) fill(made string, f *freeFile) error {
+	file, err := p.log.fs.Create(made)
 	if err != nil {
 		return err
 	}
@@ -107,6 +110,9 @@ func (p *pool) fill(f *freeFile) error {
 	}
 	if cerr := file.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil {
+		err = p.log.fs.Rename(made, f.path)
 	}
 	return err
 }

@@ -37,6 +37,11 @@ func (l *Log) recover() error {
 	if err != nil {
 		return err
 	}
+	for _, name := range found.unfinished {
+		if err := l.fs.Remove(l.path(name)); err != nil {
+			return err
+		}
+	}
 	report := Recovery{New: len(found.segments) == 0}
 	if report.New {
 		err = l.create()
@@ -68,8 +73,9 @@ func (l *Log) recover() error {
 
 // folder is what the log's folder holds.
 type folder struct {
-	segments []*segment // by number
-	torn     int
+	segments   []*segment // by number
+	torn       int
+	unfinished []string // files that were to become free ones
 }
 
 func (l *Log) list() (folder, error) {
@@ -92,6 +98,8 @@ func (l *Log) list() (folder, error) {
 				continue
 			}
 			found.segments = append(found.segments, &segment{number: n, path: l.path(name), size: info.Size(), fs: l.fs})
+		case strings.HasPrefix(name, newPrefix) && strings.HasSuffix(name, freeExt):
+			found.unfinished = append(found.unfinished, name)
 		case strings.HasPrefix(name, tornPrefix):
 			found.torn++
 		}

@@ -20,6 +20,7 @@ const (
 	segmentExt = ".seg"  // 0000000000000001.seg: the checkpoint in it is synced
 	freePrefix = "free-" // free-1.tmp: to become a segment, prepared or retired
 	freeExt    = ".tmp"
+	newPrefix  = "new-"  // new-1.tmp: to become a free file
 	tornPrefix = "torn-" // torn-20260102T030405.000Z.bin: never removed by naru
 	tornExt    = ".bin"
 )

@@ -296,7 +296,7 @@ func (a *auditor) admit(p *plan, it *item) error {
 	if !it.kind.data() && it.kind != kindLost {
 		return nil
 	}
-	named := uint32(0)
+	named, ends := uint32(0), map[uint32]int64{}
 	err := eachSection(it.table, it.sections, int64(headSize+len(it.table)), it.length, func(sec section, _ int64) error {
 		switch sec.typ {
 		case sectionName:
@@ -305,12 +305,17 @@ func (a *auditor) admit(p *plan, it *item) error {
 			}
 			named++
 		case sectionWrite, sectionGap:
-			first := sec.base
+			first, next := sec.base, sec.next()
 			if sec.typ == sectionGap {
-				first = sec.gap.first
+				first, next = sec.gap.first, sec.gap.end
 			}
-			if int(sec.id) > len(a.st.parts) && int(sec.id) <= len(a.st.parts)+int(named) {
-				return nil // named in this frame
+			have, more := ends[sec.id]
+			ends[sec.id] = next
+			if more && first != have {
+				return badFrame("a write at offset %d of dictionary id %d, want %d", first, sec.id, have)
+			}
+			if more || int(sec.id) > len(a.st.parts) && int(sec.id) <= len(a.st.parts)+int(named) {
+				return nil // or named in this frame
 			}
 			if err := a.know(sec.id); err != nil {
 				return err
