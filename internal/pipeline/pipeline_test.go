@@ -310,6 +310,7 @@ func TestStarts(t *testing.T) {
 	}{
 		{"nothing known: the oldest", nil, nil, event.Position{}},
 		{"in a closed incarnation: finish it", at(old, 0, 20), nil, event.Position{Incarnation: old, Offset: 20}},
+		{"beyond where a repair has closed the old one: at its end", at(old, 0, 55), nil, event.Position{Incarnation: old, Offset: 50}},
 		{"in both: the later one", event.Positions{old: {0: 50}, cur: {0: 60}}, nil, event.Position{Incarnation: cur, Offset: 60}},
 		{"the sink is behind: its word", at(cur, 0, 60), at(cur, 0, 55), event.Position{Incarnation: cur, Offset: 55}},
 		{"the sink is ahead: the watermark", at(cur, 0, 60), at(cur, 0, 80), event.Position{Incarnation: cur, Offset: 60}},

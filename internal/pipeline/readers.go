@@ -41,6 +41,9 @@ func starts(st stream.Stat, watermark, resume event.Positions) map[int32]event.P
 			from[r.Partition] = event.Position{Partition: r.Partition} // the oldest that is left
 		}
 		if off, ok := watermark.Get(r.Incarnation, r.Partition); ok {
+			if r.Incarnation != st.Incarnation {
+				off = min(off, r.End) // a repair may have cut off what was read before
+			}
 			from[r.Partition] = event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: off}
 		}
 	}

@@ -68,7 +68,15 @@ func (v *verifier) unread(s *streamState) {
 			n += d.Count
 		}
 	}
-	if dropped == 0 || n != dropped {
+	if dropped == 0 {
+		return
+	}
+	if n != dropped {
+		for _, d := range v.wrong.list {
+			if unread(d) {
+				d.Detail += fmt.Sprintf("; of the %d in all, %d were dropped unread (log.drop_unread)", n, dropped)
+			}
+		}
 		return
 	}
 	v.wrong.list = slices.DeleteFunc(v.wrong.list, func(d *Difference) bool {
@@ -86,17 +94,20 @@ func (v *verifier) marks(st stream.Stat, s *streamState) {
 	if s.progress.Positions == nil {
 		return
 	}
-	below, lost := int64(0), int64(0)
+	below, lost, cut := int64(0), int64(0), int64(0)
 	for _, l := range v.lanes {
 		if l.stream != st.Stream || !l.known {
 			continue
 		}
 		below += max(min(l.mark, l.end)-l.first, 0)
+		if off, ok := s.progress.Positions.Get(l.inc, l.partition); ok && l.closed {
+			cut += max(off-l.end, 0) // a repair has cut off events that were counted
+		}
 		for _, r := range l.lost {
 			lost += max(min(l.mark, r.to)-r.from, 0)
 		}
 	}
-	if total := s.progress.Counts.Total(); total > below || total < below-lost {
+	if total := s.progress.Counts.Total(); total > below+cut || total < below-lost {
 		v.wrong.note(Difference{Kind: BadCounts, Stream: st.Stream, Count: below - total,
 			Detail: fmt.Sprintf("the watermark counts %d events, %d lie below it", total, below)})
 	}

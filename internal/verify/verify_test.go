@@ -14,12 +14,14 @@ import (
 	"strings"
 	"testing"
 
+	icetable "github.com/apache/iceberg-go/table"
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 	"naru/internal/quantity"
+	"naru/internal/stream/seglog"
 )
 
 // basic is a folder with three commits: types a, b, c in turn at offsets 0 to
@@ -34,6 +36,7 @@ func basic(t *testing.T) *world {
 }
 
 func TestClean(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	w.send("events", append(each(5, "a", "d"), ev{"!", "x"})...)
 	r := w.clean()
@@ -47,12 +50,14 @@ func TestClean(t *testing.T) {
 }
 
 func TestEmptyFolderIsClean(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	require.Empty(t, w.clean().Streams)
 }
 
 // A kill between the commits of tables and the watermark: they lead.
 func TestTablesMayLeadTheWatermark(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	w.send("events", each(7, "a", "b")...)
 	w.loadStream("events", false)
@@ -62,6 +67,7 @@ func TestTablesMayLeadTheWatermark(t *testing.T) {
 }
 
 func TestFileGoneFromSnapshot(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	files := w.files("events.b")
 	w.snapshot("events.b", true, func(p string) bool { return strings.HasSuffix(p, files[1].Path) })
@@ -71,6 +77,7 @@ func TestFileGoneFromSnapshot(t *testing.T) {
 }
 
 func TestRemovedByAnotherEngine(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	files := w.files("events.b")
 	id := w.snapshot("events.b", false, func(p string) bool { return strings.HasSuffix(p, files[1].Path) })
@@ -81,6 +88,7 @@ func TestRemovedByAnotherEngine(t *testing.T) {
 }
 
 func TestFileAddedTwice(t *testing.T) {
+	t.Parallel()
 	for _, own := range []bool{false, true} {
 		w := basic(t)
 		files := w.files("events.a")
@@ -111,6 +119,7 @@ func copied(w *world, f lake.File, to string) columnar.DataFile {
 }
 
 func TestDoubledAcrossTables(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	from := w.files("events.a")[2]
 	w.adopt("events.b", copied(w, from, "copy.parquet"))
@@ -119,6 +128,7 @@ func TestDoubledAcrossTables(t *testing.T) {
 }
 
 func TestRowsOfAnotherTablesType(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	from := w.files("events.a")[2]
 	w.adopt("events.b", copied(w, from, "copy.parquet"))
@@ -128,6 +138,7 @@ func TestRowsOfAnotherTablesType(t *testing.T) {
 
 // A file with fewer rows under the name of one with more.
 func TestRowsGoneFromFile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.send("events", each(9, "a", "b")...)
 	w.load()
@@ -144,6 +155,7 @@ func TestRowsGoneFromFile(t *testing.T) {
 }
 
 func TestFileMissing(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	f := w.files("events.c")[1]
 	gone := offsetsOf(w, f.Path)
@@ -153,6 +165,7 @@ func TestFileMissing(t *testing.T) {
 }
 
 func TestPositionsMovedPastUnwritten(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	w.send("events", each(6, "a", "b")...)
 	w.positions("events.b", event.Positions{w.incarnation(): {0: 36}})
@@ -160,6 +173,7 @@ func TestPositionsMovedPastUnwritten(t *testing.T) {
 }
 
 func TestPositionsMovedBack(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	inc := w.incarnation()
 	w.close()
@@ -168,6 +182,7 @@ func TestPositionsMovedBack(t *testing.T) {
 }
 
 func TestWatermarkAhead(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	w.send("events", each(6, "a", "b", "z")...)
 	inc := w.incarnation()
@@ -179,6 +194,7 @@ func TestWatermarkAhead(t *testing.T) {
 }
 
 func TestWatermarkCountsWrong(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	at, err := w.log.Progress(t.Context(), "default/events")
 	require.NoError(t, err)
@@ -188,6 +204,7 @@ func TestWatermarkCountsWrong(t *testing.T) {
 }
 
 func TestRejectedRowMissing(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	files := w.files("rejected.rejected")
 	w.snapshot("rejected.rejected", true, func(p string) bool { return strings.HasSuffix(p, files[2].Path) })
@@ -196,6 +213,7 @@ func TestRejectedRowMissing(t *testing.T) {
 }
 
 func TestEventMissingInLog(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for range 25 { // several segments
 		w.send("events", padded(30)...)
@@ -256,6 +274,7 @@ func copyOf(t *testing.T, dir string) string {
 }
 
 func TestAfterRetention(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.cfg.Segment = 32 * quantity.KiB
 	w.cfg.RetainBytes = 3 * w.cfg.Segment
@@ -283,6 +302,7 @@ func TestAfterRetention(t *testing.T) {
 }
 
 func TestTableAheadOfTheLog(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	w.close()
 	before := copyOf(t, w.logDir)
@@ -297,6 +317,7 @@ func TestTableAheadOfTheLog(t *testing.T) {
 }
 
 func TestAnotherLog(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	w.close()
 	require.NoError(t, os.RemoveAll(w.logDir))
@@ -308,6 +329,7 @@ func TestAnotherLog(t *testing.T) {
 }
 
 func TestWrongContent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.send("events", each(9, "a", "b")...)
 	w.load()
@@ -347,6 +369,7 @@ func TestWrongContent(t *testing.T) {
 
 // Rows without a place in the log are other writers'.
 func TestRowsOfOtherWriters(t *testing.T) {
+	t.Parallel()
 	w := basic(t)
 	path := filepath.Join(filepath.Dir(w.files("events.a")[0].Path), "foreign.parquet")
 	out, err := os.Create(path)
@@ -364,4 +387,148 @@ func TestRowsOfOtherWriters(t *testing.T) {
 	w.adopt("events.a", columnar.DataFile{Path: path, Day: int32(received.Unix() / 86400), Rows: 2, Bytes: info.Size()})
 	r := w.clean()
 	require.EqualValues(t, 2, r.Streams[0].Tables[0].Foreign)
+}
+
+// A repair cuts the log: the table's rows beyond the cut stay, a new incarnation
+// goes on.
+func TestAfterRepair(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	first := w.incarnation()
+	w.close()
+	before := copyOf(t, w.logDir)
+	w.open()
+	w.send("events", each(6, "a", "b")...)
+	w.load()
+	w.close()
+	// The log as it was, and damage in it: what came behind is not there any more.
+	require.NoError(t, os.RemoveAll(w.logDir))
+	require.NoError(t, os.Rename(before, w.logDir))
+	damageTail(t, w)
+	r, err := seglog.Repair(w.fs, w.logDir, w.cfg, quiet)
+	require.NoError(t, err)
+	require.True(t, r.Cut)
+	w.open()
+	require.NotEqual(t, first, w.incarnation())
+	w.send("events", each(9, "b", "c")...)
+	w.load()
+	report := w.clean()
+	found := strings.Join(words(report.Explained), "\n")
+	require.Contains(t, found, "cut events.a")
+	require.Contains(t, found, "cut events.b")
+	require.EqualValues(t, 0, report.Streams[0].NotYetWritten)
+}
+
+// damageTail changes a byte of the last frame with events, which is promised.
+func damageTail(t *testing.T, w *world) {
+	t.Helper()
+	names := w.segments()
+	path := filepath.Join(w.logDir, names[len(names)-1])
+	at := int64(0)
+	require.NoError(t, seglog.Frames(w.fs, path, func(f seglog.FrameInfo) error {
+		if f.Kind == "append" {
+			at = f.Pos
+		}
+		return nil
+	}))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte{0xff}, at+60)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+func TestDroppedUnread(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cfg.Segment = 32 * quantity.KiB
+	w.cfg.RetainBytes, w.cfg.DropUnread = 3*w.cfg.Segment, true
+	w.close()
+	w.open()
+	w.send("events", padded(20)...)
+	w.load()
+	for {
+		w.send("events", padded(20)...)
+		st, err := w.log.Stat(t.Context(), "events")
+		require.NoError(t, err)
+		if st.Ranges[0].Start > 40 {
+			break
+		}
+	}
+	// Nobody has read on since.
+	r := w.clean()
+	require.Len(t, r.Explained, 1)
+	require.Equal(t, DroppedUnread, r.Explained[0].Kind)
+	require.EqualValues(t, 20, r.Explained[0].Offsets[0].First)
+
+	// Read on, as the pipeline does: it counts what it has missed.
+	w.open()
+	st, err := w.log.Stat(t.Context(), "events")
+	require.NoError(t, err)
+	start := st.Ranges[0].Start
+	at, err := w.log.Progress(t.Context(), "default/events")
+	require.NoError(t, err)
+	at.Positions[st.Incarnation][0], at.Counts.Dropped, at.Events[0] = start, start-20, start
+	require.NoError(t, w.log.Commit(t.Context(), nil, "default/events", at))
+	w.load()
+	r = w.clean()
+	require.Equal(t, []string{fmt.Sprintf("dropped_unread 20-%d", start-1)}, words(r.Explained))
+	require.EqualValues(t, start-20, r.Streams[0].Explained)
+}
+
+// Rolled back by somebody: naru reads the rows again, so they are not lost.
+func TestRolledBack(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	meta, _ := w.metadata("events.b")
+	w.change("events.b", icetable.NewSetSnapshotRefUpdate(icetable.MainBranch, *meta.CurrentSnapshot().ParentSnapshotID, icetable.BranchRef, 0, 0, 0))
+	s := w.clean().Streams[0]
+	require.EqualValues(t, 3, s.NotYetWritten)
+	require.Contains(t, s.Tables[1].Note, "rolled back")
+}
+
+func TestDroppedTable(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	require.NoError(t, w.rows.Drop(t.Context(), ident("events.b")))
+	w.wrong(false, "no_table events.b 1-1,4-4,7-7,11-11,14-14,17-17,21-21,24-24,27-27")
+	w.open()
+	w.send("events", each(2, "a", "b")...)
+	w.load()
+	r := w.clean()
+	require.Equal(t, []string{"remade events.b 1-1,4-4,7-7,11-11,14-14,17-17,21-21,24-24,27-27"}, words(r.Explained))
+}
+
+func TestUnreadableTable(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	loc, err := w.rows.Location(t.Context(), ident("events.b"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(strings.TrimPrefix(loc, "file://"), []byte("{"), 0o644))
+	r := w.wrong(false, "stopped events.b")
+	require.NotEmpty(t, r.Differences[0].Hint)
+	require.EqualValues(t, 9, r.Streams[0].Unread)
+}
+
+// Types beyond the limit of tables share _other, and leave it when the limit is
+// raised.
+func TestOtherTable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.lakeCfg.MaxTables = 2
+	w.close()
+	w.open()
+	w.send("events", each(12, "a", "b", "c", "d")...)
+	w.load()
+	w.clean()
+	w.lakeCfg.MaxTables = 3
+	w.open()
+	w.send("events", each(12, "a", "b", "c", "d")...)
+	w.load()
+	r := w.clean()
+	require.Len(t, r.Streams[0].Tables, 4)
+	w.open()
+	adopted := copied(w, w.files("events.c")[0], "copy.parquet")
+	w.adopt("events._other", adopted)
+	w.wrong(false, "doubled events._other, events.c 14-14,18-18,22-22", "misplaced events._other, events.c 14-14,18-18,22-22")
 }

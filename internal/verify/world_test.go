@@ -153,12 +153,12 @@ func (w *world) loadStream(name string, mark bool) {
 	from := event.Position{}
 	for _, r := range st.Ranges {
 		if off, ok := at.Positions.Get(r.Incarnation, 0); ok {
-			from = event.Position{Incarnation: r.Incarnation, Offset: off}
+			from = event.Position{Incarnation: r.Incarnation, Offset: min(off, r.End)}
 		}
 	}
 	for {
 		end := st.Ranges[len(st.Ranges)-1]
-		if from.Incarnation == end.Incarnation && from.Offset >= end.End {
+		if !from.Incarnation.IsZero() && from.Offset >= end.End { // offsets run on through incarnations
 			break
 		}
 		b, err := w.log.Read(ctx, name, from, 1<<20)

@@ -76,8 +76,11 @@ func Walk(ctx context.Context, fsys vfs.FS, dir string, o SurveyOptions, fn func
 		s.all += g.size
 	}
 	last := len(s.segments) - 1
+	if err := (&Log{fs: fsys, dir: dir}).checkLast(s.mark, s.segments); err != nil {
+		s.damage = append(s.damage, err)
+	}
 	// The last one first: it tells which of the others retention has left.
-	final := &surveyor{fs: fsys, dir: dir, fn: func(*Logged) error { return nil }, segments: s.segments, starts: map[uint32]int64{}}
+	final := &surveyor{fs: fsys, dir: dir, fn: func(*Logged) error { return nil }, segments: s.segments, starts: map[uint32]int64{}, mark: s.mark}
 	if err := final.segment(last, nil); err != nil && final.state == nil {
 		return nil, err
 	}
@@ -123,6 +126,7 @@ type surveyor struct {
 	fs       vfs.FS
 	dir      string
 	segments []*segment
+	mark     *lastMark // what the log holds at least; nil: nobody knows
 	fn       func(*Logged) error
 	options  SurveyOptions
 	ctx      context.Context
@@ -141,6 +145,14 @@ type userError struct{ error }
 func (s *surveyor) list() error {
 	l := &Log{fs: s.fs, dir: s.dir}
 	l.pool.init(l)
+	// The mark before the segments: what it says is then older than what they are.
+	mark, err := readLast(s.fs, s.dir)
+	if isCorrupt(err) {
+		s.damage = append(s.damage, err)
+	} else if err != nil {
+		return fmt.Errorf("list log: %w", err)
+	}
+	s.mark = mark
 	found, err := l.list()
 	if err != nil {
 		return fmt.Errorf("list log: %w", err)
@@ -196,6 +208,15 @@ func (s *surveyor) segment(i int, before *state) error {
 	}
 	g.nonce, g.begin = h.nonce, h.end()
 	w := &segmentWalk{surveyor: s, segment: g, file: file, tail: newTail(g, cp, h), incarnation: cp.incarnation, promised: h.synced, limit: g.size}
+	if i == len(s.segments)-1 && s.mark != nil && s.mark.Segment <= g.number {
+		w.promised = max(w.promised, s.mark.Sequence)
+	}
+	sc := &scanner{file: file, size: g.size}
+	if first, err := sc.frame(0); err != nil {
+		return err // it was one just now
+	} else if first.dirty > 0 {
+		return g.corrupt(first.dirty, "a byte between frames is not zero")
+	}
 	sealed := i < len(s.segments)-1 && s.segments[i+1].number == g.number+1
 	if sealed {
 		pred, next, err := s.successor(s.segments[i+1], g)
@@ -333,6 +354,9 @@ func (w *segmentWalk) run(last bool) error {
 		}
 		if err != nil {
 			return err
+		}
+		if last && t.lostAt > 0 {
+			return w.segment.corrupt(t.lostAt, "a repair has been here, and has not come to its end")
 		}
 		fresh = false
 		w.promised = max(w.promised, f.synced)
