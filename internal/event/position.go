@@ -67,6 +67,13 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s/%d/%d", p.Incarnation, p.Partition, p.Offset)
 }
 
+// Span is a run of offsets [From, To) of one partition in one life of the log.
+type Span struct {
+	Incarnation Incarnation
+	Partition   int32
+	From, To    int64
+}
+
 // Positions say how far a reader has got: incarnation → partition → first
 // offset not yet covered. The JSON form is {"<uuid>":{"0":17}}.
 type Positions map[Incarnation]map[int32]int64

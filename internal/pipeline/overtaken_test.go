@@ -56,10 +56,10 @@ func settled(t *testing.T, s *store, l stream.Log, set *Set) stream.Counts {
 type holding struct {
 	sink.Sink
 	n     int64
-	asked []stream.Span
+	asked []event.Span
 }
 
-func (h *holding) Holds(_ context.Context, spans []stream.Span) (int64, error) {
+func (h *holding) Holds(_ context.Context, spans []event.Span) (int64, error) {
 	h.asked = append(h.asked, spans...)
 	return h.n, nil
 }

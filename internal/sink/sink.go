@@ -7,7 +7,6 @@ import (
 	"context"
 
 	"naru/internal/event"
-	"naru/internal/stream"
 )
 
 // Sink takes batches in log order. It is used by one goroutine at a time.
@@ -42,7 +41,7 @@ type Resumer interface {
 // holds durably. The pipeline asks when the log has dropped them before its
 // watermark had passed them.
 type Holder interface {
-	Holds(ctx context.Context, spans []stream.Span) (int64, error)
+	Holds(ctx context.Context, spans []event.Span) (int64, error)
 }
 
 // Drainer is an optional power: Drain commits everything, also what Commit

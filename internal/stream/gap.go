@@ -2,20 +2,13 @@ package stream
 
 import "naru/internal/event"
 
-// Span is a run of offsets [From, To) of one partition in one life of the log.
-type Span struct {
-	Incarnation event.Incarnation
-	Partition   int32
-	From, To    int64
-}
-
 // Gap is what retention has dropped of one partition before the watermark had
 // passed it.
 type Gap struct {
 	From   int64          // first offset not covered
 	To     event.Position // the oldest that is left
 	Events int64          // between them, whatever a sink has of them already
-	Spans  []Span         // between them, by life of the log
+	Spans  []event.Span         // between them, by life of the log
 }
 
 // Gaps compares a watermark with what the log has left. Offsets run on through
@@ -36,7 +29,7 @@ func Gaps(st Stat, at Progress) []Gap {
 				continue
 			}
 			if from, to := max(begin, reached), min(r.End, left.Offset); from < to {
-				g.Spans = append(g.Spans, Span{Incarnation: r.Incarnation, Partition: partition, From: from, To: to})
+				g.Spans = append(g.Spans, event.Span{Incarnation: r.Incarnation, Partition: partition, From: from, To: to})
 			}
 			begin = r.End
 		}

@@ -14,7 +14,6 @@ import (
 	"naru/internal/event"
 	"naru/internal/recordbatch"
 	"naru/internal/sink"
-	"naru/internal/stream"
 )
 
 // Stream is the stream that the suite writes.
@@ -297,7 +296,7 @@ func testHolds(t *testing.T, h Harness) {
 	if _, ok := s.(sink.Holder); !ok {
 		t.Skip("the sink is no Holder")
 	}
-	count := func(want int64, spans ...stream.Span) {
+	count := func(want int64, spans ...event.Span) {
 		t.Helper()
 		if got, err := s.(sink.Holder).Holds(t.Context(), spans); err != nil || got != want {
 			t.Fatalf("holds %d of %+v, %v; want %d", got, spans, err, want)
@@ -307,16 +306,16 @@ func testHolds(t *testing.T, h Harness) {
 	all[2].Gap, all[4].Type = 100, "click"
 	first, other := Batch(Lives[0], 0, 10, all...), Batch(Lives[1], 0, 10, Events("b", 4)...)
 	write(t, s, first)
-	count(0, stream.Span{Incarnation: Lives[0], To: 1000}) // not committed
+	count(0, event.Span{Incarnation: Lives[0], To: 1000}) // not committed
 	commit(t, s, first)
 	write(t, s, other)
 	commit(t, s, first, other)
 	closeSink(t, s)
 	s = h.Open(t)
-	count(6, stream.Span{Incarnation: Lives[0], To: 1000})
-	count(3, stream.Span{Incarnation: Lives[0], From: 11, To: 114})
-	count(2, stream.Span{Incarnation: Lives[0], From: 11, To: 12}, stream.Span{Incarnation: Lives[1], From: 13, To: 14})
-	count(0, stream.Span{Incarnation: Lives[0], From: 12, To: 112}, stream.Span{Incarnation: Lives[0], Partition: 1, To: 1000}, stream.Span{Incarnation: Lives[0], From: 116, To: 200})
+	count(6, event.Span{Incarnation: Lives[0], To: 1000})
+	count(3, event.Span{Incarnation: Lives[0], From: 11, To: 114})
+	count(2, event.Span{Incarnation: Lives[0], From: 11, To: 12}, event.Span{Incarnation: Lives[1], From: 13, To: 14})
+	count(0, event.Span{Incarnation: Lives[0], From: 12, To: 112}, event.Span{Incarnation: Lives[0], Partition: 1, To: 1000}, event.Span{Incarnation: Lives[0], From: 116, To: 200})
 	closeSink(t, s)
 }
 

@@ -7,17 +7,17 @@ import (
 	"maps"
 	"slices"
 
+	"naru/internal/event"
 	"naru/internal/lake/columnar"
 	"naru/internal/sink"
-	"naru/internal/stream"
 )
 
 var _ sink.Holder = (*Sink)(nil)
 
 // Holds implements sink.Holder by the places that the rows carry. Of a table
 // that is stopped because it cannot be read, nothing is counted.
-func (s *Sink) Holds(ctx context.Context, spans []stream.Span) (int64, error) {
-	byLog := map[string][]stream.Span{}
+func (s *Sink) Holds(ctx context.Context, spans []event.Span) (int64, error) {
+	byLog := map[string][]event.Span{}
 	for _, x := range spans {
 		byLog[x.Incarnation.String()] = append(byLog[x.Incarnation.String()], x)
 	}
@@ -33,7 +33,7 @@ func (s *Sink) Holds(ctx context.Context, spans []stream.Span) (int64, error) {
 		return nil
 	}
 	options := columnar.PlacesOptions{Want: func(first, last int64) bool {
-		return slices.ContainsFunc(spans, func(x stream.Span) bool { return x.From <= last && first < x.To })
+		return slices.ContainsFunc(spans, func(x event.Span) bool { return x.From <= last && first < x.To })
 	}}
 	for _, name := range slices.Sorted(maps.Keys(s.names)) {
 		t, before := s.names[name], total
