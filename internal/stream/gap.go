@@ -8,7 +8,7 @@ type Gap struct {
 	From   int64          // first offset not covered
 	To     event.Position // the oldest that is left
 	Events int64          // between them, whatever a sink has of them already
-	Spans  []event.Span         // between them, by life of the log
+	Spans  []event.Span   // between them, by life of the log
 }
 
 // Gaps compares a watermark with what the log has left. Offsets run on through
