@@ -74,14 +74,14 @@ func TestBackup(t *testing.T) {
 	s := serve(t, dir)
 	l := newLedger(7)
 	set := wikipedia(t)
-	l.add(set, &dataset{typ: "turn", check: set.check, turning: true, items: set.items[:12000]}, &dataset{typ: "access", check: set.check, items: set.items[:8000]})
-	all := 12000 + 8000 + len(set.items)
+	l.add(&dataset{typ: set.typ, check: set.check, items: set.items[:20000]}, &dataset{typ: "turn", check: set.check, turning: true, items: set.items[:8000]}, &dataset{typ: "access", check: set.check, items: set.items[:4000]})
+	all := 8000 + 4000 + 20000
 	run := l.start(s.url, 3)
 	base := filepath.Dir(dir)
 	var made []taken
-	for i := range 4 {
+	for i := range 3 {
 		eventually(t, "more events", func() (bool, string) {
-			return l.acked() > i*all/5 || s.ended(), fmt.Sprint(l.acked())
+			return l.acked() > (i+1)*all/6 || s.ended(), fmt.Sprint(l.acked())
 		})
 		b := taken{dir: filepath.Join(base, fmt.Sprint("backup", i)), root: dir, acked: l.ackedNow()}
 		args := []string{"backup", b.dir, dir, "--json"}
@@ -129,9 +129,11 @@ func TestBackup(t *testing.T) {
 		// It goes on, and so does a backup of it.
 		r.post("?type=after", "application/json", `{"n":1}`)
 		r.waitCell("select count(*) from after", "1")
-		again := filepath.Join(base, fmt.Sprint("again", i))
-		must(t, "", "backup", again, b.root)
-		must(t, "", "backup", again, "--check")
+		if i == 0 {
+			again := filepath.Join(base, "again")
+			must(t, "", "backup", again, b.root)
+			must(t, "", "backup", again, "--check")
+		}
 		if code := r.stop(); code != 0 {
 			t.Errorf("exit %d", code)
 		}
