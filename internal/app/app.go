@@ -81,6 +81,9 @@ func Serve(ctx context.Context, o Options) (err error) {
 
 	// The log before all others, because it is the truth: what it recovers
 	// decides what everything behind it has still to do.
+	if o.Pipelines {
+		o.Config.Log.Expect = func(stream string) string { return pipeline.DefaultPrefix + stream }
+	}
 	log, err := openLog(fsys, folder.Folder, o.Config.Log, registry, health, logger)
 	if err != nil {
 		return err

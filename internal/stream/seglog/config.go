@@ -36,6 +36,10 @@ type Config struct {
 	// Listener is told what happens. Its functions are called from the log's
 	// own goroutines and must not block or call the log.
 	Listener Listener `yaml:"-"`
+	// Expect names the reader that a stream is going to have, although it may not
+	// have come yet: what it has not read is kept from the first event on. nil or
+	// "": none.
+	Expect func(stream string) (reader string) `yaml:"-"`
 	// Clock is the wall clock; nil: time.Now.
 	Clock func() time.Time `yaml:"-"`
 }

@@ -227,16 +227,31 @@ func (c *checkpoint) received() time.Time {
 	return c.created
 }
 
-// unread names the readers that have not read everything before a checkpoint.
+// unread names the readers that have not read everything before a checkpoint,
+// those that are only expected among them.
 func (l *Log) unread(next *checkpoint) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var names []string
-	for name, at := range l.mu.readers {
+	look := func(name string, at stream.Progress) {
 		for _, p := range next.parts {
 			if p.stream == at.Stream && l.mu.reached(at, p.id) < p.end {
 				names = append(names, name)
 				break
+			}
+		}
+	}
+	for name, at := range l.mu.readers {
+		look(name, at)
+	}
+	for topic := range l.mu.topics {
+		if l.cfg.Expect == nil {
+			break
+		}
+		// A pipeline registers itself some time behind the first event.
+		if name := l.cfg.Expect(topic); name != "" {
+			if _, ok := l.mu.readers[name]; !ok {
+				look(name, stream.Progress{Stream: topic})
 			}
 		}
 	}
