@@ -12,6 +12,7 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/fault"
+	"naru/internal/stream"
 	"naru/internal/stream/streamtest"
 	"naru/internal/vfs"
 )
@@ -365,5 +366,93 @@ func TestReadFromWithinALoss(t *testing.T) {
 				t.Fatalf("%s from %d: %q", x, at, v)
 			}
 		}
+	}
+}
+
+// What a repair takes out of a segment is kept beside it, byte for byte.
+func TestRepairKeepsTheBytes(t *testing.T) {
+	cfg := tiny()
+	disk, l, _ := lockstep(t, 50, cfg)
+	closeLog(t, l)
+	was := fileOf(t, disk, segmentName(2))
+	var frames []FrameInfo
+	if err := Frames(disk, testDir+"/"+segmentName(2), func(f FrameInfo) error { frames = append(frames, f); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	f := frames[slices.IndexFunc(frames, func(f FrameInfo) bool { return f.Kind == "append" })]
+	flip(t, disk, segmentName(2), f.Pos+60)
+	was[f.Pos+60] ^= 0x10
+	r, err := Repair(disk, testDir, cfg, nil)
+	if err != nil || len(r.Lost) == 0 || r.Cut {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	x := r.Lost[0]
+	if x.Segment != segmentName(2) || x.Pos != f.Pos || x.Kept == "" || x.Events != x.End-x.First || x.Repaired.IsZero() {
+		t.Fatalf("%#v, the frame is at %d", x, f.Pos)
+	}
+	kept := fileOf(t, disk.CrashClone(0), x.Kept)
+	if string(kept) != string(was[f.Pos:f.Pos+x.Bytes]) {
+		t.Fatalf("%d bytes in %s are not those of the segment", len(kept), x.Kept)
+	}
+	now := fileOf(t, disk, segmentName(2))
+	end := frames[len(frames)-1].Pos
+	if string(now[:f.Pos]) != string(was[:f.Pos]) || string(now[f.Pos+x.Bytes:end]) != string(was[f.Pos+x.Bytes:end]) {
+		t.Fatal("what was well has changed")
+	}
+}
+
+// A reader that has read all there is does not hold retention back because of
+// what nobody can read.
+func TestRetentionPassesOverLosses(t *testing.T) {
+	cfg := tiny()
+	cfg.Segment = 8 << 10
+	disk := newDisk(t)
+	l := openLog(t, disk, testDir, cfg)
+	clock := &wall{}
+	at := mustAppend(t, l, "first")
+	if _, err := l.Append(testCtx(t), streamtest.Write("rare", 0, "read")); err != nil {
+		t.Fatal(err)
+	}
+	fillSegments(t, l, clock, 1)
+	if _, err := l.Append(testCtx(t), streamtest.Write("rare", 0, "lost")); err != nil {
+		t.Fatal(err)
+	}
+	lost := l.w.seg
+	fillSegments(t, l, clock, 2)
+	if err := l.Commit(testCtx(t), nil, "reader", stream.Progress{Stream: "rare", Positions: event.Positions{at.Incarnation: {0: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	closeLog(t, l)
+	removeFile(t, disk, segmentName(lost.number))
+	if r, err := Repair(disk, testDir, cfg, nil); err != nil || r.Cut {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	cfg.RetainBytes = 2 * cfg.Segment
+	l = openLog(t, disk, testDir, cfg)
+	l.retain()
+	if n := l.mu.segments[0].number; n <= lost.number {
+		t.Fatalf("segment %d is the oldest: retention waits for what is lost", n)
+	}
+	closeLog(t, l)
+	if _, _, err := Verify(disk, testDir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A free file whose size did not reach the disk is not used by the next process.
+func TestFreeFilesAreOnDisk(t *testing.T) {
+	cfg := tiny()
+	disk := newDisk(t)
+	disk.Inject(vfs.Rule{Ops: vfs.OpSync, Pattern: "*-*.tmp", Times: 1})
+	disk.Inject(vfs.Rule{Ops: vfs.OpRemove})
+	if _, err := Open(disk, testDir, cfg, nil); !errors.Is(err, vfs.ErrInjected) {
+		t.Fatal(err)
+	}
+	disk = disk.KillClone()
+	closeLog(t, openLog(t, disk, testDir, cfg))
+	closeLog(t, openLog(t, disk.CrashClone(0), testDir, cfg))
+	names, err := disk.List(testDir)
+	if err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, newPrefix) }) {
+		t.Fatalf("%q, %v", names, err)
 	}
 }
