@@ -109,6 +109,7 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 		m.flight.in(flyLogOpen)
 		cfg.log.Listener.Recovered = func(r seglog.Recovery) { p.recovery = r }
 		cfg.log.Clock = wall.now
+		cfg.log.Expect = func(stream string) string { return pipeline.DefaultPrefix + stream } // as internal/app has it
 		l, err := seglog.Open(fs, logDir, cfg.log, logger())
 		if err != nil {
 			return p, fmt.Errorf("open log: %w", err)
