@@ -66,11 +66,9 @@ func (t *tail) settle(file vfs.File) error {
 	return nil
 }
 
-// scanTail reads the last segment of a log up to its end. With damage behind the
-// checkpoint it returns both the error and what stands before.
-func scanTail(file vfs.File, s *segment) (*tail, error) { return scanTailUpTo(file, s, 0) }
-
-// scanTailUpTo knows from elsewhere that all frames up to a sequence were on disk.
+// scanTailUpTo reads the last segment of a log up to its end; all frames up to a
+// sequence are known to have been on disk. With damage behind the checkpoint it
+// returns both the error and what stands before.
 func scanTailUpTo(file vfs.File, s *segment, synced uint64) (*tail, error) {
 	cp, h, err := readCheckpoint(file, s.path, s.number, s.size)
 	if err != nil {
