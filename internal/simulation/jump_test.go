@@ -16,7 +16,7 @@ import (
 // which hardly any passes here.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
-	n := uint64(8)
+	n := uint64(4)
 	if soaking(t) > 0 {
 		n = 500
 	}

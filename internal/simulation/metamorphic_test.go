@@ -22,7 +22,7 @@ import (
 	"naru/internal/vfs"
 )
 
-var inputs = flag.Int("inputs", 8, "inputs of the metamorphic test")
+var inputs = flag.Int("inputs", 5, "inputs of the metamorphic test")
 
 // lane is what must stay in order: its events go over one connection. Between
 // lanes there is no order, and nothing that depends on one.

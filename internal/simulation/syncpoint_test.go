@@ -39,8 +39,8 @@ func TestPowerCutAtEverySync(t *testing.T) {
 			// is taken later.
 			acked := h.book.acknowledged()
 			for i, seed := range []uint64{0, uint64(step) + 2, 1} {
-				if i == 2 && step%3 != 0 {
-					continue
+				if i != step%3 && soaking(t) == 0 {
+					continue // one way each in the short form
 				}
 				one := cut{m.image(i == 2 && step%2 == 0, seed), acked, fmt.Sprintf("life %d, operation %d, %s %s, seed %d", life, step, op, path, seed)}
 				mu.Lock()
@@ -65,7 +65,7 @@ func TestPowerCutAtEverySync(t *testing.T) {
 		}
 		h.left = m.stop(true, rng.Uint64())
 	}
-	if len(cuts) < 100 {
+	if len(cuts) < 60 {
 		t.Fatalf("only %d cuts", len(cuts))
 	}
 	seen := tally{}
