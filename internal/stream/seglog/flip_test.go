@@ -379,3 +379,43 @@ func holds(t *testing.T, d *vfs.Memory, kept string, was *vfs.Memory, path strin
 	}
 	return off >= from && off < from+int64(len(bytes[0])) && bytes[0][off-from] == bytes[1][off]
 }
+
+// A frame's table says whose its batches are. When that changes on disk, one
+// stream's events would pass for another's with good checksums of their own.
+func TestTableOfAFrameIsVerified(t *testing.T) {
+	cfg := tiny()
+	disk := newDisk(t)
+	l := openLog(t, disk, testDir, cfg)
+	for i := range 40 {
+		for _, name := range []string{"a", "b"} {
+			if _, err := l.Append(testCtx(t), streamtest.Write(name, 0, fmt.Sprint(name, i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	inc := l.mu.incarnation
+	closeLog(t, l)
+	var third FrameInfo // a's second event
+	n := 0
+	if err := Frames(disk, testDir+"/"+segmentName(1), func(f FrameInfo) error {
+		if n++; n == 4 {
+			third = f
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	change(t, disk, segmentName(1), third.Pos+headSize+1, func(b byte) byte { // the id in its only section
+		if b != 1 {
+			t.Fatalf("id %d", b)
+		}
+		return 2
+	})
+	l = openLog(t, disk, testDir, cfg)
+	defer closeLog(t, l)
+	b, err := l.Read(testCtx(t), "b", event.Position{Incarnation: inc, Offset: 1}, 1)
+	var c *fault.Corrupt
+	if !errors.As(err, &c) || c.Offset != third.Pos {
+		t.Fatalf("%v, %v", b, err)
+	}
+}

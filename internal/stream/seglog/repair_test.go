@@ -282,6 +282,10 @@ func TestRandomDamageIsRepaired(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
+			straight, err := Losses(d, testDir)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
 			for _, b := range inside {
 				if rng.IntN(4) > 0 && soak(t) == 0 {
 					continue
@@ -296,6 +300,15 @@ func TestRandomDamageIsRepaired(t *testing.T) {
 					}
 				}
 				mended(t, again, b.disk, cfg, want)
+				more, err := Losses(b.disk, testDir)
+				if err != nil {
+					t.Fatalf("%s: %v", again, err)
+				}
+				for _, x := range more {
+					if x.Known() && rangesOf(straight).skip(x.Stream, x.Partition, x.First) < x.End {
+						t.Fatalf("%s: %s is lost, and is not when it is not broken off", again, x)
+					}
+				}
 			}
 			after := d.KillClone()
 			isMended(t, what, after, cfg, want)
