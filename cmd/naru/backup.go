@@ -16,6 +16,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/verify"
+	"naru/internal/vfs"
 )
 
 func (c *cli) backupCommand() *cobra.Command {
@@ -114,6 +115,10 @@ func (c *cli) checkBackup(ctx context.Context, dir string, asJSON bool) (err err
 	if err != nil {
 		return err
 	}
+	cfg, err := config.Load(vfs.OS(), f)
+	if err != nil {
+		return fmt.Errorf("check backup: %w", err)
+	}
 	tables, fsys, err := app.OpenBackup(ctx, f)
 	if err != nil {
 		return fmt.Errorf("check backup: %w", err)
@@ -122,7 +127,7 @@ func (c *cli) checkBackup(ctx context.Context, dir string, asJSON bool) (err err
 		defer func() { err = errors.Join(err, tables.Close()) }()
 	}
 	bar := &verifyBar{c: c}
-	r, err := verify.Run(ctx, verify.Folder{FS: fsys, LogDir: f.Log(), Lake: tables}, verify.Options{Deep: true, Progress: bar.draw})
+	r, err := verify.Run(ctx, verify.Folder{FS: fsys, LogDir: f.Log(), Lake: tables}, verify.Options{Deep: true, DropUnread: cfg.Log.DropUnread, Progress: bar.draw})
 	bar.end()
 	if err != nil {
 		return fmt.Errorf("check backup %s: %w", f, err)

@@ -77,7 +77,7 @@ func (c *cli) verify(ctx context.Context, f config.Folder, dir string, deep bool
 	if err != nil {
 		return nil, err
 	}
-	o := verify.Options{Deep: deep}
+	o := verify.Options{Deep: deep, DropUnread: cfg.Log.DropUnread}
 	bar := &verifyBar{c: c}
 	o.Progress = bar.draw
 	defer bar.end()

@@ -37,6 +37,9 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 		for _, at := range part {
 			x.judge(at, x.chunks[at])
 		}
+		if x.moved {
+			return fmt.Errorf("%w: retention has dropped events that were read since", errMoved)
+		}
 		if err := x.explain(ctx); err != nil {
 			return err
 		}
@@ -52,6 +55,9 @@ type exact struct {
 	*verifier
 	chunks map[chunkAt]*exactChunk
 	order  []chunkAt
+
+	since *seglog.Survey // the watermarks as they are now
+	moved bool           // begin anew
 }
 
 // place is one offset of a lane.
@@ -300,13 +306,36 @@ func (x *exact) lacking(l *lane, offset int64, c *exactChunk, at int) {
 	switch {
 	case l.lost.has(offset):
 		x.explained.add(Lost, l, "", offset, "a repair of the log has given these events up")
-	case offset >= l.mark && offset < l.kept:
+	case offset >= l.mark && offset < l.kept && x.Beside && !x.DropUnread && x.readSince(l, offset):
+		x.moved = true
+	case offset >= l.mark && offset < l.kept && x.DropUnread:
 		x.explained.add(DroppedUnread, l, "", offset, "retention dropped them before they were read (log.drop_unread)")
 	case offset >= l.mark:
 		x.wrong.add(Missing, l, "", offset, "the log has lost these events before any table took them")
 	default:
 		c.lacks.set(at)
 	}
+}
+
+// readSince tells whether the watermark has passed an event since the run began:
+// then retention was free to drop it.
+func (x *exact) readSince(l *lane, offset int64) bool {
+	if x.since == nil {
+		now, err := seglog.Peek(x.FS, x.LogDir)
+		if err != nil {
+			return true // it is in flux
+		}
+		x.since = now
+	}
+	for _, p := range x.since.Readers {
+		if p.Stream != l.stream {
+			continue
+		}
+		if offset < markOf(x.since, p.Positions, l.laneKey) {
+			return true
+		}
+	}
+	return false
 }
 
 // where names the files of some rows and their tables.
@@ -388,8 +417,13 @@ func (x *exact) removed(ctx context.Context, t *pinned) error {
 						continue
 					}
 					c, i := x.chunk(l, offset), int(offset&(chunkSize-1))
-					if c != nil && c.lacks.has(i) && (c.events[i] == 0 || int(c.events[i]) == t.number+1) {
-						c.lacks.clear(i)
+					if c == nil || !c.lacks.has(i) || c.events[i] != 0 && int(c.events[i]) != t.number+1 {
+						continue
+					}
+					c.lacks.clear(i)
+					if snap.Rewrote() {
+						x.wrong.add(Missing, l, t.ident.String(), offset, detail+", and a snapshot that only writes files anew must not change a row", f.Path)
+					} else {
 						x.explained.add(Removed, l, t.ident.String(), offset, detail)
 					}
 				}

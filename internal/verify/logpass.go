@@ -122,7 +122,8 @@ func (v *verifier) logged(s *streamState, l *lane, e *event.Event) {
 		}
 	default:
 		s.notYet++
-		if e.Offset >= l.mark || t != nil && t.rolledBack(l, e.Offset) {
+		if e.Offset >= l.mark || t != nil && t.rolledBack(l, e.Offset) ||
+			v.loading[s.name].Covers(event.Position{Incarnation: l.inc, Partition: l.partition, Offset: e.Offset}) {
 			return
 		}
 		if t == nil || t.absent {

@@ -32,6 +32,11 @@ func (v *verifier) pin(ctx context.Context) error {
 	if v.Lake == nil {
 		return nil
 	}
+	// What is being loaded again before the tables: it may be done meanwhile.
+	var err error
+	if v.loading, err = v.Lake.Loading(); err != nil {
+		return err
+	}
 	list, err := v.Lake.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list tables: %w", err)

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"naru/internal/event"
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
 	"naru/internal/recordbatch"
@@ -27,6 +28,8 @@ type Options struct {
 	Deep bool
 	// Beside tells that a server may be at work on the folder.
 	Beside bool
+	// DropUnread tells that retention may drop what was not read (log.drop_unread).
+	DropUnread bool
 	// Progress, if set, is called from time to time: done of all bytes of a step.
 	Progress func(step string, done, all int64)
 }
@@ -70,7 +73,8 @@ type verifier struct {
 	Options
 	seed uint64
 
-	before  *seglog.Survey // the watermarks, read before the tables
+	before  *seglog.Survey             // the watermarks, read before the tables
+	loading map[string]iceberg.Loading // streams that are loaded again
 	log     *seglog.Survey
 	events  int64
 	streams map[string]*streamState
@@ -164,24 +168,24 @@ func (v *verifier) lane(k laneKey) *lane {
 		}
 		l.start[i], _ = t.start.Get(k.inc, k.partition)
 	}
-	l.mark = v.markOf(s, k)
+	l.mark = markOf(v.before, s.progress.Positions, k)
 	v.lanes[k] = l
 	return l
 }
 
 // markOf is the watermark of a lane: in the newest incarnation that it names it
 // is an offset; earlier ones the pipeline has left behind.
-func (v *verifier) markOf(s *streamState, k laneKey) int64 {
+func markOf(log *seglog.Survey, at event.Positions, k laneKey) int64 {
 	mark, passed := int64(0), false
-	for _, st := range v.before.Streams {
-		if st.Stream != s.name {
+	for _, st := range log.Streams {
+		if st.Stream != k.stream {
 			continue
 		}
 		for _, r := range st.Ranges { // oldest first
 			if r.Partition != k.partition {
 				continue
 			}
-			off, ok := s.progress.Positions.Get(r.Incarnation, r.Partition)
+			off, ok := at.Get(r.Incarnation, r.Partition)
 			switch {
 			case r.Incarnation == k.inc:
 				mark, passed = off, true

@@ -21,6 +21,8 @@ import (
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 	"naru/internal/quantity"
+	"naru/internal/sink"
+	"naru/internal/sink/table"
 	"naru/internal/stream/seglog"
 )
 
@@ -531,4 +533,75 @@ func TestOtherTable(t *testing.T) {
 	adopted := copied(w, w.files("events.c")[0], "copy.parquet")
 	w.adopt("events._other", adopted)
 	w.wrong(false, "doubled events._other, events.c 14-14,18-18,22-22", "misplaced events._other, events.c 14-14,18-18,22-22")
+}
+
+// A table that is loaded anew: neither before the start that does it, nor while
+// it goes on, is anything lost.
+func TestWhileLoadedAgain(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	require.NoError(t, w.lake.ReloadTable(t.Context(), ident("events.b")))
+	s := w.clean().Streams[0]
+	require.EqualValues(t, 9, s.NotYetWritten)
+
+	w.open()
+	out, err := table.New(w.lake, w.log, quiet).Open(t.Context(), "events")
+	require.NoError(t, err)
+	b, err := w.log.Read(t.Context(), "events", event.Position{}, 1)
+	require.NoError(t, err)
+	require.EqualValues(t, 10, b.Next)
+	require.NoError(t, out.Write(t.Context(), b))
+	_, err = out.(sink.Drainer).Drain(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	s = w.clean().Streams[0]
+	require.EqualValues(t, 6, s.NotYetWritten)
+
+	w.open()
+	out, err = table.New(w.lake, w.log, quiet).Open(t.Context(), "events")
+	require.NoError(t, err)
+	from := event.Position{}
+	for range 3 {
+		b, err := w.log.Read(t.Context(), "events", from, 1)
+		require.NoError(t, err)
+		require.NoError(t, out.Write(t.Context(), b))
+		from = b.End()
+	}
+	_, err = out.(sink.Drainer).Drain(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	s = w.clean().Streams[0]
+	require.EqualValues(t, 0, s.NotYetWritten)
+}
+
+// Rewriting files is to change no row: what is gone by it is lost.
+func TestRowsLostByCompaction(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	drop := w.files("events.a")[0].Path
+	w.operation = icetable.OpReplace
+	w.snapshot("events.a", false, func(p string) bool { return strings.HasSuffix(p, drop) })
+	r := w.wrong(false, "missing events.a "+offsetsOf(w, drop))
+	require.Contains(t, r.Differences[0].Detail, "replace")
+}
+
+// Events that retention must not have dropped are lost, not dropped as configured.
+func TestDroppedUnreadThoughForbidden(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cfg.Segment = 32 * quantity.KiB
+	w.cfg.RetainBytes, w.cfg.DropUnread = 3*w.cfg.Segment, true
+	w.close()
+	w.open()
+	w.send("events", padded(20)...)
+	w.load()
+	start := int64(0)
+	for start <= 40 {
+		w.send("events", padded(20)...)
+		st, err := w.log.Stat(t.Context(), "events")
+		require.NoError(t, err)
+		start = st.Ranges[0].Start
+	}
+	w.cfg.DropUnread = false
+	w.wrong(false, fmt.Sprintf("missing 20-%d", start-1))
 }

@@ -48,6 +48,8 @@ type world struct {
 	lake    *iceberg.Lake
 	loaded  map[string]stream.Progress // by stream
 	ids     int
+	// operation of the snapshots that snapshot commits; "": overwrite.
+	operation icetable.Operation
 }
 
 func newWorld(t testing.TB) *world {
@@ -185,6 +187,7 @@ func (w *world) loadStream(name string, mark bool) {
 func (w *world) verify(o Options) *Report {
 	w.t.Helper()
 	w.close()
+	o.DropUnread = w.cfg.DropUnread
 	l, err := iceberg.Open(w.t.Context(), w.lakeCfg, w.fs, w.dir, quiet, iceberg.WithCatalog(w.rows), iceberg.ReadOnly())
 	require.NoError(w.t, err)
 	defer l.Close()
@@ -322,10 +325,13 @@ func (w *world) snapshot(name string, own bool, drop func(string) bool, add ...s
 	if own {
 		props = parent.Summary.Properties
 	}
-	schema := meta.CurrentSchema().ID
+	schema, operation := meta.CurrentSchema().ID, icetable.OpOverwrite
+	if w.operation != "" {
+		operation = w.operation
+	}
 	w.change(name, icetable.NewAddSnapshotUpdate(&icetable.Snapshot{SnapshotID: id, ParentSnapshotID: &parent.SnapshotID, SequenceNumber: seq,
 		TimestampMs: meta.LastUpdatedMillis(), ManifestList: list.Name(), SchemaID: &schema,
-		Summary: &icetable.Summary{Operation: icetable.OpOverwrite, Properties: props}}),
+		Summary: &icetable.Summary{Operation: operation, Properties: props}}),
 		icetable.NewSetSnapshotRefUpdate(icetable.MainBranch, id, icetable.BranchRef, 0, 0, 0))
 	return id
 }

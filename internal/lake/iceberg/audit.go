@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ice "github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 
 	"naru/internal/event"
 	"naru/internal/lake"
@@ -41,6 +42,10 @@ type ForeignSnapshot struct {
 	Time           time.Time
 	Added, Removed []lake.File
 }
+
+// Rewrote tells whether the commit says of itself that it only wrote rows anew,
+// as a compaction does.
+func (f ForeignSnapshot) Rewrote() bool { return f.Operation == string(table.OpReplace) }
 
 // Audit reads a table. Its View is to be released; a table that cannot be read
 // at all is an error.

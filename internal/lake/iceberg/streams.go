@@ -49,6 +49,31 @@ func (l *Lake) Reload(ctx context.Context, stream string, ends event.Positions) 
 	return until, err
 }
 
+// Loading is how far a stream of this lake is being read again from the start of
+// the log.
+type Loading struct {
+	Again bool            // all of it, from the next opening on
+	Until event.Positions // what lies below, now
+}
+
+// Covers tells whether the event at the place is still to be read again.
+func (s Loading) Covers(at event.Position) bool { return s.Again || s.Until.Covers(at) }
+
+// Loading lists the streams that are being loaded again.
+func (l *Lake) Loading() (map[string]Loading, error) {
+	lines, err := readLines[streamLine](l, streamsFile)
+	if err != nil {
+		return nil, fmt.Errorf("read loaded streams: %w", err)
+	}
+	all := map[string]Loading{}
+	for _, s := range lines {
+		if s.Again || len(s.Until) > 0 {
+			all[s.Stream] = Loading{s.Again, s.Until}
+		}
+	}
+	return all, nil
+}
+
 // Reloaded notes that the stream's tables have all of its events.
 func (l *Lake) Reloaded(stream string) error {
 	return l.withStream(stream, func(line *streamLine, _ bool) (bool, error) {
