@@ -200,7 +200,7 @@ func (c *checker) own(ctx context.Context) error {
 				}
 			default:
 				var summed bool
-				if summed, err = checkLines(f.Path, b); err == nil && !summed {
+				if summed, err = c.lake.checkLines(f.Path, b); err == nil && !summed {
 					f.Verdict = Unsummed
 				}
 			}

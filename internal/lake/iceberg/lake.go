@@ -122,6 +122,9 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 				return nil, fmt.Errorf("open lake: %w", err)
 			}
 		}
+		if err := l.renewRefusals(); err != nil {
+			return nil, fmt.Errorf("open lake: %w", err)
+		}
 	}
 	if l.catalog == nil {
 		there, err := l.checkCatalog(filepath.Join(abs, catalogFile))

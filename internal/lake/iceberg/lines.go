@@ -48,6 +48,18 @@ func checkLines(name string, b []byte) (summed bool, err error) {
 	return true, nil
 }
 
+// checkLines knows of one more: naru before it had checksums left refused.json
+// empty when the last refusal was taken back. Whoever opens such a lake to write
+// replaces the file before it makes streams.json (renewRefusals).
+func (l *Lake) checkLines(name string, b []byte) (summed bool, err error) {
+	if len(b) == 0 && filepath.Base(name) == RefusedFile {
+		if _, err := l.fs.Stat(filepath.Join(l.root, streamsFile)); errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+	}
+	return checkLines(name, b)
+}
+
 func strict(b []byte, to any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
@@ -65,7 +77,7 @@ func readLines[T any](l *Lake, name string) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}
-	summed, err := checkLines(p, b)
+	summed, err := l.checkLines(p, b)
 	if err != nil {
 		return nil, fault.WithHint(err, "bring the file back from a backup; naru table fsck names all that is damaged")
 	}

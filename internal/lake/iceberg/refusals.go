@@ -1,7 +1,10 @@
 package iceberg
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"sync"
 
 	"naru/internal/event"
@@ -54,6 +57,25 @@ func (l *Lake) Refuse(t lake.Ident, ends event.Positions) error {
 		lines = append(lines, refusal{Table: t, Ends: ends})
 	}
 	if err := writeLines(l, RefusedFile, lines); err != nil {
+		return fmt.Errorf("write refused tables: %w", err)
+	}
+	return nil
+}
+
+// renewRefusals gives an empty file of naru before it had checksums its first
+// line: from then on an empty one is damage.
+func (l *Lake) renewRefusals() error {
+	b, err := l.io.ReadFile(filepath.Join(l.root, RefusedFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) > 0 {
+		return nil
+	}
+	if err == nil {
+		_, err = l.readRefusals()
+	}
+	if err != nil {
+		return nil // it is said where it is needed
+	}
+	if err := writeLines[refusal](l, RefusedFile, nil); err != nil {
 		return fmt.Errorf("write refused tables: %w", err)
 	}
 	return nil

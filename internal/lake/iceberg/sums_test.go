@@ -59,3 +59,40 @@ func TestAllFilesOfCommitsHaveChecksums(t *testing.T) {
 	}
 	require.Equal(t, 2*4, n)
 }
+
+// Naru before it had checksums left an empty file when the last refusal was
+// taken back.
+func TestNoRefusalsLeft(t *testing.T) {
+	w := newWorld(t)
+	p := w.lake.root + "/" + RefusedFile
+	require.NoError(t, w.lake.io.WriteFile(p, nil))
+	refused, err := w.lake.Refusal(views)
+	require.NoError(t, err)
+	require.Nil(t, refused)
+	require.NoError(t, w.lake.Check(t.Context(), CheckOptions{}, func(f CheckedFile) error {
+		require.False(t, f.Bad(), f.Path)
+		return nil
+	}))
+	w.open2(t)
+	require.NoError(t, w.lake.ReloadStream("events"))
+	require.NoError(t, w.lake.Refuse(views, at(7)))
+	require.NoError(t, w.lake.Refuse(views, nil))
+	refused, err = w.lake.Refusal(views)
+	require.NoError(t, err)
+	require.Nil(t, refused)
+	require.NoError(t, w.lake.Check(t.Context(), CheckOptions{}, func(f CheckedFile) error {
+		require.False(t, f.Bad(), f.Path)
+		return nil
+	}))
+	// From then on an empty file is damage.
+	var bad *fault.Corrupt
+	require.NoError(t, w.lake.io.WriteFile(p, nil))
+	_, err = w.lake.Refusal(views)
+	require.ErrorAs(t, err, &bad)
+	w.open2(t)
+	_, err = w.lake.Refusal(views)
+	require.ErrorAs(t, err, &bad)
+	require.NoError(t, w.lake.io.WriteFile(w.lake.root+"/"+streamsFile, nil))
+	_, err = w.lake.Loading()
+	require.ErrorAs(t, err, &bad)
+}
