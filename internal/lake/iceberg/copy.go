@@ -139,6 +139,15 @@ func (c *lakeCopier) pass(ctx context.Context) (err error) {
 			}
 		}
 	}
+	if c.moved() {
+		err := catalog.Rebase(ctx, func(location string) (string, bool) {
+			to, err := c.rebase(location)
+			return to, err == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if err := c.Room(total); err != nil {
 		return err
 	}
@@ -179,16 +188,6 @@ func (c *lakeCopier) settle() error {
 		}
 	}
 	return nil
-}
-
-// catalogCopy is the catalog of a copy while it is made.
-type catalogCopy interface {
-	Catalog
-	// Relocate sets the place of a table's metadata file, and forgets the one
-	// before.
-	Relocate(ctx context.Context, t lake.Ident, location string) error
-	// Strangers names the rows that List leaves out.
-	Strangers(ctx context.Context) ([]string, error)
 }
 
 // freeze copies the catalog as it is at one moment, with the claims, refusals and
