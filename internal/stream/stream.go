@@ -93,6 +93,9 @@ type Stat struct {
 	// Trimmed counts, by partition, the events that retention has dropped since
 	// the stream was made, read or not: all below the oldest offset left.
 	Trimmed map[int32]int64 `json:"trimmed,omitempty"`
+	// Lost are offsets that were given to events and that a repair of the log
+	// could not save: nobody can read them. Each was acknowledged.
+	Lost []event.Span `json:"lost,omitempty"`
 	// Bytes on disk that belong to the stream, roughly.
 	Bytes int64 `json:"bytes"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"syscall"
 
 	"naru/internal/event"
 	"naru/internal/vfs"
@@ -85,7 +86,14 @@ func (l *Log) writeMark() error {
 	if m == l.w.marked {
 		return nil
 	}
-	if err := writeLast(l.fs, l.dir, m); err != nil {
+	err := writeLast(l.fs, l.dir, m)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// The old mark is true still, it only says less: no reason to stop a log that
+		// has room of its own.
+		l.log.Warn("mark the end of the log: the disk is full; the mark stays behind", "dir", l.dir, "error", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("mark the end of the log: %w", err)
 	}
 	l.w.marked = m

@@ -285,6 +285,7 @@ func (l *Log) Stat(_ context.Context, name string) (stream.Stat, error) {
 		for _, in := range l.mu.lives(p) {
 			st.Ranges = append(st.Ranges, stream.Range{Incarnation: in.incarnation, Partition: n, Start: in.start, End: in.end})
 		}
+		st.Lost = append(st.Lost, l.mu.lostOf(p)...)
 		st.Bytes += p.bytes - p.startBytes
 		if p.startEvents > 0 {
 			if st.Trimmed == nil {

@@ -209,6 +209,24 @@ func compare(a, b int64) int {
 	return 0
 }
 
+// lostOf is what of a stream-partition is on record as lost, by incarnation.
+func (s *state) lostOf(p *part) (spans []event.Span) {
+	for _, x := range s.lost[partKey{p.topic.name, p.n}] {
+		begin := int64(0)
+		put := func(inc event.Incarnation, end int64) {
+			if from, to := max(begin, x.first), min(end, x.end); from < to {
+				spans = append(spans, event.Span{Incarnation: inc, Partition: p.n, From: from, To: to})
+			}
+			begin = end
+		}
+		for _, c := range s.closed {
+			put(c.incarnation, c.ends[p.id])
+		}
+		put(s.incarnation, p.end)
+	}
+	return spans
+}
+
 // skip returns the first offset from the given one on that is not lost.
 func (r lostRanges) skip(stream string, n int32, offset int64) int64 {
 	if len(r) == 0 {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,7 +34,12 @@ func (a *auditor) know(id uint32) error {
 
 // gap says that offsets up to a place were in a hole.
 func (a *auditor) gap(p *part, to int64) error {
-	at := a.roomiest(a.since[p.id], gapSectionSize)
+	// With the gap goes the count of its events: each was acknowledged. Where a
+	// checkpoint follows, it corrects that.
+	at, counted := a.roomiest(a.since[p.id], gapSectionSize+countsSectionSize), true
+	if at < 0 {
+		at, counted = a.roomiest(a.since[p.id], gapSectionSize), false
+	}
 	if at < 0 {
 		return badFrame("%s/%d goes on at offset %d, want %d", p.topic.name, p.n, to, p.end)
 	}
@@ -41,9 +47,22 @@ func (a *auditor) gap(p *part, to int64) error {
 	sl.gaps = append(sl.gaps, slotGap{id: p.id, gap: gap{first: p.end, end: to, events: to - p.end}})
 	sl.room -= gapSectionSize
 	p.events += to - p.end // our own writers leave no gaps; a checkpoint will tell
+	if counted {
+		sl.count(p.id, counts{acknowledged: to - p.end})
+		p.topic.acknowledged += to - p.end
+	}
 	p.end = to
 	a.amend(sl, p.id)
 	return nil
+}
+
+// count says what was counted in the hole for the stream of a dictionary id.
+func (sl *slot) count(id uint32, c counts) {
+	had, ok := sl.counts[id]
+	if !ok {
+		sl.room -= countsSectionSize
+	}
+	sl.counts[id] = counts{had.acknowledged + c.acknowledged, had.refused + c.refused}
 }
 
 // roomiest is the slot with the most room in the last segment that has some, from
@@ -75,6 +94,15 @@ func (a *auditor) amend(sl *slot, id uint32) {
 			continue
 		}
 		q := a.st.part(id)
+		if p.made.readers != nil { // else it has no room for counts
+			now := streamState{name: q.topic.name, acknowledged: q.topic.acknowledged, refused: q.topic.refused}
+			i, known := slices.BinarySearchFunc(p.made.streams, now.name, func(s streamState, name string) int { return strings.Compare(s.name, name) })
+			if known {
+				p.made.streams[i] = now
+			} else {
+				p.made.streams = slices.Insert(p.made.streams, i, now)
+			}
+		}
 		part := partState{id: id, stream: q.topic.name, partition: q.n, start: q.start, end: q.end, bytes: q.bytes, events: q.events}
 		if int(id) > len(p.made.parts) {
 			p.made.parts = append(p.made.parts, part)
@@ -130,8 +158,7 @@ func (a *auditor) resolve(cp *checkpoint, s *scan) {
 			}
 		}
 		if at := a.roomiest(a.named, countsSectionSize); at >= 0 && id > 0 {
-			a.slots[at].counts[id] = c
-			a.slots[at].room -= countsSectionSize
+			a.slots[at].count(id, c)
 		}
 	}
 }
