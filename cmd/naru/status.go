@@ -69,25 +69,28 @@ The exit code is 1 if the equation does not hold for some stream.`,
 func (c *cli) showStatus(r *status.Report, now time.Time) error {
 	fmt.Fprintf(c.out, "naru %s, folder %s, up %s, %s free\n\n", r.Version, r.Folder.Root, now.Sub(r.Started).Round(time.Second), quantity.Bytes(r.Folder.Free))
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	dropped := slices.ContainsFunc(r.Streams, func(s status.Stream) bool { return s.DroppedUnread > 0 })
-	droppedCell := func(text string) string {
-		if dropped {
-			return text + "\t"
+	// Terms that hardly anybody has: a column only where there is something in it.
+	rare := func(title string, of func(s status.Stream) int64) (head string, cell func(s status.Stream) string) {
+		if !slices.ContainsFunc(r.Streams, func(s status.Stream) bool { return of(s) > 0 }) {
+			return "", func(status.Stream) string { return "" }
 		}
-		return ""
+		return title + "\t", func(s status.Stream) string { return fmt.Sprintf("%d\t", of(s)) }
 	}
-	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\t"+droppedCell("+ dropped unread")+"adds up\tlag\tlast commit\tin the log")
+	droppedHead, dropped := rare("+ dropped unread", func(s status.Stream) int64 { return s.DroppedUnread })
+	lostHead, lost := rare("+ lost", func(s status.Stream) int64 { return s.Lost })
+	cutHead, cut := rare("cut off the log", func(s status.Stream) int64 { return s.Cut })
+	fmt.Fprintln(w, "stream\tacknowledged\t= written\t+ rejections\t+ duplicates\t+ filtered\t+ not yet written\t"+droppedHead+lostHead+"adds up\t"+cutHead+"lag\tlast commit\tin the log")
 	for _, s := range r.Streams {
 		holds := "yes"
 		if !s.Balanced {
 			holds = "NO"
 		}
 		if s.Kept > 0 { // rejected: see above
-			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s%s\t%s\t%s\t%s\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, droppedCell(fmt.Sprint(s.DroppedUnread)), holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s%s\t%s%s\t%s\t%s\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, dropped(s)+lost(s), holds, cut(s), lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s%s\t%s\t%s\t%s\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
-			s.Filtered, s.NotYetWritten, droppedCell(fmt.Sprint(s.DroppedUnread)), holds, lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s%s\t%s%s\t%s\t%s\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
+			s.Filtered, s.NotYetWritten, dropped(s)+lost(s), holds, cut(s), lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 	}
 	if len(r.Streams) == 0 {
 		fmt.Fprintln(w, "(no events yet)")

@@ -38,6 +38,36 @@ func (p *Pipeline) skip(ctx context.Context, out sink.Sink, led *ledger, g strea
 	return nil
 }
 
+// passed counts what the sink holds of the events that a repair of the log has
+// lost just before a batch, and that the watermark had not passed: a table may be
+// ahead of it. The rest of them is in no table.
+func (p *Pipeline) passed(ctx context.Context, out sink.Sink, st stream.Stat, begin event.Positions, b handed) (int64, error) {
+	from := max(b.sought, stream.Reached(st, begin, b.Partition))
+	var spans []event.Span
+	lost := int64(0)
+	for _, x := range st.Lost {
+		if x.From, x.To = max(x.From, from), min(x.To, b.From); x.Partition == b.Partition && x.From < x.To {
+			spans = append(spans, x)
+			lost += x.To - x.From
+		}
+	}
+	if lost == 0 {
+		return 0, nil
+	}
+	held := int64(0)
+	if h, ok := out.(sink.Holder); ok {
+		n, err := h.Holds(ctx, spans)
+		if err != nil {
+			return 0, fmt.Errorf("count what the sink of %s holds: %w", p.stream, err)
+		}
+		held = min(n, lost)
+	}
+	p.logger.Warn("a repair of the log has lost events before they were read",
+		slog.Int64("events", lost-held), slog.Int64("already_written", held), slog.Int("partition", int(b.Partition)),
+		slog.Int64("from_offset", from), slog.Int64("goes_on_at", b.From))
+	return held, nil
+}
+
 // overtaken tells whether retention has passed the watermark since the session
 // began, which it did at the given positions or behind a gap.
 func (p *Pipeline) overtaken(st stream.Stat, begin event.Positions, led *ledger) bool {

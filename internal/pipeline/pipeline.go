@@ -149,7 +149,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer stop()
-	batches, failed := make(chan *event.Batch), make(chan error, 1)
+	batches, failed := make(chan handed), make(chan error, 1)
 	known := map[int32]bool{}
 	begin := led.at.Positions.Clone()
 	dirty := false // written to since the last commit that left nothing behind
@@ -184,7 +184,11 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		overtaken := false
 		select {
 		case b := <-batches:
-			if err := p.write(work, out, led, b); err != nil {
+			held, err := p.passed(work, out, st, begin, b)
+			if err != nil {
+				return err
+			}
+			if err := p.write(work, out, led, b.Batch, held); err != nil {
 				return err
 			}
 			dirty = true
@@ -244,7 +248,8 @@ func (p *Pipeline) begin(ctx context.Context) (*ledger, error) {
 	return led, nil
 }
 
-func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *event.Batch) error {
+// write hands a batch to the sink. held events before it were written earlier.
+func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *event.Batch, held int64) error {
 	// Behind a rewound start, what lies below the watermark was counted before.
 	from := b.From
 	if mark, ok := led.at.Positions.Get(b.Incarnation, b.Partition); ok {
@@ -257,7 +262,7 @@ func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *eve
 	if err := out.Write(ctx, b); err != nil {
 		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
 	}
-	led.wrote(b, stream.Counts{Written: n})
+	led.wrote(b, stream.Counts{Written: n + held})
 	p.update(func(s *Status) { s.Held = led.events })
 	return nil
 }

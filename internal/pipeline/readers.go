@@ -11,10 +11,17 @@ import (
 	"naru/internal/stream"
 )
 
+// handed is a batch and the offset that was asked for: what lies between that and
+// the batch is on record as lost by a repair of the log.
+type handed struct {
+	*event.Batch
+	sought int64
+}
+
 // read hands the batches of one partition to out, in order, until ctx ends or
 // the log gives an error. A reader holds one batch while the sink works on
 // another: that is the whole queue.
-func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- *event.Batch) error {
+func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- handed) error {
 	for {
 		b, err := p.log.Read(ctx, p.stream, from, stream.Bytes(p.cfg.ReadBytes))
 		if errors.Is(err, stream.ErrTrimmed) {
@@ -24,7 +31,7 @@ func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- *ev
 			return fmt.Errorf("read %s: %w", p.stream, err)
 		}
 		select {
-		case out <- b:
+		case out <- handed{Batch: b, sought: from.Offset}:
 			from = b.End()
 		case <-ctx.Done():
 			return ctx.Err()

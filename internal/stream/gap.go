@@ -18,7 +18,7 @@ func Gaps(st Stat, at Progress) []Gap {
 	var out []Gap
 	for partition, trimmed := range st.Trimmed {
 		left, ok := oldest(st, partition)
-		reached := reached(st, at.Positions, partition)
+		reached := Reached(st, at.Positions, partition)
 		if !ok || reached >= left.Offset {
 			continue
 		}
@@ -48,8 +48,8 @@ func oldest(st Stat, partition int32) (event.Position, bool) {
 	return event.Position{}, false
 }
 
-// reached is the first offset of a partition that positions do not cover.
-func reached(st Stat, at event.Positions, partition int32) int64 {
+// Reached is the first offset of a partition that positions do not cover.
+func Reached(st Stat, at event.Positions, partition int32) int64 {
 	reached := int64(0)
 	for _, r := range st.Ranges { // the last life known decides
 		if off, ok := at.Get(r.Incarnation, partition); ok && r.Partition == partition {

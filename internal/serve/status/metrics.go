@@ -16,10 +16,11 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 	reg.Collect(
 		[]obs.Desc{
 			{Name: "naru_stream_acknowledged_total", Help: "Events acknowledged for a stream, refused ones included.", Labels: []string{"stream"}, Counter: true},
-			{Name: "naru_stream_events_total", Help: "Events of a stream by what became of them in a pipeline: written, rejected, duplicate, filtered or dropped_unread (by retention: log.drop_unread).",
+			{Name: "naru_stream_events_total", Help: "Events of a stream by what became of them in a pipeline: written, rejected, duplicate, filtered, dropped_unread (by retention: log.drop_unread) or lost (by a repair of the log).",
 				Labels: []string{"stream", "pipeline", "fate"}, Counter: true},
 			{Name: "naru_stream_not_yet_written", Help: "Events of a stream that a pipeline has still to write.", Labels: []string{"stream", "pipeline"}},
-			{Name: "naru_stream_balanced", Help: "1 while acknowledged = written + rejected + duplicate + filtered + dropped unread + not yet written, else 0.", Labels: []string{"stream", "pipeline"}},
+			{Name: "naru_stream_cut", Help: "Events of a stream that a pipeline had written before a repair cut them off the log; no term of the equation has them.", Labels: []string{"stream", "pipeline"}},
+			{Name: "naru_stream_balanced", Help: "1 while acknowledged = written + rejected + duplicate + filtered + dropped unread + lost + not yet written, else 0.", Labels: []string{"stream", "pipeline"}},
 			{Name: "naru_stream_lag_seconds", Help: "Age of the oldest row of a stream that waits for its commit.", Labels: []string{"stream"}},
 			{Name: "naru_stream_bytes", Help: "Bytes of a stream in the log, roughly.", Labels: []string{"stream"}},
 		},
@@ -44,8 +45,9 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 					balanced = 1
 				}
 				emit("naru_stream_not_yet_written", float64(st.NotYetWritten), st.Stream, st.Pipeline)
+				emit("naru_stream_cut", float64(st.Cut), st.Stream, st.Pipeline)
 				emit("naru_stream_balanced", balanced, st.Stream, st.Pipeline)
-				for fate, n := range map[string]int64{"written": st.Written, "rejected": st.Rejections, "duplicate": st.Duplicates, "filtered": st.Filtered, "dropped_unread": st.DroppedUnread} {
+				for fate, n := range map[string]int64{"written": st.Written, "rejected": st.Rejections, "duplicate": st.Duplicates, "filtered": st.Filtered, "dropped_unread": st.DroppedUnread, "lost": st.Lost} {
 					emit("naru_stream_events_total", float64(n), st.Stream, st.Pipeline, fate)
 				}
 			}

@@ -1,7 +1,7 @@
 // Package status says what every stream and table has and lacks, and checks
 // the one equation of EXACTNESS: acknowledged = written + rejections +
 // duplicates + filtered + not yet written, and, where log.drop_unread allows it,
-// + dropped unread.
+// + dropped unread, and + lost where a repair could not save everything.
 package status
 
 import (
@@ -55,7 +55,13 @@ type Stream struct {
 	// Overtaken events went so as well, and the pipeline has not counted them
 	// yet: they are part of NotYetWritten, and some may be in tables.
 	Overtaken int64 `json:"overtaken,omitempty"`
-	Balanced  bool  `json:"balanced"`
+	// Lost events could not be saved by a repair of the log, and the pipeline had
+	// not counted them: a term of the equation.
+	Lost int64 `json:"lost,omitempty"`
+	// Cut events were written before a repair cut them off the log, which does not
+	// count them as acknowledged any more. Their rows stay; no term has them.
+	Cut      int64 `json:"cut,omitempty"`
+	Balanced bool  `json:"balanced"`
 
 	// Of the stream rejected only. Its events were acknowledged for the streams
 	// they were sent to, and are counted there; so it has none of its own.
@@ -220,7 +226,10 @@ func count(st stream.Stat, p Pipeline) Stream {
 		Written: c.Written, Rejections: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered, DroppedUnread: c.Dropped,
 		Incarnation: st.Incarnation, Bytes: st.Bytes, LastCommit: p.LastCommit, Error: p.Error, Hint: p.Hint,
 	}
-	s.NotYetWritten = s.Acknowledged - st.Refused - c.Total()
+	repairs := stream.RepairsOf(st, p.Progress)
+	s.Lost, s.Cut = repairs.Lost, repairs.Cut
+	s.Written -= s.Cut // in a pipeline without steps every event that was counted was written
+	s.NotYetWritten = s.Acknowledged - st.Refused - (c.Total() - s.Cut) - s.Lost
 	if p.Name != "" {
 		for _, g := range stream.Gaps(st, p.Progress) {
 			s.Overtaken += g.Events
@@ -313,6 +322,10 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 		if st.DroppedUnread > 0 {
 			problem("retention dropped %d events of stream %s before pipeline %s had read them (log.drop_unread): they are in no table",
 				st.DroppedUnread, st.Stream, st.Pipeline)
+		}
+		if st.Lost > 0 {
+			problem("a repair of the log could not save %d events of stream %s that pipeline %s had not read: they are in no table; losses.ndjson in the log's folder names them",
+				st.Lost, st.Stream, st.Pipeline)
 		}
 		if st.Overtaken > 0 {
 			problem("retention dropped up to %d events of stream %s that pipeline %s had not got past (log.drop_unread); it counts them when it goes on",
