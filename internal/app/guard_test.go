@@ -42,7 +42,7 @@ func TestGuard(t *testing.T) {
 			}
 			return os.WriteFile(path, nil, 0o600)
 		},
-		"check":  g.check,
+		"check": g.check,
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
