@@ -71,7 +71,10 @@ type faults struct {
 }
 
 func newMachine(disk *vfs.Memory, rows *iceberg.MemoryCatalog, rng *rand.Rand) *machine {
-	return &machine{disk: disk, rows: rows, rng: rng, down: make(chan struct{}), hit: map[string]int{}, flight: newFlight()}
+	// Its own numbers: what the rest of the plan is must not depend on how many
+	// operations there are.
+	own := rand.New(rand.NewPCG(rng.Uint64(), 9))
+	return &machine{disk: disk, rows: rows, rng: own, down: make(chan struct{}), hit: map[string]int{}, flight: newFlight()}
 }
 
 // do is one operation. It counts, perhaps cuts, perhaps fails.

@@ -104,31 +104,31 @@ func (h *history) life() error {
 		m.cutAt = 1 + h.rng.IntN(typical)
 	}
 	m.kill = h.rng.IntN(3) == 0
+	var trouble faults
 	if h.faulty {
-		m.faults = faults{disk: []float64{0, 0.001, 0.01}[h.rng.IntN(3)], slow: 0.002, catalog: []float64{0, 0.3}[h.rng.IntN(2)]}
+		trouble = faults{disk: []float64{0, 0.001, 0.01}[h.rng.IntN(3)], slow: 0.002, catalog: []float64{0, 0.3}[h.rng.IntN(2)]}
 		if h.rng.IntN(4) == 0 {
 			m.disk.SetCapacity(64<<10 + h.rng.Int64N(512<<10))
+		}
+		if h.rng.IntN(4) == 0 {
+			m.faults = trouble // a start on a disk that fails may fail
 		}
 	}
 	if h.jumps {
 		h.wall.jumpAnywhere(h.rng)
 	}
-	calm := m.faults
-	m.faults = faults{} // a start on a disk that fails may fail
-	if h.faulty && h.rng.IntN(4) == 0 {
-		m.faults = calm
-	}
 	acked := h.book.acknowledged()
 	end := "a clean stop"
 	p, err := start(m, h.cfg, h.wall, nil)
-	healthy := m.faults == faults{} && !h.faulty
-	m.faults = calm
+	m.mu.Lock()
+	m.faults = trouble
+	m.mu.Unlock()
 	if err == nil {
 		err = h.begun(p, acked)
 		if err != nil && !m.isDown() && !(h.faulty && isInjected(err)) {
 			return errors.Join(err, p.close())
 		}
-	} else if !m.isDown() && healthy {
+	} else if !m.isDown() && !h.faulty {
 		return errors.Join(fmt.Errorf("start: %w", err), p.close())
 	}
 	var broke error
