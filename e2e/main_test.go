@@ -21,6 +21,9 @@ func run(m *testing.M) int {
 	for _, name := range []string{"NARU_URL", "NARU_KEY"} {
 		os.Unsetenv(name)
 	}
+	// The binary is built with the environment as it is: the build cache lies
+	// below XDG_CACHE_HOME too.
+	env := os.Environ()
 	// naru send notes there what it has sent.
 	cache, err := os.MkdirTemp("", "naru-e2e-cache-")
 	if err != nil {
@@ -47,7 +50,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	naruBin = filepath.Join(dir, "naru")
 	build := exec.Command("go", "build", "-o", naruBin, "./cmd/naru")
-	build.Dir = repoRoot()
+	build.Dir, build.Env = repoRoot(), env
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: build cmd/naru:", err)
