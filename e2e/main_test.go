@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -21,9 +22,13 @@ func run(m *testing.M) int {
 	for _, name := range []string{"NARU_URL", "NARU_KEY"} {
 		os.Unsetenv(name)
 	}
-	// The binary is built with the environment as it is: the build cache lies
-	// below XDG_CACHE_HOME too.
-	env := os.Environ()
+	// Go's build cache lies below XDG_CACHE_HOME too, and is to stay where it is.
+	gocache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: ask for the build cache:", err)
+		return 1
+	}
+	os.Setenv("GOCACHE", strings.TrimSpace(string(gocache)))
 	// naru send notes there what it has sent.
 	cache, err := os.MkdirTemp("", "naru-e2e-cache-")
 	if err != nil {
@@ -50,7 +55,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	naruBin = filepath.Join(dir, "naru")
 	build := exec.Command("go", "build", "-o", naruBin, "./cmd/naru")
-	build.Dir, build.Env = repoRoot(), env
+	build.Dir = repoRoot()
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: build cmd/naru:", err)
