@@ -46,8 +46,23 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 		if err := x.compareContent(ctx); err != nil {
 			return err
 		}
+		for _, at := range part {
+			v.explainless(at)
+		}
 	}
 	return nil
+}
+
+// explainless names a chunk whose sums differ, and in which nothing was found:
+// that must not pass for well, whatever the reason is.
+func (v *verifier) explainless(at chunkAt) {
+	if !v.unequal[at] || v.wrong.chunks[at] || v.explained.chunks[at] {
+		return
+	}
+	l, first := at.lane, at.number<<chunkBits
+	v.wrong.note(Difference{Kind: BadCounts, Stream: l.stream, Log: &l.inc, Partition: l.partition,
+		Offsets: []Span{{max(first, l.first), min(first+chunkSize, l.end) - 1}},
+		Detail:  "rows and events differ, and which was not found: a file may have changed while it was read, or its statistics may be wrong"})
 }
 
 // exact looks at some chunks one by one.
@@ -388,7 +403,7 @@ func (x *exact) explain(ctx context.Context) error {
 				return true
 			}
 			t := s.tables[c.events[i]-1]
-			if first, ok := t.first[l]; t.audit.Remade && (!ok || offset < first) {
+			if first, ok := t.first[l]; t.audit.Remade && (!ok || offset < first) && !slices.Contains(x.loading[l.stream].Tables, t.ident.Name) {
 				x.explained.add(Remade, l, t.ident.String(), offset, "they are from before the table was made anew: its folder says that one of the same name was dropped")
 			} else {
 				x.wrong.add(Missing, l, t.ident.String(), offset, "the table's positions cover these events, and it has no row of them")

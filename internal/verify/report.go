@@ -131,8 +131,9 @@ const (
 // findings collects differences: what is of one kind, place, table and detail
 // is one.
 type findings struct {
-	list  []*Difference
-	known map[findingKey]*Difference
+	list   []*Difference
+	known  map[findingKey]*Difference
+	chunks map[chunkAt]bool // where something was found
 }
 
 type findingKey struct {
@@ -153,6 +154,10 @@ func (f *findings) add(kind Kind, l *lane, table string, offset int64, detail st
 		f.known[key] = d
 		f.list = append(f.list, d)
 	}
+	if f.chunks == nil {
+		f.chunks = map[chunkAt]bool{}
+	}
+	f.chunks[chunkAt{l, offset >> chunkBits}] = true
 	d.Count++
 	switch n := len(d.Offsets); {
 	case n > 0 && d.Offsets[n-1].Last+1 == offset:

@@ -83,6 +83,7 @@ type verifier struct {
 	dec     recordbatch.Decoder
 	hash    *hasher
 
+	unequal   map[chunkAt]bool // chunks of which rows and events have other sums
 	wrong     findings
 	explained findings
 }

@@ -24,6 +24,8 @@ type streamLine struct {
 	Until event.Positions `json:"until,omitempty"`
 	// Again asks for that from the next opening on.
 	Again bool `json:"again,omitempty"`
+	// Tables that were loaded anew (ReloadTable): they have all that the log had.
+	Tables []string `json:"tables,omitempty"`
 }
 
 type streams struct{ sync.Mutex }
@@ -54,12 +56,15 @@ func (l *Lake) Reload(ctx context.Context, stream string, ends event.Positions) 
 type Loading struct {
 	Again bool            // all of it, from the next opening on
 	Until event.Positions // what lies below, now
+	// Tables are those that were loaded anew, now or at any time before: they have
+	// all that the log had then.
+	Tables []string
 }
 
 // Covers tells whether the event at the place is still to be read again.
 func (s Loading) Covers(at event.Position) bool { return s.Again || s.Until.Covers(at) }
 
-// Loading lists the streams that are being loaded again.
+// Loading lists the streams that are being loaded again, or of which tables were.
 func (l *Lake) Loading() (map[string]Loading, error) {
 	lines, err := readLines[streamLine](l, streamsFile)
 	if err != nil {
@@ -67,8 +72,8 @@ func (l *Lake) Loading() (map[string]Loading, error) {
 	}
 	all := map[string]Loading{}
 	for _, s := range lines {
-		if s.Again || len(s.Until) > 0 {
-			all[s.Stream] = Loading{s.Again, s.Until}
+		if s.Again || len(s.Until) > 0 || len(s.Tables) > 0 {
+			all[s.Stream] = Loading{s.Again, s.Until, s.Tables}
 		}
 	}
 	return all, nil
@@ -108,7 +113,7 @@ func (l *Lake) withStream(stream string, change func(line *streamLine, known boo
 	if _, err := change(&lines[i], known); err != nil {
 		return err
 	}
-	if known && was.Again == lines[i].Again && was.Until.Equal(lines[i].Until) {
+	if known && was.Again == lines[i].Again && len(was.Tables) == len(lines[i].Tables) && was.Until.Equal(lines[i].Until) {
 		return nil
 	}
 	if err := writeLines(l, streamsFile, lines); err != nil {
@@ -121,7 +126,14 @@ func (l *Lake) withStream(stream string, change func(line *streamLine, known boo
 // has. Its old files stay where they are, with nothing that leads to them.
 func (l *Lake) ReloadTable(ctx context.Context, t lake.Ident) error {
 	// Whatever of this a crash leaves undone can be done again.
-	if err := l.ReloadStream(t.Namespace); err != nil {
+	err := l.withStream(t.Namespace, func(line *streamLine, _ bool) (bool, error) {
+		line.Again = true
+		if !slices.Contains(line.Tables, t.Name) {
+			line.Tables = append(line.Tables, t.Name)
+		}
+		return true, nil
+	})
+	if err != nil {
 		return fmt.Errorf("reload %s: %w", t, err)
 	}
 	if err := l.keepClaim(ctx, t); err != nil {
