@@ -26,6 +26,7 @@ type auditor struct {
 	last     uint64
 	newest   *checkpoint // the last one that reads well: it knows all names and lives but the newest
 	recorded lostRanges
+	found    lostRanges // what is on record as lost, and can be read
 
 	st    *state
 	all   []*slot        // all holes

@@ -227,6 +227,30 @@ func (s *state) lostOf(p *part) (spans []event.Span) {
 	return spans
 }
 
+// without takes ranges out of a loss.
+func (l Loss) without(r lostRanges) []Loss {
+	rest := []Loss{l}
+	if !l.Known() {
+		return rest
+	}
+	for _, x := range r[partKey{l.Stream, l.Partition}] {
+		var next []Loss
+		for _, l := range rest {
+			for _, part := range []lostRange{{l.First, min(l.End, x.first)}, {max(l.First, x.end), l.End}} {
+				if part.first < part.end {
+					one := l
+					if one.First, one.End = part.first, part.end; one.Events >= 0 {
+						one.Events = min(one.Events, part.end-part.first)
+					}
+					next = append(next, one)
+				}
+			}
+		}
+		rest = next
+	}
+	return rest
+}
+
 // skip returns the first offset from the given one on that is not lost.
 func (r lostRanges) skip(stream string, n int32, offset int64) int64 {
 	if len(r) == 0 {

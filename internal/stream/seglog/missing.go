@@ -354,6 +354,25 @@ func (a *auditor) standIn(n uint64, d *Damage) error {
 	return nil
 }
 
+// there notes events that are on record as lost and can be read: readers pass
+// over them for nothing. Somebody has brought a segment back.
+func (a *auditor) there(p *plan, it *item, part *part, sec section) {
+	k := partKey{part.topic.name, part.n}
+	for _, x := range a.recorded[k] {
+		first, end := max(x.first, sec.base), min(x.end, sec.next())
+		if first >= end {
+			continue
+		}
+		if a.found == nil {
+			a.found = lostRanges{}
+		}
+		a.found[k] = append(a.found[k], lostRange{first, end})
+		a.report.add(&Damage{File: a.log.path(lossesName), Offset: -1, Kind: DamageLosses,
+			Reason: fmt.Sprintf("offset %d of %s/%d is said to be lost and can be read, at byte %d of %s; tables that have passed it take it by `naru table reload`",
+				first, part.topic.name, part.n, it.pos, p.seg.path)})
+	}
+}
+
 // settle says of each damage what is lost by it.
 func (a *auditor) settle() {
 	for _, sl := range a.all {

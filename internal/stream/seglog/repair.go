@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"math"
 	"path"
 	"slices"
 	"time"
@@ -236,8 +238,25 @@ func (r *mender) keepFrom(p *plan, file vfs.File) error {
 
 // record adds what is lost to the record of losses.
 func (r *mender) record() error {
-	all := slices.Clone(r.report.Losses)
-	known := len(all)
+	known := len(r.report.Losses)
+	gone := lostRanges{}
+	maps.Copy(gone, r.found)
+	if r.cut || r.always {
+		// A repair that was broken off knew of offsets that are given again behind
+		// this cut: readers must not pass over those.
+		for _, p := range r.st.parts {
+			k := partKey{p.topic.name, p.n}
+			gone[k] = append(slices.Clone(gone[k]), lostRange{p.end, math.MaxInt64})
+		}
+	}
+	var all []Loss
+	for _, l := range r.report.Losses {
+		rest := l.without(gone)
+		if len(rest) != 1 || rest[0] != l {
+			known = -1 // write it anew
+		}
+		all = append(all, rest...)
+	}
 	name := r.log.path(lossesName)
 	for _, d := range r.report.Damage {
 		if d.File == name && d.Kind == DamageLosses {

@@ -338,6 +338,7 @@ func (a *auditor) admit(p *plan, it *item) error {
 		switch part := a.st.part(sec.id); sec.typ {
 		case sectionWrite:
 			a.since[sec.id] = len(a.slots)
+			a.there(p, it, part, sec)
 		case sectionGap:
 			a.since[sec.id] = len(a.slots)
 			if g := sec.gap; a.recorded.skip(part.topic.name, part.n, g.first) < g.end {
