@@ -56,7 +56,9 @@ func (v *verifier) oneByOne(ctx context.Context, differ []chunkAt) error {
 // explainless names a chunk whose sums differ, and in which nothing was found:
 // that must not pass for well, whatever the reason is.
 func (v *verifier) explainless(at chunkAt) {
-	if !v.unequal[at] || v.wrong.chunks[at] || v.explained.chunks[at] {
+	c := at.lane.chunks[at.number]
+	unequal := c != nil && slices.ContainsFunc(c.cells, func(x *cell) bool { return x != nil && x.events != x.rows })
+	if !unequal || v.wrong.chunks[at] || v.explained.chunks[at] {
 		return
 	}
 	l, first := at.lane, at.number<<chunkBits

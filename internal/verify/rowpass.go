@@ -154,7 +154,6 @@ type chunkAt struct {
 
 // compare lists the chunks whose sums differ, or that need a closer look.
 func (v *verifier) compare() (differ []chunkAt) {
-	v.unequal = map[chunkAt]bool{}
 	for _, l := range v.sortedLanes() {
 		numbers := map[int64]bool{}
 		for n := range l.chunks {
@@ -185,7 +184,6 @@ func (v *verifier) same(l *lane, n int64) bool {
 	}
 	for _, x := range c.cells {
 		if x != nil && x.events != x.rows {
-			v.unequal[chunkAt{l, n}] = true
 			return false
 		}
 	}

@@ -83,7 +83,6 @@ type verifier struct {
 	dec     recordbatch.Decoder
 	hash    *hasher
 
-	unequal   map[chunkAt]bool // chunks of which rows and events have other sums
 	wrong     findings
 	explained findings
 }
