@@ -155,7 +155,7 @@ func TestOvertakenWhileWorking(t *testing.T) {
 	close(blocked)
 	s.until(t, func() bool {
 		for _, x := range set.Status() {
-			return x.Progress.Counts.Written >= 10 && x.Errors == 0
+			return x.Progress.Counts.Total()+x.Held == 100 && x.Errors == 0
 		}
 		return false
 	})
