@@ -57,6 +57,7 @@ type Log struct {
 	w        *writer // owned by the writer's goroutine
 	pool     pool
 	cache    footerCache
+	verified atomic.Pointer[verifiedFrame] // the last one that a read took a part of
 	stats    counters
 	full     atomic.Bool
 	poison   chan struct{} // closed when the log is poisoned

@@ -190,7 +190,7 @@ func (l *Log) collect(t *target, i int, pos int64) (*event.Batch, error) {
 			return nil, err
 		}
 	}
-	c := collector{target: t, file: file, seg: s, limit: limit}
+	c := collector{target: t, log: l, file: file, seg: s, limit: limit}
 	end, err := c.run(pos)
 	if err != nil || len(c.raws) == 0 {
 		c.free()
@@ -215,6 +215,7 @@ var chunks = sync.Pool{New: func() any {
 // collector gathers the record batches of a target from the frames of one segment.
 type collector struct {
 	*target
+	log   *Log
 	file  vfs.File
 	seg   *segment
 	limit int64 // nothing behind it is synced
@@ -384,6 +385,10 @@ func (c *collector) verify(b []byte, h head, pos int64) error {
 		return errWhole
 	}
 	crc := checksum(b[bodyOff : headSize+h.table])
+	this := verifiedFrame{place{c.seg, pos}, crc, h.crc}
+	if last := c.log.verified.Load(); last != nil && *last == this {
+		return nil // the next reads come to the same frame
+	}
 	var none [batchHeadSize]byte
 	end := int64(headSize + h.table)
 	err := eachSection(b[headSize:end], h.sections, end, h.length, func(s section, at int64) error {
@@ -406,7 +411,16 @@ func (c *collector) verify(b []byte, h head, pos int64) error {
 	if err == nil && (end != h.length || crc != h.crc) {
 		err = badFrame("checksum %08x of %d bytes, stored %08x of %d", crc, end, h.crc, h.length)
 	}
+	if err == nil {
+		c.log.verified.Store(&this)
+	}
 	return err
+}
+
+// verifiedFrame is a large frame whose checksum held, with that of its table.
+type verifiedFrame struct {
+	at         place
+	table, crc uint32
 }
 
 // batch hands out what was gathered. A large chunk that is mostly the target's
