@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +18,11 @@ import (
 // everything acknowledged is there.
 func TestSignals(t *testing.T) {
 	t.Parallel()
+	if signal.Ignored(syscall.SIGHUP) {
+		// These tests run under nohup. What is caught here is not ignored by the
+		// processes that are started from here.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	dir := project(t, "log:\n  segment: 1MiB\npipelines:\n  commit_interval: 300ms\n")
 	l := newLedger(31)
 	for i, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
