@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var updateGolden = flag.Bool("update-golden", false, "make testdata/golden/v1 anew (only before its first release)")
+var updateGolden = flag.Bool("update-golden", false, "make the golden folder of the present formats anew (only before their first release)")
 
 // goldenRoot is where the golden folders were made and must be opened: an
 // Iceberg table names its files by absolute path, and a folder records its
@@ -142,6 +142,10 @@ func (s *server) answers(want goldenAnswer) {
 	})
 }
 
+// goldenNow is the folder that the present formats are written to. v1 is from
+// before checkpoints of format 2 and checksums in the names of the lake's files.
+const goldenNow = "v2"
+
 // goldenConfig makes segments small, so that there are several.
 const goldenConfig = `# The folder of a golden test: see e2e/golden_linux_test.go.
 log:
@@ -152,11 +156,11 @@ pipelines:
   commit_interval: 200ms
 `
 
-// makeGolden writes testdata/golden/v1: several segments, tables with several
+// makeGolden writes the folder of the present formats: several segments, tables with several
 // commits and days, a promoted column, rescued values, rejected rows, a second
 // stream, and events that are in the log only.
 func makeGolden(t *testing.T) {
-	dir := goldenPlace(t, "v1")
+	dir := goldenPlace(t, goldenNow)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +224,7 @@ func makeGolden(t *testing.T) {
 			{"select count(*) from rejected", []string{"3"}},
 		},
 	}
-	to := goldenDir("v1")
+	to := goldenDir(goldenNow)
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
 	}

@@ -208,6 +208,9 @@ func TestKill(t *testing.T) {
 	}
 	s = serve(t, dir)
 	prove(t, s, l)
+	deep(t, dir) // beside the server
+	s.kill()
+	deep(t, dir)
 }
 
 // strike runs the server under load until the aim comes into sight, kills it,

@@ -19,18 +19,11 @@ type stored struct {
 // the log what the ledger proves by their contents.
 func deep(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	if !hasVerify(t) {
-		t.Log("this binary has no naru verify")
-		return
-	}
 	r := naru(t, "", append([]string{"verify", dir, "--deep"}, args...)...)
 	if r.code != 0 {
 		t.Errorf("naru verify --deep: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 }
-
-// hasVerify: NARU_BIN may name a binary without it.
-func hasVerify(t *testing.T) bool { return strings.Contains(must(t, "", "help"), "\n  verify ") }
 
 // prove waits until everything acknowledged has been written and compares what
 // SQL finds with the client's account.
