@@ -156,6 +156,15 @@ func (g *stage) fsck(want int, args ...string) (paths []string) {
 	return paths
 }
 
+// reload runs naru table reload; what it prints has to hold want.
+func (g *stage) reload(code int, want string, args ...string) {
+	g.t.Helper()
+	r := naru(g.t, "", append(append([]string{"table", "reload"}, args...), g.dir, "--json")...)
+	if got := strings.Join(strings.Fields(r.stdout), " "); r.code != code || !strings.Contains(got, want) {
+		g.t.Fatalf("reload %v: exit %d, want %d; %s\n%s%s", args, r.code, code, want, r.stdout, r.stderr)
+	}
+}
+
 func glob(t *testing.T, pattern string) []string {
 	t.Helper()
 	found, err := filepath.Glob(pattern)
@@ -212,7 +221,10 @@ func TestTableFsckAndReload(t *testing.T) {
 	if text.code != 1 || !strings.Contains(text.stdout, "naru table reload events.a") || !strings.Contains(text.stdout, data[0]) {
 		t.Errorf("exit %d\n%s%s", text.code, text.stdout, text.stderr)
 	}
-	must(t, "", "table", "reload", "a", g.dir)
+	if err := os.Remove(data[0]); err != nil {
+		t.Fatal(err)
+	}
+	g.reload(0, `"rows": 40, "returns": 40, "lost": 0, "unknown": 0, "reloaded": true`, "a") // the log has what the file had
 	g.run(5)
 	g.exact(0, g.n)
 	if r := naru(t, "", "table", "reload", "a", g.dir); r.code != 1 || !strings.Contains(r.stderr, "stop") {
@@ -299,8 +311,9 @@ func TestLakeRemoved(t *testing.T) {
 		return err == nil && len(out.Rows) == 1 && text(out.Rows[0][0]) == "1", fmt.Sprint(out, err)
 	})
 	g.stop()
-	must(t, "", "table", "reload", "a", g.dir)
-	must(t, "", "table", "reload", "events.b", g.dir)
+	g.reload(1, `"reloaded": false`, "a") // nobody knows what it had
+	must(t, "", "table", "reload", "a", g.dir, "--yes")
+	must(t, "", "table", "reload", "events.b", g.dir, "--yes")
 	g.run(5)
 	g.exact(0, g.n)
 	if got := g.s.cell("select count(*) from c"); got != "1" {
@@ -343,8 +356,14 @@ func TestLogResetAndOlderLog(t *testing.T) {
 		return err == nil && len(out.Rows) == 1 && text(out.Rows[0][0]) == "1", fmt.Sprint(out, err)
 	})
 	g.stop()
-	must(t, "", "table", "reload", "a", g.dir)
-	must(t, "", "table", "reload", "b", g.dir)
+	text := naru(t, "y\n", "table", "reload", "a", g.dir) // nobody is asked: this is no terminal
+	if text.code != 1 || !strings.Contains(text.stdout, "events.a has 30 rows") || !strings.Contains(text.stderr, "20 rows would be lost") || !strings.Contains(text.stderr, "--yes") {
+		t.Errorf("exit %d\n%s%s", text.code, text.stdout, text.stderr)
+	}
+	g.reload(1, `"rows": 30, "returns": 10, "lost": 20, "unknown": 0, "reloaded": false`, "a")
+	g.reload(1, `"rows": 30, "returns": 10, "lost": 20, "unknown": 0, "reloaded": false`, "a") // and nothing was changed
+	g.reload(0, `"rows": 30, "returns": 10, "lost": 20, "unknown": 0, "reloaded": true`, "a", "--yes")
+	must(t, "", "table", "reload", "b", g.dir, "--yes")
 	g.n = first
 	g.run(5)
 	g.exact(0, g.n) // what the older log has, and what came since

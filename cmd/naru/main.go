@@ -34,10 +34,12 @@ type cli struct {
 	out, err io.Writer
 	getenv   func(string) string
 	terminal bool // err is one
+	asks     bool // somebody is there to answer: in is a terminal too
 }
 
 func main() {
 	c := &cli{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, terminal: term.IsTerminal(int(os.Stderr.Fd()))}
+	c.asks = c.terminal && term.IsTerminal(int(os.Stdin.Fd()))
 	os.Exit(c.run(os.Args[1:]))
 }
 

@@ -14,7 +14,6 @@ import (
 	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
-	"naru/internal/obs"
 	"naru/internal/quantity"
 	"naru/internal/vfs"
 )
@@ -178,66 +177,6 @@ func (c *cli) showFsck(r *fsckReport) error {
 	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s; %d without checksum, %s\n", state, plural(r.Tables, "table"),
 		plural(r.Files, "file"), quantity.Bytes(r.Bytes), len(r.Unsummed), plural(len(r.Orphans), "orphan"))
 	return err
-}
-
-func (c *cli) tableReload() *cobra.Command {
-	return &cobra.Command{
-		Use:   "reload TABLE [DIR]",
-		Short: "Load a table anew from what the log still has",
-		Long: `Drops TABLE of DIR (default: this folder) and has the next naru serve load it anew
-from all the events that the log still has, each once. Rows that are older than
-the log are not in it any more. Other tables are not changed: they skip what they
-have. It is the cure for a table with lost files, or that is ahead of the log.
-
-No server may be running on the folder. The old table's files stay on the disk;
-its folder below data/lake may be removed once the new table has what you need,
-if it is not the one that naru table show names.`,
-		Example: `  naru table fsck mydata
-  naru table reload page_view mydata && naru serve mydata`,
-		Args: usage(cobra.RangeArgs(1, 2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := reloadTable(cmd.Context(), args)
-			if err != nil {
-				return fmt.Errorf("reload table %s: %w", args[0], err)
-			}
-			_, err = fmt.Fprintf(c.out, "%s was dropped; the next start loads it anew from what the log still has\n", t)
-			return err
-		},
-	}
-}
-
-func reloadTable(ctx context.Context, args []string) (t lake.Ident, err error) {
-	f, err := folder(args[1:])
-	if err != nil {
-		return t, err
-	}
-	cfg, err := config.Load(vfs.OS(), f)
-	if err != nil {
-		return t, err
-	}
-	// First only a look: a folder without tables must not get any files.
-	looker, err := app.OpenTables(ctx, f, cfg.Lake)
-	if err != nil {
-		return t, noTables(f, err)
-	}
-	idents, err := looker.List(ctx)
-	if err = errors.Join(err, looker.Close()); err != nil {
-		return t, err
-	}
-	if t, err = pick(idents, args[0]); err != nil {
-		return t, err
-	}
-	lock, err := app.Alone(vfs.OS(), f)
-	if err != nil {
-		return t, err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	l, err := iceberg.Open(ctx, cfg.Lake, vfs.OS(), f.Data(), obs.Discard())
-	if err != nil {
-		return t, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	return t, l.ReloadTable(ctx, t)
 }
 
 // noTables gives an error of a folder without a lake its hint.
