@@ -82,6 +82,12 @@ func (v *verifier) unread(s *streamState) {
 			n += d.Count
 		}
 	}
+	// Of events that are lost to a repair too nobody knows any more whether they
+	// were read before that, so they may have been counted as dropped.
+	if too := dropped - n - v.lostAndDropped(s.name); too > 0 {
+		v.wrong.note(Difference{Kind: BadCounts, Stream: s.name, Count: too,
+			Detail: fmt.Sprintf("the watermark counts %d events as dropped unread, and retention has dropped %d below it that no row covers", dropped, n)})
+	}
 	if dropped == 0 {
 		return
 	}
@@ -103,6 +109,19 @@ func (v *verifier) unread(s *streamState) {
 	})
 }
 
+// lostAndDropped counts the offsets below the watermark that repairs have given
+// up and that retention has passed since.
+func (v *verifier) lostAndDropped(name string) (n int64) {
+	for _, l := range v.lanes {
+		if l.stream == name && l.known {
+			for _, r := range l.lost {
+				n += max(min(l.mark, l.kept, r.to)-r.from, 0)
+			}
+		}
+	}
+	return n
+}
+
 // marks holds the counts of the watermark against the events below it.
 func (v *verifier) marks(st stream.Stat, s *streamState) {
 	if s.progress.Positions == nil {
@@ -121,10 +140,36 @@ func (v *verifier) marks(st stream.Stat, s *streamState) {
 			lost += max(min(l.mark, r.to)-r.from, 0)
 		}
 	}
-	if total := s.progress.Counts.Total(); total > below+cut || total < below-lost {
+	c := s.progress.Counts
+	total := c.Total()
+	if total > below+cut || total < below-lost {
 		v.wrong.note(Difference{Kind: BadCounts, Stream: st.Stream, Count: below - total,
 			Detail: fmt.Sprintf("the watermark counts %d events, %d lie below it", total, below)})
 	}
+	if least := min(c.Written, c.Rejections, c.Duplicates, c.Filtered, c.Dropped); least < 0 {
+		v.wrong.note(Difference{Kind: BadCounts, Stream: st.Stream, Count: least,
+			Detail: "one of the watermark's counts is below zero, so another is too high"})
+	}
+	if n, all := byPartition(s.progress); all && n != total {
+		v.wrong.note(Difference{Kind: BadCounts, Stream: st.Stream, Count: n - total,
+			Detail: fmt.Sprintf("the watermark counts %d events by what became of them, and %d by partition", total, n)})
+	}
+}
+
+// byPartition sums the events that the watermark has of each partition; all is
+// false when an older record does not name one of them.
+func byPartition(at stream.Progress) (n int64, all bool) {
+	for _, parts := range at.Positions {
+		for partition := range parts {
+			if _, ok := at.Events[partition]; !ok {
+				return 0, false
+			}
+		}
+	}
+	for _, events := range at.Events {
+		n += events
+	}
+	return n, true
 }
 
 func (s *streamState) report() []Table {

@@ -24,6 +24,7 @@ import (
 	"naru/internal/quantity"
 	"naru/internal/sink"
 	"naru/internal/sink/table"
+	"naru/internal/stream"
 	"naru/internal/stream/seglog"
 )
 
@@ -201,9 +202,33 @@ func TestWatermarkCountsWrong(t *testing.T) {
 	w := basic(t)
 	at, err := w.log.Progress(t.Context(), "default/events")
 	require.NoError(t, err)
-	at.Counts.Written = 29
+	at.Counts.Written, at.Events[0] = 29, 29
 	require.NoError(t, w.log.Commit(t.Context(), nil, "default/events", at))
 	w.wrong(false, "counts (1)")
+}
+
+// Counts that add up to the events below the watermark, and are wrong each.
+func TestWatermarkCountsAddUpAndAreWrong(t *testing.T) {
+	t.Parallel()
+	for what, tt := range map[string]struct {
+		counts stream.Counts
+		events int64
+		want   string
+	}{
+		"too many dropped": {stream.Counts{Written: 25, Dropped: 5}, 30, "counts (5)"},
+		"below zero":       {stream.Counts{Written: 35, Dropped: -5}, 30, "counts (-5)"},
+		"partition":        {stream.Counts{Written: 30}, 29, "counts (-1)"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := basic(t)
+			at, err := w.log.Progress(t.Context(), "default/events")
+			require.NoError(t, err)
+			at.Counts, at.Events[0] = tt.counts, tt.events
+			require.NoError(t, w.log.Commit(t.Context(), nil, "default/events", at))
+			w.wrong(false, tt.want)
+		})
+	}
 }
 
 func TestRejectedRowMissing(t *testing.T) {
@@ -477,6 +502,14 @@ func TestDroppedUnread(t *testing.T) {
 	r = w.clean()
 	require.Equal(t, []string{fmt.Sprintf("dropped_unread 20-%d", start-1)}, words(r.Explained))
 	require.EqualValues(t, start-20, r.Streams[0].Explained)
+
+	// It must not have counted more: the surplus would hide rows that are lost later.
+	w.open()
+	at, err = w.log.Progress(t.Context(), "default/events")
+	require.NoError(t, err)
+	at.Counts.Dropped, at.Counts.Written = at.Counts.Dropped+3, at.Counts.Written-3
+	require.NoError(t, w.log.Commit(t.Context(), nil, "default/events", at))
+	w.wrong(false, "counts (3)", fmt.Sprintf("missing 20-%d", start-1))
 }
 
 // Rolled back by somebody: naru reads the rows again, so they are not lost.
