@@ -219,10 +219,11 @@ func folderID(t *testing.T, s *server) string {
 // made, and nothing is left.
 func TestBackupRefuses(t *testing.T) {
 	t.Parallel()
-	dir := project(t, "")
+	dir := project(t, "pipelines:\n  commit_interval: 100ms\n")
 	base := filepath.Dir(dir)
 	s := serve(t, dir)
 	s.post("", "application/json", `{"n":1}`)
+	s.settle()
 	s.stop()
 	link := filepath.Join(base, "link")
 	if err := os.Symlink(dir, link); err != nil {
@@ -255,4 +256,23 @@ func TestBackupRefuses(t *testing.T) {
 	}
 	must(t, "", "backup", empty, dir, "--rate", "1GiB")
 	must(t, "", "backup", empty, "--check")
+
+	// What is checked is the copy, not the original that its tables name.
+	if err := os.Rename(dir, filepath.Join(base, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "", "backup", empty, "--check")
+	files, err := filepath.Glob(filepath.Join(empty, "data/lake/events/*/data/*/*.parquet"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(base, "gone"), dir); err != nil {
+		t.Fatal(err)
+	}
+	if r := naru(t, "", "backup", empty, "--check"); r.code != 1 || !strings.Contains(r.stdout, files[0]) {
+		t.Errorf("exit %d, %s%s", r.code, r.stdout, r.stderr)
+	}
 }

@@ -67,7 +67,7 @@ folder in use: every event once in log and tables, every file as it was written.
 			r, err := app.Backup(soft, f, o)
 			bar.end()
 			if errors.Is(err, context.Canceled) {
-				return fmt.Errorf("%w: nothing was left at %s", errCut, o.To)
+				return fmt.Errorf("back up: %w: nothing was left at %s", errInterrupted, o.To)
 			}
 			if err != nil {
 				return err
@@ -119,7 +119,7 @@ func (c *cli) checkBackup(ctx context.Context, dir string, asJSON bool) (err err
 	if err != nil {
 		return fmt.Errorf("check backup: %w", err)
 	}
-	tables, fsys, err := app.OpenBackup(ctx, f)
+	tables, fsys, root, err := app.OpenBackup(ctx, f)
 	if err != nil {
 		return fmt.Errorf("check backup: %w", err)
 	}
@@ -133,6 +133,7 @@ func (c *cli) checkBackup(ctx context.Context, dir string, asJSON bool) (err err
 		return fmt.Errorf("check backup %s: %w", f, err)
 	}
 	r.Folder = string(f)
+	nameHere(r, root, string(f))
 	if asJSON {
 		err = c.printJSON(r)
 	} else {
@@ -142,6 +143,24 @@ func (c *cli) checkBackup(ctx context.Context, dir string, asJSON bool) (err err
 		err = fault.WithHint(fmt.Errorf("check backup %s: %s", f, plural(len(r.Differences), "difference")), "take another backup, and check the original with naru verify --deep")
 	}
 	return err
+}
+
+// nameHere has the differences name the files of the backup in dir: its tables
+// say that they are below root, and there the original may stand.
+func nameHere(r *verify.Report, root, dir string) {
+	if root == dir {
+		return
+	}
+	here := func(s string) string { return strings.ReplaceAll(s, root+"/", dir+"/") }
+	for _, all := range [][]verify.Difference{r.Differences, r.Explained} {
+		for i := range all {
+			d := &all[i]
+			d.Detail = here(d.Detail)
+			for k, f := range d.Files {
+				d.Files[k] = here(f)
+			}
+		}
+	}
 }
 
 // byteBar draws on a terminal how much is copied.

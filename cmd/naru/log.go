@@ -188,7 +188,7 @@ command.`,
 			if repair {
 				return c.repair(f, dir, asJSON)
 			}
-			return c.fsck(dir, asJSON)
+			return c.fsck(f, dir, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "save what can be read, and put on record what cannot")
@@ -196,7 +196,7 @@ command.`,
 	return cmd
 }
 
-func (c *cli) fsck(dir string, asJSON bool) error {
+func (c *cli) fsck(f config.Folder, dir string, asJSON bool) error {
 	r, err := seglog.Check(vfs.OS(), dir)
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func (c *cli) fsck(dir string, asJSON bool) error {
 		if err := c.printJSON(r); err != nil {
 			return err
 		}
-		return damaged(r.Damage)
+		return damaged(f, r.Damage)
 	}
 	c.showDamage(r.Damage)
 	for _, n := range r.Notes {
@@ -214,32 +214,36 @@ func (c *cli) fsck(dir string, asJSON bool) error {
 	for _, l := range r.Losses {
 		fmt.Fprintf(c.out, "lost in an earlier repair: %s\n", l)
 	}
-	if err := damaged(r.Damage); err != nil {
+	if err := damaged(f, r.Damage); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "the log is well: %s, %s of frames\n", plural(r.Segments, "segment"), quantity.Bytes(r.Bytes))
 	return nil
 }
 
-func damaged(all []*seglog.Damage) error {
+func damaged(f config.Folder, all []*seglog.Damage) error {
 	if len(all) == 0 {
 		return nil
 	}
 	return fault.WithHint(fmt.Errorf("the log is damaged in %s", plural(len(all), "place")),
-		"keep a copy of the folder; `naru log fsck --repair` saves what can be read")
+		"keep a copy of the folder; `naru log fsck %s --repair` saves what can be read", f)
 }
 
 func (c *cli) showDamage(all []*seglog.Damage) {
 	for _, d := range all {
-		place := d.File
-		if d.Offset >= 0 {
-			place = fmt.Sprintf("%s at byte %d", d.File, d.Offset)
-		}
-		fmt.Fprintf(c.out, "%s: %s\n", place, d.Reason)
+		fmt.Fprintf(c.out, "%s: %s\n", placeOf(d), d.Reason)
 		for _, l := range d.Lost {
 			fmt.Fprintf(c.out, "    cannot be read: %s\n", l)
 		}
 	}
+}
+
+// placeOf is file and byte, or the file alone when all of it is meant.
+func placeOf(d *seglog.Damage) string {
+	if d.Offset < 0 {
+		return d.File
+	}
+	return fmt.Sprintf("%s at byte %d", d.File, d.Offset)
 }
 
 func (c *cli) repair(f config.Folder, dir string, asJSON bool) error {
@@ -263,7 +267,7 @@ func (c *cli) repair(f config.Folder, dir string, asJSON bool) error {
 		return nil
 	}
 	for _, d := range r.Damage {
-		fmt.Fprintf(c.out, "found: %s at byte %d: %s\n", d.File, d.Offset, d.Reason)
+		fmt.Fprintf(c.out, "found: %s: %s\n", placeOf(d), d.Reason)
 	}
 	for _, s := range r.Segments {
 		fmt.Fprintln(c.out, "written anew:", s)

@@ -78,7 +78,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, fault.ErrPoisoned):
 		return exitPoisoned
-	case errors.Is(err, upload.ErrInterrupted), errors.Is(err, errCut):
+	case errors.Is(err, upload.ErrInterrupted), errors.Is(err, errCut), errors.Is(err, errInterrupted):
 		return exitInterrupted
 	}
 	return exitError

@@ -19,6 +19,9 @@ import (
 // errCut: a second signal ended the server before it had stopped.
 var errCut = errors.New("cut by a second signal")
 
+// errInterrupted: a signal ended a command before its work was done.
+var errInterrupted = errors.New("interrupted")
+
 func (c *cli) serveCommand() *cobra.Command {
 	var listen string
 	var noPipelines bool

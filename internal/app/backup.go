@@ -103,20 +103,22 @@ func layout() backup.Layout {
 	return l
 }
 
-// OpenBackup opens the tables of a backup to look only, and a file system on
-// which they are where they say. The lake is nil when the backup has none.
-func OpenBackup(ctx context.Context, f config.Folder) (*iceberg.Lake, vfs.FS, error) {
-	fsys := vfs.OS()
+// OpenBackup opens the tables of a backup to look only. On fsys its files are
+// also below root, where the backup is to be used and where its tables say that
+// they are. tables is nil when the backup has none.
+func OpenBackup(ctx context.Context, f config.Folder) (tables *iceberg.Lake, fsys vfs.FS, root string, err error) {
+	fsys = vfs.OS()
 	rec, err := recorded(fsys, f)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	if rec == nil {
-		return nil, nil, fault.WithHint(fmt.Errorf("open backup %s: it has no record of where it was made", f), "name a folder that naru backup has made")
+		return nil, nil, "", fault.WithHint(fmt.Errorf("open backup %s: it has no record of where it was made", f), "name a folder that naru backup has made")
 	}
-	lake, err := backup.OpenLake(ctx, fsys, iceberg.DefaultConfig(), string(f), rec.Root, layout().Data, nil, obs.Discard())
+	tables, err = backup.OpenLake(ctx, fsys, iceberg.DefaultConfig(), string(f), rec.Root, layout().Data, nil, obs.Discard())
+	fsys = backup.StandIn(fsys, rec.Root, string(f))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fsys, nil
+		return nil, fsys, rec.Root, nil
 	}
-	return lake, fsys, err
+	return tables, fsys, rec.Root, err
 }

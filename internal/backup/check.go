@@ -32,10 +32,17 @@ func StandIn(fsys vfs.FS, root, dir string) vfs.FS {
 
 func (s *standIn) path(name string) string {
 	name = filepath.Clean(name)
-	if rest, ok := strings.CutPrefix(name, s.root); ok && (rest == "" || rest[0] == '/') {
-		return s.dir + rest
+	rest, ok := below(name, s.root)
+	if _, own := below(name, s.dir); !ok || own && len(s.dir) > len(s.root) { // the copy may lie in the folder
+		return name
 	}
-	return name
+	return s.dir + rest
+}
+
+// below tells what of name comes behind dir.
+func below(name, dir string) (rest string, ok bool) {
+	rest, ok = strings.CutPrefix(name, dir)
+	return rest, ok && (rest == "" || rest[0] == '/')
 }
 
 // Open implements vfs.FS.

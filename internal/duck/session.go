@@ -172,7 +172,7 @@ func (s *session) fault(ctx context.Context, err error) error {
 		first, _, _ := strings.Cut(text, "\n")
 		return fmt.Errorf("run query: %s", first)
 	case "IO": // the disk is full, a file system is away: not the statement's fault
-		return fault.WithHint(&fault.RetryAfter{Err: fmt.Errorf("run query: %s", text), After: diskPause}, "ask again later; if it stays, look whether the disk that holds the data has room")
+		return fault.WithHint(&fault.RetryAfter{Err: fmt.Errorf("run query: %s", text), After: diskPause}, "ask again later; if it stays: naru table fsck names files that are missing or damaged, with the cure; and look whether the disk that holds the data has room")
 	case "Permission":
 		return &query.Error{Class: query.ErrRefused, Text: text}
 	case "Out of Memory":

@@ -77,7 +77,7 @@ func (l *Lake) Audit(ctx context.Context, t lake.Ident) (_ *Audit, err error) {
 	a.SnapshotID = h.snap.SnapshotID
 	files, err := l.dataFiles(h)
 	if err != nil {
-		a.Err = fmt.Errorf("audit %s: %w", t, err)
+		a.Err = fmt.Errorf("audit %s: %w", t, withCure(t, err))
 		return a, nil
 	}
 	for _, f := range files {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 	"naru/internal/quantity"
@@ -280,6 +281,7 @@ func TestDamagedMetadataIsNotRead(t *testing.T) {
 			_, err := w.lake.View(t.Context(), views)
 			require.ErrorContains(t, err, p)
 			require.ErrorContains(t, err, "CRC-32C")
+			require.Contains(t, fault.HintOf(err), "naru table reload events.page_view")
 			if kind == KindManifest {
 				return
 			}

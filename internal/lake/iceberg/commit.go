@@ -109,6 +109,15 @@ func (t *Table) damaged(err error, kind FileKind) error {
 	return unfit(err, "%s", cureOf(CheckedFile{Table: t.ident, Kind: kind, Current: true}))
 }
 
+// withCure gives an error over a manifest that is damaged or missing its cure.
+func withCure(t lake.Ident, err error) error {
+	var bad *fault.Corrupt
+	if !errors.As(err, &bad) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fault.WithHint(err, "%s", cureOf(CheckedFile{Table: t, Kind: KindManifest, Current: true}))
+}
+
 func (l *Lake) state(h *head) *State {
 	s := &State{Exists: true, Location: strings.TrimPrefix(h.meta.Location(), scheme), Schema: h.schema.Clone(),
 		Positions: h.positions.Clone(), head: h}

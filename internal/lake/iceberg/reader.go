@@ -31,7 +31,7 @@ func (l *Lake) View(ctx context.Context, t lake.Ident) (_ *lake.View, err error)
 	}
 	files, err := l.dataFiles(h)
 	if err != nil {
-		return nil, fmt.Errorf("view %s: %w", t, err)
+		return nil, fmt.Errorf("view %s: %w", t, withCure(t, err))
 	}
 	v := &lake.View{Ident: t, Columns: columns(h.meta.CurrentSchema()), Positions: h.positions.Clone(),
 		Files: make([]lake.File, len(files)), Release: release}

@@ -106,6 +106,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // classed gives an error its status.
 func classed(err error) error {
 	e := &web.Error{Detail: err.Error(), Err: err}
+	var damaged *fault.Corrupt
 	switch {
 	case errors.Is(err, stream.ErrNoStream):
 		e.Status, e.Title = http.StatusNotFound, "no such stream"
@@ -117,6 +118,11 @@ func classed(err error) error {
 		e.Status, e.Title = http.StatusBadRequest, "bad request"
 	case fault.IsTransient(err), errors.Is(err, stream.ErrClosed), errors.Is(err, fault.ErrPoisoned):
 		e.Status, e.Title = http.StatusServiceUnavailable, "unavailable"
+	case errors.As(err, &damaged): // the same request will find the same bytes
+		e.Status, e.Title = http.StatusInternalServerError, "damaged"
+		if hint := fault.HintOf(err); hint != "" {
+			e.Detail += "; " + hint
+		}
 	default:
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"naru/internal/recordbatch"
 	"naru/internal/stream"
 	"naru/internal/stream/memory"
+	"naru/internal/web"
 )
 
 // put appends events with the given data, all in one batch.
@@ -228,6 +229,16 @@ func TestACutAnswerDoesNotLookWhole(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(body)), "\n")
 	if !errors.Is(err, io.ErrUnexpectedEOF) || len(lines) != 31 || lines[30] != `{"error":"corrupt 000.log at byte 7: checksum"}` {
 		t.Errorf("%v, %d lines, the last is %s", err, len(lines), lines[len(lines)-1])
+	}
+}
+
+// TestDamageIsNotWorthAskingAgain: the same request finds the same bytes, so the
+// answer is no 503, and it has the cure.
+func TestDamageIsNotWorthAskingAgain(t *testing.T) {
+	err := classed(fmt.Errorf("read events: %w", fault.WithHint(&fault.Corrupt{Path: "000.log", Offset: 7, Reason: "checksum"}, "mend it")))
+	var e *web.Error
+	if !errors.As(err, &e) || e.Status != http.StatusInternalServerError || e.Detail != "read events: corrupt 000.log at byte 7: checksum; mend it" {
+		t.Errorf("%+v", err)
 	}
 }
 

@@ -82,7 +82,7 @@ func (r *Report) Err() error {
 	if n := len(r.Damage) - 1; n > 0 {
 		first.Reason += fmt.Sprintf(" (and %d more)", n)
 	}
-	return fault.WithHint(first, "`naru log fsck` lists all of it, `naru log fsck --repair` saves what can be read")
+	return fault.WithHint(first, "`naru log fsck DIR` lists all of it, `naru log fsck DIR --repair` saves what can be read")
 }
 
 // add notes damage, once for each place.

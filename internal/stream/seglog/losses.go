@@ -44,6 +44,9 @@ type Loss struct {
 func (l Loss) Known() bool { return l.Stream != "" }
 
 func (l Loss) String() string {
+	if !l.Known() && l.Pos < 0 {
+		return fmt.Sprintf("all of %s: what was in it is not known", l.Segment)
+	}
 	if !l.Known() {
 		return fmt.Sprintf("%d bytes of %s at %d: whose they were is not known", l.Bytes, l.Segment, l.Pos)
 	}

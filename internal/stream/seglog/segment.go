@@ -133,7 +133,7 @@ func (s *segment) corrupt(off int64, format string, args ...any) error {
 
 func corrupt(file string, off int64, format string, args ...any) error {
 	err := &fault.Corrupt{Path: file, Offset: off, Reason: fmt.Sprintf(format, args...)}
-	return fault.WithHint(err, "stop naru, keep a copy of %s, and run `naru log fsck`; `naru log fsck --repair` saves what can be read", path.Dir(file))
+	return fault.WithHint(err, "stop naru, keep a copy of %s, and run `naru log fsck DIR`; `naru log fsck DIR --repair` saves what can be read", path.Dir(file))
 }
 
 // scanner reads frames from a file one behind the other and verifies them.
