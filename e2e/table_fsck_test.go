@@ -323,6 +323,34 @@ func TestLakeRemoved(t *testing.T) {
 	g.fsck(0)
 }
 
+// An older copy of the lake, with its catalog, is put back under the log: all
+// that came since is loaded again, once.
+func TestOlderLakeUnderItsLog(t *testing.T) {
+	t.Parallel()
+	g := newStage(t)
+	g.run(10)
+	g.stop()
+	g.copied(g.path("lake"), g.path("older.lake"))
+	g.copied(g.path("catalog.db"), g.path("older.db"))
+	g.run(10)
+	g.stop()
+	g.removed("lake")
+	for _, name := range []string{"catalog.db", "catalog.db-wal", "catalog.db-shm"} {
+		g.removed(name)
+	}
+	g.copied(g.path("older.lake"), g.path("lake"))
+	g.copied(g.path("older.db"), g.path("catalog.db"))
+	g.run(5)
+	eventually(t, "rows are loaded again", func() (bool, string) {
+		n := g.s.cell("select (select count(*) from a) + (select count(*) from b)")
+		return n == fmt.Sprint(g.n), n
+	})
+	g.exact(0, g.n)
+	g.stop()
+	must(t, "", "verify", g.dir, "--deep")
+	g.fsck(0)
+}
+
 // The log is removed and the lake stays: what was written stays, and what comes
 // is of a new life of the log. An older copy of the log comes back: its tables
 // are stopped, and the cure works.

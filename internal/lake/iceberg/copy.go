@@ -211,6 +211,9 @@ func (c *lakeCopier) freeze(ctx context.Context) (catalogCopy, error) {
 		}
 		return files, nil
 	}
+	if err := c.copyMarks(); err != nil {
+		return nil, err
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err

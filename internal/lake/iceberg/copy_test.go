@@ -298,6 +298,7 @@ func TestCopyFreezes(t *testing.T) {
 	promised, later := lake.Ident{Namespace: "events", Name: "promised"}, lake.Ident{Namespace: "events", Name: "later"}
 	_, _, err := w.lake.Claim(t.Context(), promised, nil)
 	require.NoError(t, err)
+	require.NoError(t, w.lake.MoveMark("events", at(4)))
 	w.lake.catalog = &meanwhile{w.rows, func() {
 		h := w.lake.Table(promised)
 		_, err := h.Commit(t.Context(), work(t, h, load(t, h), 1, 9))
@@ -305,6 +306,7 @@ func TestCopyFreezes(t *testing.T) {
 		_, _, err = w.lake.Claim(t.Context(), later, nil)
 		require.NoError(t, err)
 		require.NoError(t, w.lake.ReloadStream("events"))
+		require.NoError(t, w.lake.MoveMark("events", at(9)))
 	}}
 	_, err = w.lake.Copy(t.Context(), CopyOptions{To: "/copy", Root: "/data", Pace: func(int) error { return nil }, Room: func(int64) error { return nil }})
 	require.NoError(t, err)
@@ -316,6 +318,9 @@ func TestCopyFreezes(t *testing.T) {
 	require.True(t, made || strings.Contains(string(claims), `"promised"`), "%s", claims)
 	_, err = w.lake.io.ReadFile("/copy/lake/" + streamsFile)
 	require.NoError(t, err)
+	marks, err := w.lake.io.ReadFile("/copy/lake/" + MarksFile)
+	require.NoError(t, err)
+	require.Contains(t, string(marks), at(4).String(), "of before the copied catalog")
 }
 
 // TestCopyOfSetBackTable: what tells that a table's row was set back is in the

@@ -65,6 +65,7 @@ type Lake struct {
 	claims   claims
 	refusals refusals
 	streams  streams
+	marks    marks
 }
 
 var _ lake.Reader = (*Lake)(nil)

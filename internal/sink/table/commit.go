@@ -75,6 +75,11 @@ func (s *Sink) commit(ctx context.Context, all bool) (event.Positions, error) {
 		return nil, errors.Join(errs...)
 	}
 	done := s.covered()
+	if s.gaps == nil { // else the mark keeps the place where the gap begins
+		if err := s.lake.MoveMark(s.stream, done); err != nil {
+			return nil, err
+		}
+	}
 	if s.until != nil && behind(done, s.until) == nil {
 		if err := s.lake.Reloaded(s.stream); err != nil {
 			return nil, err

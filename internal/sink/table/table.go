@@ -28,6 +28,8 @@ import (
 // rolled back, or is ahead of the log, can only be judged by it.
 type Log interface {
 	Stat(ctx context.Context, stream string) (stream.Stat, error)
+	// Progress is the watermark, by which an older copy of the lake is known.
+	Progress(ctx context.Context, reader string) (stream.Progress, error)
 }
 
 // Tables opens the sinks of all streams over one lake. Safe for concurrent use.
@@ -94,6 +96,8 @@ type Sink struct {
 	end    event.Positions    // of everything written so far
 	lives  map[int32][]event.Incarnation
 	resume event.Positions // nil, or from where has to be read again
+	behind event.Positions // nil, or where the lake ends, which is an older copy
+	gaps   []event.Span    // of what came since: the log has it no more
 	until  event.Positions // while all of the log is loaded again: up to where
 
 	batch   int64     // counts Write
@@ -122,8 +126,17 @@ func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error)
 	if err != nil && !errors.Is(err, stream.ErrNoStream) {
 		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
 	}
+	if err := s.older(ctx, st); err != nil {
+		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+	}
 	if err := s.reload(ctx, st); err != nil {
 		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
+	}
+	if s.behind != nil {
+		if s.resume == nil {
+			s.resume = event.Positions{}
+		}
+		lower(s.resume, s.behind)
 	}
 	list, err := t.lake.List(ctx)
 	if err != nil {
@@ -184,7 +197,7 @@ func (s *Sink) reload(ctx context.Context, st stream.Stat) error {
 }
 
 // Resume implements sink.Resumer. It asks for something only when a table was
-// rolled back, or all is loaded again: else the pipeline's watermark says where to start, because all
+// rolled back, the lake is older than the watermark, or all is loaded again: else the pipeline's watermark says where to start, because all
 // rows below it are committed, and each table skips what it has.
 func (s *Sink) Resume(_ context.Context, streamName string) (event.Positions, error) {
 	if streamName != s.stream || s.resume == nil {

@@ -25,9 +25,16 @@ import (
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // fakeLog says what the log has.
-type fakeLog struct{ stat stream.Stat }
+type fakeLog struct {
+	stat stream.Stat
+	mark event.Positions
+}
 
 func (f *fakeLog) Stat(context.Context, string) (stream.Stat, error) { return f.stat, nil }
+
+func (f *fakeLog) Progress(context.Context, string) (stream.Progress, error) {
+	return stream.Progress{Positions: f.mark}, nil
+}
 
 // world is a lake in memory with the tables' sinks over it.
 type world struct {

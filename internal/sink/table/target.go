@@ -71,7 +71,7 @@ func (s *Sink) open(ctx context.Context, name string, st stream.Stat) (*target, 
 	if err != nil {
 		// A file that cannot be read is the matter of its table alone, too.
 		var io *fs.PathError
-		if !errors.Is(err, iceberg.ErrUnfit) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrRolledBack) && !errors.As(err, &io) {
+		if !errors.Is(err, iceberg.ErrUnfit) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrRolledBack) && !errors.Is(err, ErrOlder) && !errors.As(err, &io) {
 			return nil, err
 		}
 		if fault.HintOf(err) == "" {
@@ -94,6 +94,9 @@ func (s *Sink) judge(id lake.Ident, state *iceberg.State, st stream.Stat) error 
 		ranges[r.Incarnation][r.Partition] = r
 	}
 	if err := s.judgeAhead(id, state, st.Incarnation, ranges[st.Incarnation]); err != nil {
+		return err
+	}
+	if err := s.judgeOlder(state, st); err != nil {
 		return err
 	}
 	if state.RolledBack == nil {
