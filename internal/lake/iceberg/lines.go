@@ -39,6 +39,10 @@ func checkLines(name string, b []byte) (summed bool, err error) {
 	if err := strict(first, &head); err != nil {
 		return false, bad("its first line is not a checksum: " + err.Error())
 	}
+	// The decoder takes keys in any case, and the checksum is not over this line.
+	if same, err := json.Marshal(head); err != nil || !bytes.Equal(same, first) {
+		return false, bad("its first line is not as naru writes it")
+	}
 	if head.File != filepath.Base(name) {
 		return false, bad("its first line says that it is " + head.File)
 	}

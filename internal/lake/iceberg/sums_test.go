@@ -1,8 +1,10 @@
 package iceberg
 
 import (
+	"bytes"
 	"hash/crc32"
 	"path"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -95,4 +97,24 @@ func TestNoRefusalsLeft(t *testing.T) {
 	require.NoError(t, w.lake.io.WriteFile(w.lake.root+"/"+streamsFile, nil))
 	_, err = w.lake.Loading()
 	require.ErrorAs(t, err, &bad)
+}
+
+// Each bit of a first line counts, also one that only makes a letter a capital.
+func TestFirstLineIsHeldByteByByte(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.lake.MoveMark("events", at(3)))
+	path := filepath.Join(w.lake.root, MarksFile)
+	text, err := w.lake.io.ReadFile(path)
+	require.NoError(t, err)
+	summed, err := checkLines(path, text)
+	require.NoError(t, err)
+	require.True(t, summed)
+	for i := range bytes.IndexByte(text, '\n') + 1 {
+		for bit := range 8 {
+			bad := bytes.Clone(text)
+			bad[i] ^= 1 << bit
+			_, err := checkLines(path, bad)
+			require.Error(t, err, "byte %d, bit %d: %s", i, bit, bad)
+		}
+	}
 }
