@@ -173,7 +173,8 @@ so that no offset is given twice. Keep a copy of the folder first: with a backup
 there may be more to save. A repair that was broken off is made again by the same
 command.`,
 		Example: `  naru log fsck mydata
-  cp -a mydata/data/log log.before && naru log fsck mydata --repair`,
+  cp -a mydata/data/log log.before && naru log fsck mydata --repair
+  naru log fsck mydata --json | jq '.damage[]'`,
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, dir, err := logDir(args)
@@ -202,7 +203,11 @@ func (c *cli) fsck(f config.Folder, dir string, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		if err := c.printJSON(r); err != nil {
+		r.Damage, r.Losses = listed(r.Damage), listed(r.Losses)
+		if err := c.printJSON(struct {
+			Clean bool `json:"clean"`
+			*seglog.Report
+		}{len(r.Damage) == 0, r}); err != nil {
 			return err
 		}
 		return damaged(f, r.Damage)
@@ -238,6 +243,14 @@ func (c *cli) showDamage(all []*seglog.Damage) {
 	}
 }
 
+// listed makes a list that is not there an empty one, which is [] in JSON.
+func listed[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
+}
+
 // placeOf is file and byte, or the file alone when all of it is meant.
 func placeOf(d *seglog.Damage) string {
 	if d.Offset < 0 {
@@ -260,6 +273,7 @@ func (c *cli) repair(f config.Folder, dir string, asJSON bool) error {
 		return err
 	}
 	if asJSON {
+		r.Damage, r.Lost, r.Segments, r.Kept = listed(r.Damage), listed(r.Lost), listed(r.Segments), listed(r.Kept)
 		return c.printJSON(r)
 	}
 	if len(r.Damage) == 0 {

@@ -24,12 +24,14 @@ func (c *cli) statusCommand() *cobra.Command {
   acknowledged = written + rejections + duplicates + filtered + not yet written
 
 and whether that holds. Where log.drop_unread has let retention drop events that
-were not read, one more term stands beside these: dropped unread. Counts are of
-input events, since the stream was made. Events of the stream rejected were
-acknowledged for other streams and are counted there. Below stand the tables,
-with the rows that wait for their commit (pending; lag is the age of the
-oldest), the values that did not fit their columns (rescued), and what needs
-somebody's attention.
+were not read, one more term stands beside these: dropped unread; where a repair
+of the log could not save events that were not read, another: lost. What a repair
+cut off the log after it had been written is shown beside them (cut off the log)
+and is no term. Counts are of input events, since the stream was made. Events of
+the stream rejected were acknowledged for other streams and are counted there.
+Below stand the tables, with the rows that wait for their commit (pending; lag is
+the age of the oldest), the values that did not fit their columns (rescued), and
+what needs somebody's attention.
 
 The exit code is 1 if the equation does not hold for some stream.`,
 		Example: `  naru status

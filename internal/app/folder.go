@@ -80,6 +80,9 @@ func Alone(fsys vfs.FS, f config.Folder) (io.Closer, error) {
 	if errors.Is(err, vfs.ErrLocked) {
 		err = fault.WithHint(err, "another naru works on this folder; stop it first")
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fault.WithHint(err, "run naru as the user that the folder belongs to; if another one has written in it: chown -R USER: %s", f)
+	}
 	return nil, err
 }
 
@@ -119,7 +122,7 @@ func recorded(fsys vfs.FS, f config.Folder) (*RootRecord, error) {
 	rec := &RootRecord{}
 	if err := json.Unmarshal(text, rec); err != nil || rec.Version != 1 || rec.ID == "" || rec.Root == "" {
 		return nil, fault.WithHint(&fault.Corrupt{Path: path, Offset: -1, Reason: "not a record of naru's"},
-			"restore it from a backup; it holds the folder's path and id")
+			"restore it from a backup: it holds the folder's path and id. Without one, and only if the folder stands where it always did: remove the file, the next start writes it anew")
 	}
 	return rec, nil
 }

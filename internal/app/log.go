@@ -1,8 +1,13 @@
 package app
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"naru/internal/config"
@@ -16,8 +21,27 @@ func openLog(fsys vfs.FS, folder config.Folder, cfg seglog.Config, reg *obs.Regi
 	if err := fsys.MkdirAll(folder.Log()); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	if gone, err := logGone(fsys, folder); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	} else if gone {
+		logger.Warn("a new log begins beside tables of an earlier one: what that one had and they have not is lost", slog.String("log", folder.Log()),
+			slog.String("hint", "if the log should be there, stop naru and bring it back; naru verify names the rows whose log is gone"))
+	}
 	cfg.Listener = observe(reg, h)
 	return seglog.Open(fsys, folder.Log(), cfg, logger)
+}
+
+// logGone tells whether there are tables, but no log that they came from.
+func logGone(fsys vfs.FS, folder config.Folder) (bool, error) {
+	names, err := fsys.List(folder.Log())
+	if err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".seg") }) {
+		return false, err
+	}
+	_, err = fsys.Stat(filepath.Join(folder.Data(), "lake", "claims.json")) // the first table's claim
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // observe makes the listener that feeds metrics and health; the log itself

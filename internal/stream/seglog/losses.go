@@ -33,11 +33,11 @@ type Loss struct {
 	// Events is how many they were; -1 when that is not known.
 	Events int64 `json:"events"`
 
-	Segment  string    `json:"segment"`        // file that was damaged
-	Pos      int64     `json:"pos"`            // place of the damage in it, in bytes; -1: the whole file
-	Bytes    int64     `json:"bytes"`          // of the damage, all streams together
-	Kept     string    `json:"kept,omitempty"` // file in the log's folder with the damaged bytes
-	Repaired time.Time `json:"repaired"`
+	Segment  string    `json:"segment"`           // file that was damaged
+	Pos      int64     `json:"pos"`               // place of the damage in it, in bytes; -1: the whole file
+	Bytes    int64     `json:"bytes"`             // of the damage, all streams together
+	Kept     string    `json:"kept,omitempty"`    // file in the log's folder with the damaged bytes
+	Repaired time.Time `json:"repaired,omitzero"` // zero: not yet
 }
 
 // Known tells whether the loss names offsets.
