@@ -160,7 +160,7 @@ func cureOf(f CheckedFile) string {
 	case f.Kind == KindLake && filepath.Base(f.Path) == rootFile:
 		return "write the absolute path of that folder into it, one line"
 	case f.Kind == KindLake:
-		return "bring it back from a backup"
+		return "bring it back from a backup; without one: stop the server, move the file away, start, and have naru verify --deep say whether every event is in its table"
 	case f.Kind == KindPrevious:
 		return "no query needs it: it only lets the table go back to an earlier state; bring it back from a backup, or wait: after some more commits nothing refers to it"
 	case !f.Current:

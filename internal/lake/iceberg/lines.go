@@ -83,7 +83,7 @@ func readLines[T any](l *Lake, name string) ([]T, error) {
 	}
 	summed, err := l.checkLines(p, b)
 	if err != nil {
-		return nil, fault.WithHint(err, "bring the file back from a backup; naru table fsck names all that is damaged")
+		return nil, fault.WithHint(err, "%s", cureOf(CheckedFile{Kind: KindLake, Path: p}))
 	}
 	text := string(b)
 	if summed {
