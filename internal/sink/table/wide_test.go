@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -265,15 +266,18 @@ func TestTimesFarAwayAndOneFileADay(t *testing.T) {
 	}
 }
 
-// swaps keeps what was committed.
+// swaps keeps what was committed. Tables commit side by side.
 type swaps struct {
 	*iceberg.MemoryCatalog
+	mu sync.Mutex
 	n  int
 	to []string
 }
 
 func (c *swaps) Swap(ctx context.Context, t lake.Ident, from, to string) error {
 	err := c.MemoryCatalog.Swap(ctx, t, from, to)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err == nil {
 		c.n++
 		c.to = append(c.to, to)
