@@ -83,14 +83,16 @@ type measure struct {
 	what  string
 	slack float64
 	of    func(sample) float64
+	quiet bool // judged by lives that are asked nothing
 }
 
 // measures: memory in MiB. The slack is what a quiet server differs by from one
 // moment to the next.
 var measures = []measure{
-	{"anonymous memory, MiB", 16, func(s sample) float64 { return float64(s.Anon) / (1 << 20) }},
-	{"goroutines", 10, func(s sample) float64 { return float64(s.Goroutines) }},
-	{"descriptors", 10, func(s sample) float64 { return float64(s.Descriptors) }},
+	{what: "anonymous memory without questions, MiB", slack: 16, quiet: true, of: func(s sample) float64 { return float64(s.Anon) / (1 << 20) }},
+	{what: "Go heap, MiB", slack: 16, of: func(s sample) float64 { return float64(s.Heap) / (1 << 20) }},
+	{what: "goroutines", slack: 10, of: func(s sample) float64 { return float64(s.Goroutines) }},
+	{what: "descriptors", slack: 10, of: func(s sample) float64 { return float64(s.Descriptors) }},
 }
 
 // acrossLives compares the lives of the server with each other, each by the
@@ -101,7 +103,7 @@ func acrossLives(samples []sample, youngest, oldest float64) (out []verdict) {
 		byLife := map[int][]float64{}
 		began := map[int]float64{}
 		for _, s := range samples {
-			if s.Age >= youngest && s.Age <= oldest {
+			if s.Age >= youngest && s.Age <= oldest && !(m.quiet && s.Asked) {
 				byLife[s.Life] = append(byLife[s.Life], m.of(s))
 				began[s.Life] = s.At - s.Age
 			}
@@ -121,7 +123,7 @@ func withinLife(samples []sample, life int, youngest float64) (out []verdict) {
 	for _, m := range measures {
 		var points []point
 		for _, s := range samples {
-			if s.Life == life && s.Age >= youngest {
+			if s.Life == life && s.Age >= youngest && !(m.quiet && s.Asked) {
 				points = append(points, point{s.Age, m.of(s)})
 			}
 		}

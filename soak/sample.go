@@ -18,8 +18,9 @@ import (
 // sample is one reading of the server and of its folder.
 type sample struct {
 	Life        int     `json:"life"`
-	At          float64 `json:"at"`  // seconds since the run began
-	Age         float64 `json:"age"` // seconds since this life was ready
+	Asked       bool    `json:"asked"` // this life is asked questions
+	At          float64 `json:"at"`    // seconds since the run began
+	Age         float64 `json:"age"`   // seconds since this life was ready
 	RSS         int64   `json:"rss"`
 	Anon        int64   `json:"rss_anon"`
 	Heap        int64   `json:"go_heap_in_use"`
@@ -138,7 +139,7 @@ func (p *sampler) samples() []sample {
 }
 
 func (p *sampler) take(ctx context.Context, s *server) (sample, error) {
-	got := sample{Life: s.life, At: time.Since(p.began).Seconds(), Age: time.Since(s.ready).Seconds(), Sent: p.load.sent.Load(), disk: weigh(p.dir)}
+	got := sample{Life: s.life, Asked: s.asked, At: time.Since(p.began).Seconds(), Age: time.Since(s.ready).Seconds(), Sent: p.load.sent.Load(), disk: weigh(p.dir)}
 	status, err := os.ReadFile(s.proc("status"))
 	if err != nil {
 		return got, err

@@ -29,6 +29,7 @@ const (
 // server is one life of `naru serve`.
 type server struct {
 	life    int
+	asked   bool // this life is asked questions
 	address string
 	cmd     *exec.Cmd
 	began   time.Time
