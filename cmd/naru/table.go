@@ -17,6 +17,7 @@ import (
 	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/lake"
+	"naru/internal/lake/iceberg"
 	"naru/internal/quantity"
 	"naru/internal/vfs"
 )
@@ -128,8 +129,8 @@ func when(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// tables describes the tables of a folder, or the one that is named.
-func tables(ctx context.Context, args []string, name string) (infos []*lake.Info, err error) {
+// openTables opens the tables of the folder that is named for reading.
+func openTables(ctx context.Context, args []string) (*iceberg.Lake, error) {
 	f, err := folder(args)
 	if err != nil {
 		return nil, err
@@ -141,6 +142,15 @@ func tables(ctx context.Context, args []string, name string) (infos []*lake.Info
 	l, err := app.OpenTables(ctx, f, cfg.Lake)
 	if err != nil {
 		return nil, noTables(f, err)
+	}
+	return l, nil
+}
+
+// tables describes the tables of a folder, or the one that is named.
+func tables(ctx context.Context, args []string, name string) (infos []*lake.Info, err error) {
+	l, err := openTables(ctx, args)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	idents, err := l.List(ctx)

@@ -9,13 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"naru/internal/app"
 	"naru/internal/config"
 	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
 	"naru/internal/quantity"
-	"naru/internal/vfs"
 )
 
 func (c *cli) tableFsck() *cobra.Command {
@@ -89,17 +87,9 @@ type fsckReport struct {
 }
 
 func fsckTables(ctx context.Context, dir, names []string) (r *fsckReport, err error) {
-	f, err := folder(dir)
+	l, err := openTables(ctx, dir)
 	if err != nil {
 		return nil, err
-	}
-	cfg, err := config.Load(vfs.OS(), f)
-	if err != nil {
-		return nil, err
-	}
-	l, err := app.OpenTables(ctx, f, cfg.Lake)
-	if err != nil {
-		return nil, noTables(f, err)
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	var opt iceberg.CheckOptions

@@ -37,23 +37,14 @@ const placesBatch = 16 << 10
 // those of groups left out included. A file without these columns, as another
 // writer makes it, has rows without places.
 func ReadPlaces(ctx context.Context, fs vfs.FS, path string, o PlacesOptions, fn func(*Places) error) (rows int64, err error) {
-	f, err := fs.Open(path)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	defer func() {
-		if p := recover(); p != nil { // over bytes that nothing vouches for
-			err = fmt.Errorf("parse: %v", p)
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
-			err = fmt.Errorf("read %s: %w", path, err)
-		}
-	}()
-	pf, err := file.NewParquetReader(struct{ parquet.ReaderAtSeeker }{f})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, pf.Close()) }()
+	err = openFile(fs, path, func(pf *file.Reader) error {
+		rows, err = readPlaces(ctx, pf, o, fn)
+		return err
+	})
+	return rows, err
+}
+
+func readPlaces(ctx context.Context, pf *file.Reader, o PlacesOptions, fn func(*Places) error) (rows int64, err error) {
 	r := &placeReader{logAt: leaf(pf, idLog, ColumnLog), partitionAt: leaf(pf, idPartition, ColumnPartition), offsetAt: leaf(pf, idOffset, ColumnOffset)}
 	for g := range pf.NumRowGroups() {
 		if err := ctx.Err(); err != nil {
@@ -71,6 +62,29 @@ func ReadPlaces(ctx context.Context, fs vfs.FS, path string, o PlacesOptions, fn
 		}
 	}
 	return rows, nil
+}
+
+// openFile opens a data file for fn. Its bytes are not trusted: a parser that
+// panics over them gives an error.
+func openFile(fs vfs.FS, path string, fn func(*file.Reader) error) (err error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parse: %v", p)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = fmt.Errorf("read %s: %w", path, err)
+		}
+	}()
+	pf, err := file.NewParquetReader(struct{ parquet.ReaderAtSeeker }{f})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pf.Close()) }()
+	return fn(pf)
 }
 
 // leaf finds a column by field id, or by name where a file has no ids.

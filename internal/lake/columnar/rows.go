@@ -10,7 +10,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
@@ -40,23 +39,14 @@ type Value struct {
 // ReadRows reads a data file row by row. Columns are found by field id in the
 // schema, dropped ones included; those that it does not know are left out.
 func ReadRows(ctx context.Context, fs vfs.FS, path string, s *Schema, fn func(*Row) error) (rows int64, err error) {
-	f, err := fs.Open(path)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	defer func() {
-		if p := recover(); p != nil { // over bytes that nothing vouches for
-			err = fmt.Errorf("parse: %v", p)
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
-			err = fmt.Errorf("read %s: %w", path, err)
-		}
-	}()
-	pf, err := file.NewParquetReader(struct{ parquet.ReaderAtSeeker }{f})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, pf.Close()) }()
+	err = openFile(fs, path, func(pf *file.Reader) error {
+		rows, err = readRows(ctx, pf, s, fn)
+		return err
+	})
+	return rows, err
+}
+
+func readRows(ctx context.Context, pf *file.Reader, s *Schema, fn func(*Row) error) (rows int64, err error) {
 	r, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: batchRows(pf)}, memory.DefaultAllocator)
 	if err != nil {
 		return 0, err
