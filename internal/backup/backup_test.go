@@ -21,7 +21,7 @@ import (
 // are neither lost nor doubled after a restore, whichever part was copied by
 // then.
 func TestOrder(t *testing.T) {
-	for _, part := range []string{"/data/lake", "/data/log", "/models"} {
+	for _, part := range []string{"/data/lake", "/data/lake/events", "/data/log", "/models"} {
 		for _, root := range []string{home, "/srv/other"} {
 			t.Run(part+" to "+root, func(t *testing.T) {
 				disk := newDisk(t)
@@ -52,6 +52,7 @@ func TestOrder(t *testing.T) {
 					t.Fatal(err)
 				}
 				c := restored(t, disk, root, n.copied())
+				c.lags()
 				c.load()
 				got := c.proved()
 				if got < before || got > 3*n.sent || got != r.Log.Streams[0].End {

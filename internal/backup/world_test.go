@@ -168,6 +168,35 @@ func restored(t *testing.T, disk *vfs.Memory, root string, rows *iceberg.MemoryC
 	return start(t, disk, root, rows)
 }
 
+// lags fails when a watermark in the log is ahead of a table. Each batch has an
+// event for each table, so both stand at the same places.
+func (n *node) lags() {
+	n.t.Helper()
+	log, err := seglog.Peek(n.fs, n.dir+"/data/log")
+	n.must(err)
+	tables, err := n.lake.List(n.t.Context())
+	n.must(err)
+	if len(log.Readers) == 0 || len(tables) == 0 {
+		n.t.Fatalf("%d readers, %d tables", len(log.Readers), len(tables))
+	}
+	for name, at := range log.Readers {
+		for _, id := range tables {
+			if id.Namespace != at.Stream {
+				continue
+			}
+			st, err := n.lake.Table(id).Load(n.t.Context())
+			n.must(err)
+			for inc, parts := range at.Positions {
+				for partition, off := range parts {
+					if has, _ := st.Positions.Get(inc, partition); has < off {
+						n.t.Errorf("the watermark of %s is at %d of partition %d, %s has events up to %d", name, off, partition, id, has)
+					}
+				}
+			}
+		}
+	}
+}
+
 // copied is the copy's catalog.
 func (n *node) copied() *iceberg.MemoryCatalog {
 	n.t.Helper()
