@@ -23,15 +23,14 @@ func underLoad(t *testing.T, seed uint64, config string) (s *server, l *ledger, 
 	t.Helper()
 	s = serve(t, project(t, config))
 	l = newLedger(seed)
-	l.add(small(wikipedia(t)))
-	ld = l.start(s.url, 3)
+	ld = l.start(s.url, 3, small(wikipedia(t)))
 	eventually(t, "load and commits", func() (bool, string) {
 		document, err := s.status()
 		if err != nil {
 			return false, err.Error()
 		}
 		written, _ := sum(document, "written")
-		return written > 500 && l.left() > 20, fmt.Sprint(written, " written")
+		return written > 500, fmt.Sprint(written, " written")
 	})
 	return s, l, ld
 }
@@ -159,15 +158,14 @@ func TestFolderCopiedWhileRunning(t *testing.T) {
 		t.Fatalf("cp: %v %s", err, out)
 	}
 	elsewhere(t, s.dir, copied)
-	for _, err := range ld.drain() {
+	for _, err := range ld.finish() {
 		t.Error(err)
 	}
 	prove(t, s, l)
 	if got := readyz(s); got != 200 {
 		t.Errorf("/readyz: %d", got)
 	}
-	l.add(small(wikipedia(t)))
-	ld = l.start(s.url, 3)
+	ld = l.start(s.url, 3, small(wikipedia(t)))
 	before := l.acked()
 	eventually(t, "load", func() (bool, string) { return l.acked() > before+500, fmt.Sprint(l.acked()) })
 	if err := os.RemoveAll(s.dir); err != nil && !strings.Contains(err.Error(), "not empty") {

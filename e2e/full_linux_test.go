@@ -52,9 +52,10 @@ func diskFull(t *testing.T, kind string) {
 	ballast, last := &foreign{t, filepath.Join(disk, "ballast")}, &foreign{t, filepath.Join(disk, "last")}
 	ballast.take(44 << 20)
 	l := newLedger(11)
-	l.patient, l.strict, l.endless = true, true, []*dataset{noise(1, 3000)}
+	l.patient, l.strict = true, true
+	noises := noise(1, 3000)
 	s := serve(t, dir)
-	ld := l.start(s.url, 4)
+	ld := l.start(s.url, 4, noises)
 	// (a) naru fills the disk itself, down to the reserve.
 	eventually(t, "refused for want of room", func() (bool, string) {
 		return l.refused() > 20, fmt.Sprintf("%d acknowledged, %d bytes free", l.acked(), freeBytes(t, disk))
@@ -104,7 +105,7 @@ func diskFull(t *testing.T, kind string) {
 	// A kill, and a start on a full disk: the log's last frames want a copy.
 	last.leave()
 	s = serve(t, dir)
-	ld = l.start(s.url, 4)
+	ld = l.start(s.url, 4, noises)
 	before = l.acked()
 	eventually(t, "some load", func() (bool, string) { return l.acked() > before+300, fmt.Sprint(l.acked()) })
 	last.take(-1)

@@ -94,11 +94,11 @@ func TestLogDiskFails(t *testing.T) {
 			t.Parallel()
 			dir := project(t, "log:\n  segment: 1MiB\n")
 			l := newLedger(51)
-			l.patient, l.endless = false, []*dataset{small(wikipedia(t))}
+			l.patient = false
 			s := serve(t, dir, "--no-pipelines")
 			s.post("?type=warm", "application/json", `{"warm":"up"}`)
 			in := inject(t, s, c.calls, c.errno, c.when, "")
-			ld := l.start(s.url, 4)
+			ld := l.start(s.url, 4, small(wikipedia(t)))
 			in.wait(1)
 			for _, err := range ld.drain() { // each connection ends with its first failure
 				t.Error(err)
@@ -118,7 +118,6 @@ func TestLogDiskFails(t *testing.T) {
 			}
 			t.Logf("%s; %d acknowledged", in.hits()[0], l.acked())
 			l.cut(1)
-			l.endless = nil
 			s = serve(t, dir)
 			proveBeside(t, s, l, "warm", 1)
 			if got := readyz(s); got != 200 {

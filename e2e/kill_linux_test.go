@@ -151,7 +151,6 @@ func TestKill(t *testing.T) {
 	t.Logf("NARU_SEED=%d", seed)
 	sets := []*dataset{wikipedia(t), openBandit(t), apache(t)}
 	l := newLedger(seed)
-	l.add(sets...)
 	dir := project(t, killConfig)
 
 	kills := 2 * len(aims)
@@ -163,9 +162,6 @@ func TestKill(t *testing.T) {
 	}
 	var seen struct{ requests, rows, commit, roll int }
 	for kill := 1; kill <= kills || (kill <= 3*kills && (seen.commit == 0 || seen.roll == 0)); kill++ {
-		if l.left() < 200 {
-			l.add(sets...) // another round of the same data under new numbers
-		}
 		hit := strike(t, l, sets, dir, kill, aims[(kill-1)%len(aims)])
 		t.Logf("kill %2d %v", kill, hit)
 		if hit.requests > 0 {
@@ -275,16 +271,13 @@ func strikeLoad(t *testing.T, l *ledger, sets []*dataset, dir string, a aim) {
 	})
 	defer w.close()
 	g.pid.Store(int64(s.pid()))
-	ld := l.start(s.url, killConnections)
+	ld := l.start(s.url, killConnections, sets...)
 	eventually(t, "kill at "+a.name, func() (bool, string) {
 		if l.acked() >= wanted && commits.Load() >= a.commits && l.inFlight() > 0 {
 			loaded.Store(true)
 			if a.idle != nil && a.idle(l) {
 				g.shoot()
 			}
-		}
-		if l.left() < 50 {
-			l.add(sets...)
 		}
 		return s.ended(), fmt.Sprintf("%d acknowledged, want %d; %d commits, want %d; %d in flight",
 			l.acked(), wanted, commits.Load(), a.commits, l.inFlight())

@@ -53,8 +53,6 @@ type ledger struct {
 	// patient: a connection whose request is refused sends it again, after a
 	// moment, under a new number.
 	patient bool
-	// endless sets are sent again and again.
-	endless []*dataset
 	// beside counts acknowledged events that are not the ledger's.
 	beside int64
 	// strict: what is answered 503 has not been stored.
@@ -99,12 +97,13 @@ func (l *ledger) enqueue(sets []*dataset) {
 	l.rng.Shuffle(len(l.queue), func(a, b int) { l.queue[a], l.queue[b] = l.queue[b], l.queue[a] })
 }
 
-// take makes the next request, with its body and headers; nil when nothing is left.
-func (l *ledger) take() (r *request, body []byte, contentType string, zipped bool) {
+// take makes the next request, with its body and headers; nil when nothing is
+// left. An empty queue is filled with the sets of again first.
+func (l *ledger) take(again []*dataset) (r *request, body []byte, contentType string, zipped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.queue) == 0 {
-		l.enqueue(l.endless)
+		l.enqueue(again)
 	}
 	if len(l.queue) == 0 {
 		return nil, nil, "", false
@@ -272,7 +271,10 @@ type load struct {
 	errs    []error // broken promises, not broken connections
 }
 
-func (l *ledger) start(url string, connections int) *load {
+// start sends what is in the queue, and then the sets of again, again and again:
+// whoever waits for something to happen under load gives some, for a queue that
+// ran dry ends the load, however fast the machine is.
+func (l *ledger) start(url string, connections int, again ...*dataset) *load {
 	ld := &load{}
 	for range connections {
 		ld.wg.Add(1)
@@ -282,7 +284,7 @@ func (l *ledger) start(url string, connections int) *load {
 			defer transport.CloseIdleConnections()
 			client := &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 			for !ld.stopped.Load() {
-				r, body, contentType, zipped := l.take()
+				r, body, contentType, zipped := l.take(again)
 				if r == nil {
 					return
 				}

@@ -19,8 +19,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	l := newLedger(61)
 	for round := range 3 {
 		s := serve(t, dir)
-		l.add(small(wikipedia(t)))
-		ld := l.start(s.url, 4)
+		ld := l.start(s.url, 4, small(wikipedia(t)))
 		ctx, stop := context.WithCancel(context.Background())
 		var others sync.WaitGroup
 		again := func(what func()) {
@@ -50,7 +49,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 		})
 		wanted := l.acked() + 4000
-		eventually(t, "load", func() (bool, string) { return l.acked() >= wanted || l.left() == 0, fmt.Sprint(l.acked()) })
+		eventually(t, "load", func() (bool, string) { return l.acked() >= wanted, fmt.Sprint(l.acked()) })
 		if round == 1 {
 			s.kill()
 		} else if code := s.stop(); code != 0 {

@@ -26,9 +26,8 @@ func TestSignals(t *testing.T) {
 	dir := project(t, "log:\n  segment: 1MiB\npipelines:\n  commit_interval: 300ms\n")
 	l := newLedger(31)
 	for i, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		l.add(small(wikipedia(t)))
 		s := serve(t, dir)
-		ld := l.start(s.url, 4)
+		ld := l.start(s.url, 4, small(wikipedia(t)))
 		wanted := l.acked() + 1000
 		eventually(t, "some load", func() (bool, string) {
 			return l.acked() >= wanted && l.inFlight() > 0, fmt.Sprint(l.acked(), " acknowledged")
@@ -97,9 +96,8 @@ func TestSignalDuringStart(t *testing.T) {
 	t.Parallel()
 	dir := project(t, "log:\n  segment: 1MiB\npipelines:\n  commit_interval: 100ms\n")
 	l := newLedger(33)
-	l.add(small(wikipedia(t)))
 	s := serve(t, dir)
-	ld := l.start(s.url, 4)
+	ld := l.start(s.url, 4, small(wikipedia(t)))
 	for i := range 12 {
 		wanted := l.acked() + 50
 		eventually(t, "some load", func() (bool, string) { return l.acked() >= wanted, fmt.Sprint(l.acked()) })
@@ -117,7 +115,7 @@ func TestSignalDuringStart(t *testing.T) {
 			t.Errorf("a signal %d ms after the start: %s\n%s", i*7, state, starting.logs.last(2<<10))
 		}
 		s = serve(t, dir)
-		ld = l.start(s.url, 4)
+		ld = l.start(s.url, 4, small(wikipedia(t)))
 	}
 	for _, err := range ld.finish() {
 		t.Error(err)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,14 +52,10 @@ func TestVerify(t *testing.T) {
 	s := serve(t, dir)
 	l := newLedger(7)
 	sets := []*dataset{wikipedia(t), apache(t)}
-	l.add(sets...)
-	ld := l.start(s.url, 2)
+	ld := l.start(s.url, 2, sets...)
 	for i := range 5 {
-		for n := l.acked(); l.acked() < n+500; {
-			if l.left() < 50 {
-				l.add(sets...)
-			}
-		}
+		wanted := l.acked() + 500
+		eventually(t, "some load", func() (bool, string) { return l.acked() >= wanted, fmt.Sprint(l.acked(), " acknowledged") })
 		v, code := verify(t, dir, []string{"--deep"}[:i%2]...)
 		if code != 0 || !v.Beside {
 			t.Errorf("beside a server under load: exit %d, beside %v", code, v.Beside)

@@ -223,23 +223,29 @@ func damageTail(t *testing.T, w *world) {
 	require.NoError(t, f.Close())
 }
 
-func TestDroppedUnread(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+// droppingUnread is a world in which retention has dropped events of "events"
+// that nobody has read: from 20, which the tables have, up to start.
+func droppingUnread(t *testing.T) (w *world, start int64) {
+	t.Helper()
+	w = newWorld(t)
 	w.cfg.Segment = 32 * quantity.KiB
 	w.cfg.RetainBytes, w.cfg.DropUnread = 3*w.cfg.Segment, true
 	w.close()
 	w.open()
 	w.send("events", padded(20)...)
 	w.load()
-	for {
+	for start <= 40 {
 		w.send("events", padded(20)...)
 		st, err := w.log.Stat(t.Context(), "events")
 		require.NoError(t, err)
-		if st.Ranges[0].Start > 40 {
-			break
-		}
+		start = st.Ranges[0].Start
 	}
+	return w, start
+}
+
+func TestDroppedUnread(t *testing.T) {
+	t.Parallel()
+	w, _ := droppingUnread(t)
 	// Nobody has read on since.
 	r := w.clean()
 	require.Len(t, r.Explained, 1)
@@ -418,20 +424,7 @@ func TestRowsLostByCompaction(t *testing.T) {
 // Events that retention must not have dropped are lost, not dropped as configured.
 func TestDroppedUnreadThoughForbidden(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.cfg.Segment = 32 * quantity.KiB
-	w.cfg.RetainBytes, w.cfg.DropUnread = 3*w.cfg.Segment, true
-	w.close()
-	w.open()
-	w.send("events", padded(20)...)
-	w.load()
-	start := int64(0)
-	for start <= 40 {
-		w.send("events", padded(20)...)
-		st, err := w.log.Stat(t.Context(), "events")
-		require.NoError(t, err)
-		start = st.Ranges[0].Start
-	}
+	w, start := droppingUnread(t)
 	w.cfg.DropUnread = false
 	w.wrong(false, fmt.Sprintf("missing 20-%d", start-1))
 }
