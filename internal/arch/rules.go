@@ -42,6 +42,7 @@ var rings = map[string]int{
 	"internal/client":         4,
 	"internal/client/records": 4,
 	"internal/client/upload":  4,
+	"internal/bench/load":     4,
 	// 5 edges: putting it together.
 	"internal/config":     5,
 	"internal/app":        5,

@@ -308,7 +308,7 @@ func (b *backup) exists(path string) (bool, error) {
 
 // empty makes a folder that holds nothing.
 func (b *backup) empty(dir string) error {
-	if err := removeAll(b.FS, dir); err != nil {
+	if err := vfs.RemoveAll(b.FS, dir); err != nil {
 		return err
 	}
 	return b.FS.MkdirAll(dir)

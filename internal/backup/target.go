@@ -78,7 +78,7 @@ func (t *target) clear() error {
 	if err != nil {
 		return busy(err, t.to)
 	}
-	return errors.Join(removeAll(t.fs, t.partial), lock.Close())
+	return errors.Join(vfs.RemoveAll(t.fs, t.partial), lock.Close())
 }
 
 func busy(err error, to string) error {
@@ -126,7 +126,7 @@ func (t *target) publish() error {
 
 // abandon removes what was made so far.
 func (t *target) abandon() error {
-	err := removeAll(t.fs, t.partial)
+	err := vfs.RemoveAll(t.fs, t.partial)
 	if err != nil {
 		err = fmt.Errorf("remove %s: %w", t.partial, err)
 	}
@@ -134,22 +134,4 @@ func (t *target) abandon() error {
 		err = errors.Join(err, cerr)
 	}
 	return err
-}
-
-// removeAll removes a folder with what is in it, or a file; nothing is fine too.
-func removeAll(fsys vfs.FS, path string) error {
-	err := fsys.Remove(path)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	names, lerr := fsys.List(path)
-	if lerr != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := removeAll(fsys, filepath.Join(path, name)); err != nil {
-			return err
-		}
-	}
-	return fsys.Remove(path)
 }
