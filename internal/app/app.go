@@ -97,8 +97,21 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 	opened.add("lake", lake.Close)
 
+	// Pipelines behind all that they read and write; before the door opens, so
+	// that a reader's place is known before retention could pass it.
+	tables := table.New(lake, log, logger)
+	pipelines := pipeline.NewSet(o.Config.Pipelines, log, tables.Open, logger)
+
 	// Queries before the door, because a server that is ready answers them.
-	engine, err := duck.New(o.Config.Query.Config, lake, logger)
+	var committing *pipeline.Set
+	if o.Pipelines {
+		committing = pipelines
+	}
+	read, err := openReading(o.Config.HotTail, fsys, folder.Folder, log, lake, committing, logger)
+	if err != nil {
+		return err
+	}
+	engine, err := duck.New(o.Config.Query.Config, read, logger)
 	if err != nil {
 		return fmt.Errorf("configure query: %w", err)
 	}
@@ -117,11 +130,6 @@ func Serve(ctx context.Context, o Options) (err error) {
 		return err
 	}
 
-	// Pipelines behind all that they read and write; before the door opens, so
-	// that a reader's place is known before retention could pass it.
-	tables := table.New(lake, log, logger)
-	pipelines := pipeline.NewSet(o.Config.Pipelines, log, tables.Open, logger)
-
 	f := faces{
 		options: o, folder: folder, fs: fsys, log: log, lake: lake, engine: engine, door: door, health: health,
 		registry: registry, closing: make(chan struct{}), started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
@@ -133,9 +141,10 @@ func Serve(ctx context.Context, o Options) (err error) {
 
 	// What runs by itself. Each part has its own end, because they stop one
 	// behind the other.
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	watching := start("folder", failed, guarded.watch)
 	keeping := start("lake upkeep", failed, lake.Run)
+	warming := start("hot tail", failed, read.run)
 	loading := start("pipelines", failed, func(ctx context.Context) error {
 		if !o.Pipelines {
 			return pipelines.Hold(ctx)
@@ -172,6 +181,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	// pipelines find out by themselves.
 	loading.stop()
 	keeping.stop()
+	warming.stop()
 	watching.stop()
 	// The rest closes from the last opened to the first.
 	for len(failed) > 0 {

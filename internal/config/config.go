@@ -15,6 +15,7 @@ import (
 
 	"naru/internal/collect"
 	"naru/internal/duck"
+	"naru/internal/hottail"
 	"naru/internal/lake/iceberg"
 	"naru/internal/obs"
 	"naru/internal/pipeline"
@@ -39,6 +40,7 @@ type Config struct {
 	Lake      iceberg.Config  `yaml:"lake"`
 	Pipelines pipeline.Config `yaml:"pipelines"`
 	Query     Query           `yaml:"query"`
+	HotTail   hottail.Config  `yaml:"hot_tail"`
 	Tail      tail.Config     `yaml:"tail"`
 }
 
@@ -117,6 +119,7 @@ func Default() Config {
 		Lake:      iceberg.DefaultConfig(),
 		Pipelines: pipeline.DefaultConfig(),
 		Query:     Query{Config: duck.DefaultConfig(), WriteTimeout: sql.DefaultConfig().WriteTimeout},
+		HotTail:   hottail.DefaultConfig(),
 		Tail:      tail.DefaultConfig(),
 	}
 }
@@ -162,7 +165,7 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 // Place tells the components where in the folder they work.
 func (c *Config) Place(f Folder) {
 	c.Query.Warehouse = f.Lake()
-	c.Query.Temp = f.Spill()
+	c.Query.Temp, c.Query.HotTail = f.Spill(), f.HotTail()
 }
 
 // validate asks every section, and finds the lines of what they say. A section's

@@ -26,6 +26,9 @@ func (f Folder) Log() string { return filepath.Join(f.Data(), "log") }
 // Lake is the warehouse.
 func (f Folder) Lake() string { return filepath.Join(f.Data(), "lake") }
 
+// HotTail holds rows that are not yet committed, for queries; emptied at start.
+func (f Folder) HotTail() string { return filepath.Join(f.Data(), "hot") }
+
 // Spill is where queries put what does not fit their memory; emptied at start.
 func (f Folder) Spill() string { return filepath.Join(f.Data(), "spill") }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // keysText says of every key what it is for: "path: sentence", further lines
@@ -104,6 +106,9 @@ func Settings() string {
 	}
 	return b.String()
 }
+
+// Text is a naru.yaml that sets every key to what it is in c.
+func (c Config) Text() ([]byte, error) { return yaml.Marshal(c) }
 
 // Reference is docs/configuration.md.
 func Reference() string {

@@ -31,6 +31,9 @@ type Config struct {
 	// Warehouse is the folder below which all data files lie: the only one that
 	// DuckDB may read.
 	Warehouse string `yaml:"-"`
+	// HotTail is the folder of rows that are not yet committed. Beside the
+	// warehouse, DuckDB may read it. Empty: there is none.
+	HotTail string `yaml:"-"`
 	// Temp is the folder for spilling, emptied at Open.
 	Temp string `yaml:"-"`
 }
@@ -79,12 +82,18 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// roots are the names of the warehouse: as configured and, when a link leads
-// there, the folder itself.
+// roots are the names of the folders that DuckDB may read: as configured and, when
+// a link leads there, the folder itself.
 func (c Config) roots() []string {
-	roots := []string{c.Warehouse}
-	if real, err := filepath.EvalSymlinks(c.Warehouse); err == nil && real != c.Warehouse {
-		roots = append(roots, real)
+	var roots []string
+	for _, dir := range []string{c.Warehouse, c.HotTail} {
+		if dir == "" {
+			continue
+		}
+		roots = append(roots, dir)
+		if real, err := filepath.EvalSymlinks(dir); err == nil && real != dir {
+			roots = append(roots, real)
+		}
 	}
 	return roots
 }

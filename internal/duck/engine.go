@@ -26,7 +26,7 @@ import (
 // Engine implements query.Engine over a lake.
 type Engine struct {
 	cfg    Config
-	lake   lake.Reader
+	lake   lake.Tables
 	log    *slog.Logger
 	parser *parser
 	slots  chan struct{}
@@ -46,7 +46,7 @@ var _ query.Engine = (*Engine)(nil)
 var errClosed = fault.Transient(errors.New("the query engine is closed"))
 
 // New makes an engine; Open starts it.
-func New(cfg Config, tables lake.Reader, log *slog.Logger) (*Engine, error) {
+func New(cfg Config, tables lake.Tables, log *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -244,15 +244,15 @@ func (e *Engine) start(ctx context.Context, st *query.Statement, maxRows int64) 
 	if err := e.parser.judge(ctx, st.Inner, st.Judge); err != nil {
 		return nil, err
 	}
-	tables, err := e.lake.List(ctx)
-	if err != nil {
-		return nil, e.ended(ctx, fmt.Errorf("list tables: %w", err))
-	}
 	if st.ShowTables {
+		tables, err := e.lake.Newest(ctx)
+		if err != nil {
+			return nil, e.ended(ctx, fmt.Errorf("list tables: %w", err))
+		}
 		return tableRows(tables), nil
 	}
 	s := &session{e: e}
-	r, err := s.run(ctx, st, query.NewNames(tables), maxRows)
+	r, err := s.run(ctx, st, maxRows)
 	if err != nil {
 		s.close()
 		return nil, err

@@ -139,7 +139,7 @@ func open(t *testing.T, l lake.Reader, dir string, change ...func(*Config)) *Eng
 	for _, f := range change {
 		f(&cfg)
 	}
-	e, err := New(cfg, l, slog.New(slog.DiscardHandler))
+	e, err := New(cfg, lake.Snapshots{Reader: l}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,8 +51,12 @@ func (s *session) close() {
 	*s = session{e: s.e}
 }
 
-func (s *session) run(ctx context.Context, st *query.Statement, names *query.Names, maxRows int64) (*rows, error) {
-	setup, err := s.views(ctx, st, names)
+func (s *session) run(ctx context.Context, st *query.Statement, maxRows int64) (*rows, error) {
+	tables, err := s.resolve(ctx, st)
+	if err != nil {
+		return nil, s.e.ended(ctx, err)
+	}
+	setup, err := s.views(ctx, st, tables)
 	if err != nil {
 		return nil, s.e.ended(ctx, err)
 	}
@@ -85,19 +89,45 @@ func (s *session) run(ctx context.Context, st *query.Statement, names *query.Nam
 // catalogMark stands for the session's catalog. A NUL occurs in no name.
 const catalogMark = "\x00"
 
-// views takes a lease on every table that the statement reads and gives the
-// statements that make them visible under the names that it uses: `ns.name`, and
-// a bare name in the default schema.
-func (s *session) views(ctx context.Context, st *query.Statement, names *query.Names) ([]string, error) {
-	bodies := map[lake.Ident]string{}
+// resolve finds the table of each of the statement's references, in their order.
+// A name that no table has may be of one that the log alone knows.
+func (s *session) resolve(ctx context.Context, st *query.Statement) (tables []lake.Ident, err error) {
+	for _, list := range []func(context.Context) ([]lake.Ident, error){s.e.lake.List, s.e.lake.Newest} {
+		known, lerr := list(ctx)
+		if lerr != nil {
+			return nil, fmt.Errorf("list tables: %w", lerr)
+		}
+		names := query.NewNames(known)
+		tables = tables[:0]
+		err = nil
+		for _, ref := range st.Refs {
+			table, rerr := names.Resolve(st, ref)
+			if rerr != nil {
+				err = rerr
+				break
+			}
+			tables = append(tables, table)
+		}
+		if err == nil {
+			return tables, nil
+		}
+	}
+	return nil, err
+}
+
+// views cuts the tables of the statement's references and gives the statements
+// that make them visible under the names that it uses: `ns.name`, and a bare name
+// in the default schema.
+func (s *session) views(ctx context.Context, st *query.Statement, tables []lake.Ident) ([]string, error) {
+	bodies, err := s.cut(ctx, st, tables)
+	if err != nil {
+		return nil, err
+	}
 	schemas := map[string]bool{event.DefaultStream: true}
 	made := map[lake.Ident]bool{}
 	var views []string
-	for _, ref := range st.Refs {
-		table, err := names.Resolve(st, ref)
-		if err != nil {
-			return nil, err
-		}
+	for i, ref := range st.Refs {
+		table := tables[i]
 		as := table
 		if ref.Schema == "" {
 			as.Namespace = event.DefaultStream
@@ -106,17 +136,7 @@ func (s *session) views(ctx context.Context, st *query.Statement, names *query.N
 			continue
 		}
 		made[as], schemas[as.Namespace] = true, true
-		body, ok := bodies[table]
-		if !ok {
-			if body, err = s.lease(ctx, table); err != nil {
-				if errors.Is(err, lake.ErrNoTable) {
-					return nil, st.ErrorAt(query.ErrSQL, ref.At, fmt.Sprintf("Catalog Error: table %s was dropped a moment ago", table))
-				}
-				return nil, err
-			}
-			bodies[table] = body
-		}
-		views = append(views, "CREATE VIEW "+catalogMark+"."+ident(as.Namespace)+"."+ident(as.Name)+" AS "+body)
+		views = append(views, "CREATE VIEW "+catalogMark+"."+ident(as.Namespace)+"."+ident(as.Name)+" AS "+bodies[table])
 	}
 	var setup []string
 	for schema := range schemas {
@@ -135,14 +155,35 @@ func (s *session) views(ctx context.Context, st *query.Statement, names *query.N
 // reserved are names of catalogs and schemas that a query cannot get past.
 var reserved = map[string]bool{"memory": true, "system": true, "temp": true, "information_schema": true, "pg_catalog": true}
 
-// lease cuts a table and keeps its files until the session is closed.
-func (s *session) lease(ctx context.Context, table lake.Ident) (string, error) {
-	v, err := s.e.lake.View(ctx, table)
-	if err != nil {
-		return "", fmt.Errorf("read table %s: %w", table, err)
+// cut cuts the tables, keeps their files until the session is closed, and gives
+// what each table's name stands for.
+func (s *session) cut(ctx context.Context, st *query.Statement, tables []lake.Ident) (map[lake.Ident]string, error) {
+	bodies := make(map[lake.Ident]string, len(tables))
+	var once []lake.Ident
+	for _, t := range tables {
+		if _, ok := bodies[t]; !ok {
+			bodies[t] = ""
+			once = append(once, t)
+		}
 	}
-	s.leases = append(s.leases, v.Release)
-	return viewSQL(v)
+	views, err := s.e.lake.Cut(ctx, once)
+	if err != nil {
+		var which *lake.CutError
+		if errors.Is(err, lake.ErrNoTable) && errors.As(err, &which) {
+			at := st.Refs[slices.Index(tables, which.Table)].At
+			return nil, st.ErrorAt(query.ErrSQL, at, fmt.Sprintf("Catalog Error: table %s was dropped a moment ago", which.Table))
+		}
+		return nil, err
+	}
+	for _, v := range views {
+		s.leases = append(s.leases, v.Release)
+	}
+	for i, v := range views {
+		if bodies[once[i]], err = viewSQL(v); err != nil {
+			return nil, err
+		}
+	}
+	return bodies, nil
 }
 
 // trouble is an error of our own statements.

@@ -6,6 +6,7 @@ package lake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"naru/internal/event"
@@ -47,8 +48,20 @@ type View struct {
 	Columns    []Column
 	Files      []File
 	Positions  event.Positions // first offsets that the snapshot does not cover
-	Rows       int64
-	Release    func() // never nil
+	Rows       int64           // of the snapshot
+	Hot        *Hot            // rows that the log has beyond the snapshot; nil: none
+	Release    func()          // never nil
+}
+
+// Hot is the hot tail of a table in a View: local files beside the snapshot's.
+type Hot struct {
+	// Columns of the files by their field ids, which are not the snapshot's; what
+	// belongs together has the same name. A type may be wider than the snapshot's.
+	Columns []Column
+	Files   []File
+	// Spans are what counts: a row of the files belongs to the view when its
+	// _log, _partition and _offset lie in one of them.
+	Spans []event.Span
 }
 
 // Info describes a table for people.
@@ -72,7 +85,52 @@ type PathCount struct {
 	Count int64  `json:"count"`
 }
 
-// Reader is what queries and people need of the lake. Safe for concurrent use.
+// Tables are what queries read. Safe for concurrent use.
+type Tables interface {
+	// List names all tables, sorted by namespace and name.
+	List(ctx context.Context) ([]Ident, error)
+	// Newest is List with the tables of which only the log knows yet. It costs
+	// more than List.
+	Newest(ctx context.Context) ([]Ident, error)
+	// Cut cuts the tables, all those of a stream at one place of it. The views
+	// are in the order of the tables, and every one is to be released.
+	Cut(ctx context.Context, tables []Ident) ([]*View, error)
+}
+
+// Snapshots are tables without a hot tail: what is committed.
+type Snapshots struct{ Reader }
+
+// Newest implements Tables.
+func (s Snapshots) Newest(ctx context.Context) ([]Ident, error) { return s.List(ctx) }
+
+// Cut implements Tables.
+func (s Snapshots) Cut(ctx context.Context, tables []Ident) ([]*View, error) {
+	views := make([]*View, 0, len(tables))
+	for _, t := range tables {
+		v, err := s.View(ctx, t)
+		if err != nil {
+			for _, v := range views {
+				v.Release()
+			}
+			return nil, &CutError{Table: t, Err: err}
+		}
+		views = append(views, v)
+	}
+	return views, nil
+}
+
+// CutError names the table that could not be cut.
+type CutError struct {
+	Table Ident
+	Err   error
+}
+
+func (e *CutError) Error() string { return fmt.Sprintf("read table %s: %v", e.Table, e.Err) }
+
+// Unwrap gives the cause.
+func (e *CutError) Unwrap() error { return e.Err }
+
+// Reader is what and people need of the lake. Safe for concurrent use.
 type Reader interface {
 	// List names all tables, sorted by namespace and name.
 	List(ctx context.Context) ([]Ident, error)

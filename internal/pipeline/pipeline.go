@@ -28,6 +28,7 @@ type Pipeline struct {
 	log    stream.Log
 	open   Opener
 	logger *slog.Logger
+	asked  chan chan struct{} // commits asked for by Flush
 
 	mu struct {
 		sync.Mutex
@@ -56,7 +57,7 @@ type Status struct {
 // New makes a pipeline. It starts nothing.
 func New(name, streamName string, cfg Config, log stream.Log, open Opener, logger *slog.Logger) *Pipeline {
 	p := &Pipeline{name: name, stream: streamName, cfg: cfg, log: log, open: open,
-		logger: logger.With(slog.String("pipeline", name))}
+		logger: logger.With(slog.String("pipeline", name)), asked: make(chan chan struct{})}
 	p.mu.status = Status{Name: name, Stream: streamName}
 	return p
 }
@@ -66,6 +67,23 @@ func (p *Pipeline) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.status
+}
+
+// Flush asks for a commit of what is in the sink, and waits for it, whatever
+// becomes of it. It waits in vain for a pipeline that does not run.
+func (p *Pipeline) Flush(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case p.asked <- done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (p *Pipeline) update(f func(*Status)) {
@@ -182,7 +200,9 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 	defer tick.Stop()
 	for {
 		overtaken := false
+		var done chan struct{} // of who has asked for a commit
 		select {
+		case done = <-p.asked:
 		case b := <-batches:
 			held, err := p.passed(work, out, st, begin, b)
 			if err != nil {
@@ -218,7 +238,11 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return p.drain(work, out, led)
 		}
-		if err := p.commit(work, out.Commit, led); err != nil {
+		err := p.commit(work, out.Commit, led)
+		if done != nil {
+			close(done)
+		}
+		if err != nil {
 			return err
 		}
 		dirty = led.events > 0 || len(led.pending) > 0

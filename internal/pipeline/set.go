@@ -115,6 +115,17 @@ func (s *Set) add(streams []string) []*Pipeline {
 	return fresh
 }
 
+// Flush asks the pipeline of a stream for a commit, and waits for it.
+func (s *Set) Flush(ctx context.Context, streamName string) error {
+	s.mu.Lock()
+	p := s.mu.pipelines[streamName]
+	s.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.Flush(ctx)
+}
+
 // forget removes readers that left the configuration: they would hold
 // retention back for ever.
 func (s *Set) forget(ctx context.Context) error {

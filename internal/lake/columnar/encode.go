@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 )
 
 // encoder writes chunks into the open files of their days. It is used by one
@@ -113,7 +114,7 @@ func (x *encoder) writeGroup(day int32, s *Schema, arrays []arrow.Array, rows in
 	}
 	if d.open == nil {
 		w.reserve()
-		p, err := openPart(x.opt.Create, x.opt.Path(day), day, s, varied)
+		p, err := openPart(x.opt.Create, x.opt.Path(day), day, s, varied, compress.Codecs.Zstd)
 		if err != nil {
 			w.cancel()
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
@@ -28,7 +29,7 @@ type source struct {
 // the schema to. Row groups are filled up, so it holds about one of them in
 // memory, compressed. It returns how many numbers went to _rescued, by path.
 func merge(ctx context.Context, fs vfs.FS, create func(string) (Output, error), from []source, path string, day int32, to *Schema) (DataFile, map[string]int64, error) {
-	p, err := openPart(create, path, day, to, func(_ int, f Field) bool { return f.ID == idID })
+	p, err := openPart(create, path, day, to, func(_ int, f Field) bool { return f.ID == idID }, compress.Codecs.Zstd)
 	if err != nil {
 		return DataFile{}, nil, err
 	}

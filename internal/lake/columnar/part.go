@@ -60,14 +60,14 @@ func (c *counted) Write(p []byte) (int, error) {
 
 // openPart begins a file. varied tells which text columns do not repeat
 // themselves, by place among the written fields.
-func openPart(create func(string) (Output, error), path string, day int32, s *Schema, varied func(i int, f Field) bool) (*part, error) {
+func openPart(create func(string) (Output, error), path string, day int32, s *Schema, varied func(i int, f Field) bool, codec compress.Compression) (*part, error) {
 	p := &part{day: day, schema: s, path: path, fields: s.written()}
 	p.arrow = arrowSchema(p.fields)
 	p.bounds = make([]bounds, len(p.fields))
 	props := []parquet.WriterProperty{
 		parquet.WithVersion(parquet.V2_6),
 		parquet.WithDataPageVersion(parquet.DataPageV1),
-		parquet.WithCompression(compress.Codecs.Zstd),
+		parquet.WithCompression(codec),
 		parquet.WithCompressionLevel(zstdLevel),
 		parquet.WithDataPageSize(pageBytes),
 		parquet.WithMaxRowGroupLength(DefaultChunkRows),

@@ -52,13 +52,7 @@ func (l *Lake) Claim(ctx context.Context, t lake.Ident, covered event.Positions)
 	if claimed || c.known[t] {
 		return true, start, nil
 	}
-	n := len(c.known)
-	for other := range c.from {
-		if !c.known[other] {
-			n++
-		}
-	}
-	if n >= l.cfg.MaxTables {
+	if c.count() >= l.cfg.MaxTables {
 		return false, nil, nil
 	}
 	// A table that was dropped had its rows itself, and none below its start in
@@ -74,6 +68,36 @@ func (l *Lake) Claim(ctx context.Context, t lake.Ident, covered event.Positions)
 		return false, nil, err
 	}
 	return true, covered, nil
+}
+
+// Owns tells, without asking for anything, what Claim would answer now. claimed
+// is false while nobody has asked.
+func (l *Lake) Owns(ctx context.Context, t lake.Ident) (own, claimed bool, start event.Positions, err error) {
+	if !counts(t) {
+		return true, true, nil, nil
+	}
+	c := &l.claims
+	c.Lock()
+	defer c.Unlock()
+	if err := l.loadClaims(ctx); err != nil {
+		return false, false, nil, err
+	}
+	start, claimed = c.from[t]
+	if claimed || c.known[t] {
+		return true, true, start, nil
+	}
+	return c.count() < l.cfg.MaxTables, false, nil, nil
+}
+
+// count is the number of tables that are there or promised.
+func (c *claims) count() int {
+	n := len(c.known)
+	for t := range c.from {
+		if !c.known[t] {
+			n++
+		}
+	}
+	return n
 }
 
 // keepClaim makes durable that a table which is about to be dropped keeps its

@@ -17,7 +17,22 @@ import (
 func (l *Lake) List(ctx context.Context) ([]lake.Ident, error) { return l.catalog.List(ctx) }
 
 // View implements lake.Reader. The files stay until Release.
-func (l *Lake) View(ctx context.Context, t lake.Ident) (_ *lake.View, err error) {
+func (l *Lake) View(ctx context.Context, t lake.Ident) (*lake.View, error) {
+	v, _, err := l.view(ctx, t)
+	return v, err
+}
+
+// ViewState is View with the columns that rows behind it are built by. The state
+// is nil where naru can read the table, and cannot write to it.
+func (l *Lake) ViewState(ctx context.Context, t lake.Ident) (*lake.View, *State, error) {
+	v, h, err := l.view(ctx, t)
+	if err != nil || h.schemaErr != nil {
+		return v, nil, err
+	}
+	return v, l.state(h), nil
+}
+
+func (l *Lake) view(ctx context.Context, t lake.Ident) (_ *lake.View, _ *head, err error) {
 	// The lease comes first: what is seen after it cannot be removed.
 	release := sync.OnceFunc(l.garbage.lease())
 	defer func() {
@@ -27,11 +42,11 @@ func (l *Lake) View(ctx context.Context, t lake.Ident) (_ *lake.View, err error)
 	}()
 	h, err := l.current(ctx, t)
 	if err != nil {
-		return nil, fmt.Errorf("view %s: %w", t, err)
+		return nil, nil, fmt.Errorf("view %s: %w", t, err)
 	}
 	files, err := l.dataFiles(h)
 	if err != nil {
-		return nil, fmt.Errorf("view %s: %w", t, withCure(t, err))
+		return nil, nil, fmt.Errorf("view %s: %w", t, withCure(t, err))
 	}
 	v := &lake.View{Ident: t, Columns: columns(h.meta.CurrentSchema()), Positions: h.positions.Clone(),
 		Files: make([]lake.File, len(files)), Release: release}
@@ -42,7 +57,7 @@ func (l *Lake) View(ctx context.Context, t lake.Ident) (_ *lake.View, err error)
 		v.Files[i] = f.File
 		v.Rows += f.Rows
 	}
-	return v, nil
+	return v, h, nil
 }
 
 // Info implements lake.Reader.

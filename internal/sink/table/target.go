@@ -263,16 +263,21 @@ func (t *target) append(s *Sink, e *event.Event, b *event.Batch, now time.Time) 
 // rowBytes stands for an event's envelope in PendingBytes.
 const rowBytes = 64
 
+// FirstSchema has the columns of a table before its first event.
+func FirstSchema(id lake.Ident) *columnar.Schema {
+	switch {
+	case id.Namespace == event.RejectedStream:
+		return columnar.NewRejectedSchema()
+	case id.Name == lake.OtherTable:
+		return columnar.NewWholeSchema()
+	}
+	return columnar.NewSchema()
+}
+
 func (t *target) build(l *iceberg.Lake) {
 	schema := t.state.Schema
-	switch {
-	case schema != nil:
-	case t.ident.Namespace == event.RejectedStream:
-		schema = columnar.NewRejectedSchema()
-	case t.ident.Name == lake.OtherTable:
-		schema = columnar.NewWholeSchema()
-	default:
-		schema = columnar.NewSchema()
+	if schema == nil {
+		schema = FirstSchema(t.ident)
 	}
 	made := t.state // Path is called by the encoder; the folder stays the same
 	t.builder = columnar.NewBuilder(l.FS(), schema, columnar.Options{
