@@ -26,7 +26,7 @@ one folder; an empty folder will do.
   naru status                                  what every stream and table has and lacks
 
 An event of type page_view that is sent to the stream events becomes a row of
-the table events.page_view within seconds; SQL finds it as page_view.
+the table events.page_view; SQL finds it as page_view, from its acknowledgement on.
 
 Where the server is: client commands (send, tail, query, status) take --url, or
 the variable NARU_URL; the default is http://127.0.0.1:8080.
@@ -58,7 +58,7 @@ Exit codes:
 	root.AddCommand(
 		c.initCommand(), c.serveCommand(), c.checkCommand(),
 		c.sendCommand(), c.tailCommand(), c.queryCommand(), c.statusCommand(),
-		c.tableCommand(), c.logCommand(), c.backupCommand(), c.verifyCommand(), c.versionCommand(),
+		c.tableCommand(), c.logCommand(), c.backupCommand(), c.verifyCommand(), c.benchCommand(), c.versionCommand(),
 	)
 	return root
 }

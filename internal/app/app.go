@@ -111,6 +111,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	read.register(registry)
 	engine, err := duck.New(o.Config.Query.Config, read, logger)
 	if err != nil {
 		return fmt.Errorf("configure query: %w", err)

@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"naru/internal/config"
 	"naru/internal/hottail"
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
+	"naru/internal/obs"
 	"naru/internal/pipeline"
 	"naru/internal/stream"
 	"naru/internal/vfs"
@@ -38,4 +40,27 @@ func (r *reading) run(ctx context.Context) error {
 		return nil
 	}
 	return r.hot.Run(ctx)
+}
+
+// register shows what the hot tail does at every scrape.
+func (r *reading) register(reg *obs.Registry) {
+	if r.hot == nil {
+		return
+	}
+	c := r.hot.Counts()
+	reg.Collect(
+		[]obs.Desc{
+			{Name: "naru_hot_tail_bytes", Help: "Column buffers and files of rows that queries see before their commit (hot_tail.memory)."},
+			{Name: "naru_hot_tail_rows_total", Help: "Rows read from the log for queries.", Counter: true},
+			{Name: "naru_hot_tail_files_total", Help: "Small files written for queries.", Counter: true},
+			{Name: "naru_hot_tail_flushes_total", Help: "Commits that queries asked for, since hot_tail.memory did not hold what is not committed.", Counter: true},
+			{Name: "naru_hot_tail_behind_total", Help: "Queries that saw less than all acknowledged events, since the loader was too far behind (hot_tail.events) or its commit did not help.", Counter: true},
+			{Name: "naru_hot_tail_failed_total", Help: "Queries that saw what is committed alone, since the hot tail could not be read or written.", Counter: true},
+		},
+		func(emit obs.Emit) {
+			emit("naru_hot_tail_bytes", float64(r.hot.Bytes()))
+			for name, n := range map[string]*atomic.Int64{"rows": &c.Rows, "files": &c.Files, "flushes": &c.Flushes, "behind": &c.Behind, "failed": &c.Failed} {
+				emit("naru_hot_tail_"+name+"_total", float64(n.Load()))
+			}
+		})
 }

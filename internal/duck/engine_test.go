@@ -50,7 +50,7 @@ func TestNames(t *testing.T) {
 	})
 	empty := newLake(t)
 	check(t, open(t, empty, empty.dir), map[string]string{
-		"FROM page_view": "error: Catalog Error: there is no table page_view: the lake has no tables yet; one appears within seconds of its first event",
+		"FROM page_view": "error: Catalog Error: there is no table page_view: the lake has no tables yet; one appears with its first event",
 		"SHOW TABLES":    "",
 		"SELECT 1":       "1",
 	})

@@ -72,7 +72,7 @@ func (n *Names) one(s *Statement, r Ref, found []lake.Ident) (lake.Ident, error)
 		if near := n.near(r); len(near) > 0 {
 			text += "; did you mean " + strings.Join(near, " or ") + "?"
 		} else if len(n.all) == 0 {
-			text += ": the lake has no tables yet; one appears within seconds of its first event"
+			text += ": the lake has no tables yet; one appears with its first event"
 		} else {
 			text += "; SHOW TABLES lists all"
 		}
