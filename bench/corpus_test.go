@@ -56,9 +56,3 @@ func TestRefusesMemory(t *testing.T) {
 		t.Error("tmpfs was taken")
 	}
 }
-
-func TestMedian(t *testing.T) {
-	if got := median([]measure{{Rate: 3}, {Rate: 1}, {Rate: 2}}).Rate; got != 2 {
-		t.Errorf("median %v, want 2", got)
-	}
-}

@@ -1,8 +1,8 @@
 // Command bench measures rows of the performance table: the server and the
-// load generator on one machine, naru and its nearest peer in turn, the median
-// of several runs. It prints the file system, the fsyncs beside the
-// acknowledgements, and one table: target, ours, peer, ratio. With --full it
-// takes longer runs and writes bench/RESULTS.md.
+// load generator on one machine, naru and its nearest peer in turn. It prints
+// the file system, the fsyncs beside the acknowledgements, and one table:
+// target, ours, peer, ratio. With --full it takes longer runs and keeps them in
+// bench/RESULTS.md.
 //
 // Run it through ./bench/run. No test calls it: tests never time anything.
 package main
@@ -15,144 +15,124 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
 func main() {
-	if err := bench(); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// row is a line of the performance table.
-type row struct {
-	number   int
-	scenario string
-	target   string // in words, as it stands in the table
-	rate     float64
-	cpu      float64 // µs an event
-	ours     func(settings) (measure, error)
-	peer     func(settings) (measure, error)
-	// What was measured, run by run.
-	naru, bento []measure
-}
+const resultsFile = "bench/RESULTS.md"
 
-func table() []*row {
-	return []*row{
-		{number: 1, scenario: "HTTP, 500-event bodies, 8 connections, acknowledged on disk (no pipelines)",
-			target: "≥ 1 M events/s, ≤ 1.1 µs, fsync", rate: 1e6, cpu: 1.1, ours: naruBatches, peer: bentoBatches},
-		{number: 3, scenario: "HTTP → rows committed in Iceberg, typed columns, zstd Parquet",
-			target: "≥ 550 k events/s, ≤ 3 µs", rate: 550e3, cpu: 3, ours: naruRows, peer: bentoRows},
-	}
-}
-
-func bench() error {
-	s := settings{}
-	full := flag.Bool("full", false, "longer runs; write bench/RESULTS.md")
-	only := flag.Int("row", 0, "only this `row` of the table")
-	flag.StringVar(&s.naru, "naru", "bin/naru", "the binary to measure")
-	flag.StringVar(&s.dir, "dir", ".cache/bench", "`folder` for data, on a real disk")
-	events := flag.Int("events", 0, "size of the corpus (default 500,000, with --full 2,000,000)")
-	runs := flag.Int("runs", 0, "runs of each row (default 3, with --full 5)")
+func run() error {
+	b := &bench{}
+	flag.StringVar(&b.naru, "naru", "bin/naru", "the binary to measure")
+	flag.StringVar(&b.dir, "dir", ".cache/bench", "`folder` for data, on a real disk")
+	flag.BoolVar(&b.full, "full", false, "longer runs, kept in "+resultsFile)
+	write := flag.Bool("write", false, "keep the runs in "+resultsFile+", in place of those of the same rows")
+	only := flag.String("row", "", "only these `rows`, with commas: 1, 2, 3, 4, 6, 7, 8, share")
+	events := flag.Int("events", 0, "size of the corpus (default 500,000, with --full 2,000,000; of row 4 always 2,000,000)")
+	runs := flag.Int("runs", 0, "runs of rows 1 to 3 (default 3, with --full 5)")
+	steady := flag.Duration("duration", 0, "of row 7 (default 1m, with --full 30m)")
+	stretch := flag.Duration("stretch", 0, "of rows 1 and 2, behind a warm-up (default 4s, with --full 10s)")
+	flag.IntVar(&b.rate, "rate", 100_000, "events a second of rows 6 and 7")
 	flag.Parse()
-	for _, p := range []*string{&s.naru, &s.dir} {
-		abs, err := filepath.Abs(*p)
-		if err != nil {
-			return err
+	if flag.NArg() > 0 {
+		return fmt.Errorf("what is %q? rows are named by --row", flag.Arg(0))
+	}
+	b.events, b.whole, b.warm, b.last, b.rounds, b.runs, b.steady = 500_000, 2_000_000, time.Second, 4*time.Second, 2, 3, time.Minute
+	b.startSizes, b.shareRounds = []int64{2e8, 1e9}, 2
+	if b.full {
+		b.events, b.warm, b.last, b.rounds, b.runs, b.steady = 2_000_000, 2*time.Second, 10*time.Second, 3, 5, 30*time.Minute
+		b.startSizes, b.shareRounds = []int64{1e9, 5e9}, 4
+	}
+	if *events > 0 {
+		b.events, b.whole = *events, *events
+	}
+	b.runs, b.steady, b.last = cmp.Or(*runs, b.runs), cmp.Or(*steady, b.steady), cmp.Or(*stretch, b.last)
+
+	rows := table()
+	if *only != "" {
+		names := strings.Split(*only, ",")
+		for _, name := range names {
+			if !slices.ContainsFunc(rows, func(r *row) bool { return r.name == name }) {
+				return fmt.Errorf("there is no row %q; see --help", name)
+			}
 		}
-		*p = abs
+		rows = slices.DeleteFunc(rows, func(r *row) bool { return !slices.Contains(names, r.name) })
 	}
-	s.bento = os.Getenv("BENTO")
-	if s.bento == "" {
-		s.bento, _ = exec.LookPath("bento")
-	}
-	s.events, s.warm, s.last, s.rounds, s.runs = 500_000, time.Second, 4*time.Second, 2, 3
-	if *full {
-		s.events, s.warm, s.last, s.rounds, s.runs = 2_000_000, 2*time.Second, 10*time.Second, 3, 5
-	}
-
-	s.events, s.runs = cmp.Or(*events, s.events), cmp.Or(*runs, s.runs)
-
-	fs, err := fileSystem(s.dir)
+	m, err := b.prepare()
 	if err != nil {
 		return err
 	}
-	var origin string
-	if s.corpus, origin, err = corpus(s.dir, s.events); err != nil {
-		return err
-	}
-	fmt.Printf("file system: %s; corpus: %d page views (%s); runs: %d\n", fs, s.events, origin, s.runs)
-	if s.bento == "" {
-		fmt.Println("Bento is not installed (BENTO=/path/to/bento): no peer beside it")
-	}
-	rows := table()
-	if *only != 0 {
-		rows = slices.DeleteFunc(rows, func(r *row) bool { return r.number != *only })
-	}
 	for _, r := range rows {
-		if err := r.take(s); err != nil {
-			return fmt.Errorf("row %d: %w", r.number, err)
+		b.row = r.name
+		if err := r.take(b); err != nil {
+			return fmt.Errorf("row %s: %w", r.name, err)
+		}
+		if *write || b.full { // row by row: a later one that breaks loses none
+			if err := keep(resultsFile, b.raw, m); err != nil {
+				return err
+			}
 		}
 	}
-	printTable(os.Stdout, rows)
-	if *full && *only == 0 {
-		return writeResults("bench/RESULTS.md", rows, s, fs, origin)
-	}
+	fmt.Println()
+	fmt.Print(tableText(b.raw))
 	return nil
 }
 
-// take measures naru and its peer in turn, so that both meet the same machine.
-func (r *row) take(s settings) error {
-	for range s.runs {
-		m, err := r.ours(s)
-		if err != nil {
-			return err
+// prepare finds the binaries and makes the corpus.
+func (b *bench) prepare() (m machine, err error) {
+	for _, p := range []*string{&b.naru, &b.dir} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return m, err
 		}
-		report(r, m)
-		r.naru = append(r.naru, m)
-		if s.bento == "" {
-			continue
-		}
-		if m, err = r.peer(s); err != nil {
-			return err
-		}
-		report(r, m)
-		r.bento = append(r.bento, m)
 	}
-	return nil
+	if _, err := os.Stat(b.naru); err != nil {
+		return m, fmt.Errorf("%w; run: make build", err)
+	}
+	b.bento = peer("BENTO", "bento", "bento")
+	b.duckdb = peer("DUCKDB_PYTHON", "duckdb/bin/python", "")
+	b.commit = version(b.naru)
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return m, err
+	}
+	if m, err = lookAround(b.dir); err != nil {
+		return m, err
+	}
+	if b.corpus, m.Corpus, err = corpus(b.dir, b.events); err != nil {
+		return m, err
+	}
+	if b.wholeCorpus, _, err = corpus(b.dir, b.whole); err != nil {
+		return m, err
+	}
+	fmt.Printf("%s\nfile system: %s; corpus: %s; load average before: %s\n", b.commit, m.FileSystem, m.Corpus, loadAverage())
+	for name, path := range map[string]string{"Bento": b.bento, "DuckDB": b.duckdb} {
+		if path == "" {
+			fmt.Printf("%s is not installed (bench/peers/install): no peer beside its rows\n", name)
+		}
+	}
+	return m, nil
 }
 
-func report(r *row, m measure) {
-	fsyncs := "none told"
-	if m.Syncs >= 0 {
-		fsyncs = fmt.Sprint(m.Syncs)
+// peer finds a peer's binary: by the environment, where bench/peers/install put
+// it, or in PATH.
+func peer(variable, installed, name string) string {
+	if path := os.Getenv(variable); path != "" {
+		return path
 	}
-	fmt.Printf("row %d  %-16s %9.0f events/s  %5.2f µs CPU/event  %4d MB  p50 %.1f ms  p99 %.1f ms  fsyncs %s for %d acknowledgements\n",
-		r.number, m.System, m.Rate, m.CPU, m.Memory>>20, m.P50, m.P99, fsyncs, m.Answers)
-}
-
-// median is the middle of each figure by itself: a run that was disturbed in one
-// of them does not speak for the others.
-func median(all []measure) measure {
-	m := all[0]
-	m.Events = middle(all, func(m measure) int64 { return m.Events })
-	m.Rate = middle(all, func(m measure) float64 { return m.Rate })
-	m.CPU = middle(all, func(m measure) float64 { return m.CPU })
-	m.Memory = middle(all, func(m measure) int64 { return m.Memory })
-	m.Answers = middle(all, func(m measure) int64 { return m.Answers })
-	m.Syncs = middle(all, func(m measure) int64 { return m.Syncs })
-	m.P50 = middle(all, func(m measure) float64 { return m.P50 })
-	m.P99 = middle(all, func(m measure) float64 { return m.P99 })
-	m.Wall = middle(all, func(m measure) float64 { return m.Wall })
-	return m
-}
-
-func middle[T cmp.Ordered](all []measure, figure func(measure) T) T {
-	values := make([]T, len(all))
-	for i, m := range all {
-		values[i] = figure(m)
+	if path, err := filepath.Abs(filepath.Join(".cache/bench/peers", installed)); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
+	path, err := exec.LookPath(cmp.Or(name, "-"))
+	if err != nil {
+		return ""
+	}
+	return path
 }

@@ -109,6 +109,13 @@ func (p *process) stop() error {
 	return err
 }
 
+// kill ends the process at once.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	close(p.ended)
+}
+
 func lastLines(s string) string { return s[max(0, len(s)-2000):] }
 
 // waitPort waits until somebody listens.
@@ -124,4 +131,13 @@ func waitPort(address string) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// freePort is an address that nobody listens on.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
