@@ -31,6 +31,7 @@ type Engine struct {
 	parser *parser
 	slots  chan struct{}
 	ids    atomic.Int64
+	trim   trimmer
 
 	mu struct {
 		sync.Mutex
@@ -50,7 +51,7 @@ func New(cfg Config, tables lake.Tables, log *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, lake: tables, log: log, slots: make(chan struct{}, cfg.Concurrent)}
+	e := &Engine{cfg: cfg, lake: tables, log: log, slots: make(chan struct{}, cfg.Concurrent), trim: trimmer{after: trimAfter, trim: giveBack}}
 	e.mu.running = map[int64]context.CancelCauseFunc{}
 	return e, nil
 }
@@ -118,6 +119,7 @@ func (e *Engine) Close() error {
 	case <-time.After(closeWait):
 		return fmt.Errorf("close query engine: queries are still running after %s", closeWait)
 	}
+	e.trim.close()
 	if current != nil {
 		current.close()
 	}
@@ -234,6 +236,7 @@ func (e *Engine) enter(ctx context.Context, timeout time.Duration) (context.Cont
 		delete(e.mu.running, id)
 		e.mu.Unlock()
 		<-e.slots
+		e.trim.queryEnded()
 		e.work.Done()
 	}), nil
 }

@@ -33,6 +33,10 @@ func openInstance(cfg Config) (*instance, error) {
 		option{"autoload_known_extensions", "false"},
 		option{"allow_community_extensions", "false"},
 		option{"allow_persistent_secrets", "false"},
+		// It would keep what was read of every data file, up to the limit of
+		// memory, beside the page cache, which has it already: 110 KB for each file
+		// of a table of page views. Queries are no faster for it.
+		option{"enable_external_file_cache", "false"},
 	)
 	if err != nil {
 		return nil, err
