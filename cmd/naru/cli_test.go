@@ -93,6 +93,8 @@ func TestUsageErrors(t *testing.T) {
 		{"send --batch-events 0 -", "naru: send -: --batch-bytes and --batch-events", ""},
 		{"table nope", `naru: naru table has no "nope"`, "naru help table"},
 		{"table show", "naru: accepts between 1 and 2 arg(s), received 0", "naru help table show"},
+		{"bench --duration 1ms", "naru: --duration 1ms: want 1s to 1h0m0s", "naru help bench"},
+		{"bench a b", "naru: accepts at most 1 arg(s), received 2", "naru help bench"},
 		{"tail a --from start -n 3", "naru: --from and -n exclude each other", "naru help tail"},
 	} {
 		code, out, errs := call(t, "", nil, strings.Fields(tt.args)...)

@@ -71,8 +71,8 @@ var sideways = map[[2]string]string{
 	{"internal/client/upload", "internal/client"}:         "an upload is many requests of the client",
 	{"internal/client/upload", "internal/client/records"}: "an upload sends records",
 	{"internal/app", "internal/config"}:                   "the composition root takes the settings apart",
-	{"internal/bench", "internal/config"}:                "what it measures has the folder's settings",
-	{"cmd/naru", "internal/bench"}:                       "bench is a command",
+	{"internal/bench", "internal/config"}:                 "what it measures has the folder's settings",
+	{"cmd/naru", "internal/bench"}:                        "bench is a command",
 	{"cmd/naru", "internal/config"}:                       "commands read settings",
 	{"cmd/naru", "internal/app"}:                          "serve runs the composition root",
 }

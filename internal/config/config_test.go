@@ -9,8 +9,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"naru/internal/fault"
+	"naru/internal/quantity"
 	"naru/internal/vfs"
 )
 
@@ -120,6 +122,24 @@ func TestValuesAreRead(t *testing.T) {
 	}
 	if c.Listen.HTTP != "localhost:0" || c.Pipelines.CommitInterval.String() != "250ms" || c.Pipelines.CommitBytes != 1_000_000 || c.Process.GCPercent != 100 {
 		t.Errorf("%+v", c)
+	}
+}
+
+func TestTextIsReadAsItWas(t *testing.T) {
+	c := Default()
+	c.Listen.Hosts, c.Collect.TimeField, c.Log.DropUnread = []string{"a.example", "10.0.0.1"}, "@at: x", true
+	c.Pipelines.CommitInterval, c.Log.RetainBytes, c.Lake.GCDelay = quantity.Duration(250*time.Millisecond), 0, quantity.Duration(36*time.Hour)
+	text, err := c.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(t, string(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	c.Place("/project")
+	if !reflect.DeepEqual(*got, c) {
+		t.Errorf("%+v\nwant\n%+v", *got, c)
 	}
 }
 

@@ -107,7 +107,8 @@ func Settings() string {
 	return b.String()
 }
 
-// Text is a naru.yaml that sets every key to what it is in c.
+// Text is a naru.yaml that sets every key to what it is in c, sizes to the two
+// decimals that they are shown with.
 func (c Config) Text() ([]byte, error) { return yaml.Marshal(c) }
 
 // Reference is docs/configuration.md.

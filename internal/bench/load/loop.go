@@ -50,20 +50,19 @@ func Quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(max(i, 0), len(sorted)-1)]
 }
 
-// render makes whole HTTP/1.1 requests, so that sending costs no more than a write.
-func (t Target) render(bodies [][]byte) [][]byte {
-	out := make([][]byte, len(bodies))
-	for i, b := range bodies {
-		out[i] = append(fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", t.Path, t.Address, t.ContentType, len(b)), b...)
-	}
-	return out
+// Render makes a whole HTTP/1.1 request, so that sending costs no more than a write.
+func (t Target) Render(body []byte) []byte {
+	return append(fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", t.Path, t.Address, t.ContentType, len(body)), body...)
 }
 
 // Loop sends bodies in turn, again and again, over so many connections; each
 // waits for its answer before it sends the next (a closed loop). Any answer but
 // 2xx ends it with an error: a figure with losses is none.
 func Loop(ctx context.Context, to Target, bodies [][]byte, connections int, until Until) (Outcome, error) {
-	requests := to.render(bodies)
+	requests := make([][]byte, len(bodies))
+	for i, b := range bodies {
+		requests[i] = to.Render(b)
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var turn, answered atomic.Int64
