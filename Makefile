@@ -35,7 +35,7 @@ test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's
 bench: build ## short form of the rows of the performance table
 	./bench/run
 
-bench-full: build ## all rows with their peers; writes bench/RESULTS.md
+bench-full: build ## all rows with their peers, more than an hour; installs the peers, writes bench/RESULTS.md
 	./bench/run --full
 
 lint: ## gofmt, go vet, staticcheck (pinned in tools/go.mod)
