@@ -221,31 +221,30 @@ const others = 192 * quantity.MiB
 // memory: the limits that may be used up at the same time.
 func memory(r *Report) []Advice {
 	s, m := r.Settings, quantity.Bytes(r.Machine.Memory)
-	rest := s.InFlight + s.Queue + 2*s.LakeMemory + others
+	rest := s.InFlight + s.Queue + 2*s.LakeMemory + s.HotTailMemory + others
 	if m <= 0 || s.QueryMemory+rest <= m*8/10 {
 		return nil
 	}
 	a := Advice{Rule: "memory", Level: Change,
-		Text: fmt.Sprintf("the machine has %s, and queries (query.memory, %s), bodies, the log's queue and rows before their commit may take %s together: the system would end the server", m, s.QueryMemory, s.QueryMemory+rest)}
+		Text: fmt.Sprintf("the machine has %s, and queries (query.memory, %s), bodies, the log's queue, rows before their commit and the hot tail may take %s together: the system would end the server", m, s.QueryMemory, s.QueryMemory+rest)}
 	if fits := (m*8/10 - rest) / (64 * quantity.MiB) * (64 * quantity.MiB); fits >= 64*quantity.MiB {
 		a.Setting, a.Value = "query.memory", fits.String()
 	}
 	return one(a)
 }
 
-// freshness: only where it hangs on the commit interval, a shorter one helps.
+// freshness: without the hot tail it hangs on the commit interval.
 func freshness(r *Report) []Advice {
 	f := r.Freshness
-	interval := ms(f.CommitInterval.Std())
 	if f.P99 <= freshEnough {
 		return nil
 	}
-	if interval > freshEnough && f.P50 > interval/4 {
-		return one(Advice{Rule: "commit-interval", Level: Change, Setting: "pipelines.commit_interval", Value: "1s",
-			Text: fmt.Sprintf("an event is seen by a query up to %s after its acknowledgement, which is the commit interval (%s) and a little. If that is too long, commit more often; each commit writes at least one file per table, so do not go below what you need", ShowMS(f.P99), f.CommitInterval)})
+	if r.Settings.HotTailMemory == 0 {
+		return one(Advice{Rule: "hot-tail", Level: Change, Setting: "hot_tail.memory", Value: "96MiB",
+			Text: fmt.Sprintf("an event is seen by a query up to %s after its acknowledgement, because queries wait for its commit (pipelines.commit_interval, %s): the hot tail is turned off", ShowMS(f.P99), f.CommitInterval)})
 	}
 	return one(Advice{Rule: "stale", Level: Note,
-		Text: fmt.Sprintf("an event is seen by a query up to %s after its acknowledgement, at only %s a second: the machine is busy with something else, or its disk is slow (naru status shows each table's lag)", ShowMS(f.P99), events(f.Rate))})
+		Text: fmt.Sprintf("an event is seen by a query up to %s after its acknowledgement, at only %s a second: the machine is busy with something else, its disk is slow, or tables are far behind (naru status shows each one's lag, naru_hot_tail_behind_total counts the queries that had to do without the newest rows)", ShowMS(f.P99), events(f.Rate))})
 }
 
 // events writes a number of events for people.

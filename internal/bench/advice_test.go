@@ -19,6 +19,7 @@ func sound() *Report {
 		Settings: Settings{
 			Segment: 128 * quantity.MiB, Recycle: 256 * quantity.MiB, RetainBytes: 50 * quantity.GiB, Reserve: quantity.GiB, Queue: 64 * quantity.MiB,
 			InFlight: 64 * quantity.MiB, LakeMemory: 128 * quantity.MiB, CommitInterval: quantity.Duration(5 * time.Second), QueryMemory: quantity.GiB,
+			HotTailMemory: 96 * quantity.MiB,
 		},
 		Disk: Disk{Kind: vfs.Kind{Name: "ext4"}, Sequential: 1e9, Syncs: []Sync{
 			{Bytes: smallWrite, Count: 1000, P50: 0.15, P99: 0.4}, {Bytes: largeWrite, Count: 1000, P50: 0.6, P99: 1},
@@ -76,12 +77,12 @@ func TestAdvice(t *testing.T) {
 		{name: "a full disk", change: func(r *Report) { r.Folder.Free = 20 << 30 }, rule: "space", level: Change, set: "log.retain_bytes: 10GiB", says: []string{"may grow to 50GiB", "room for 20GiB", "503"}},
 		{name: "a log without a limit", change: func(r *Report) { r.Settings.RetainBytes = 0 }, rule: "space", level: Change, set: "log.retain_bytes: 200GiB", says: []string{"no limit"}},
 		{name: "a disk that is fuller than the reserve", change: func(r *Report) { r.Folder.Free, r.Folder.Log = 100<<20, 0 }, rule: "space", level: Change, says: []string{"room for 0B"}},
-		{name: "little memory", change: func(r *Report) { r.Machine.Memory = 1 << 30 }, rule: "memory", level: Change, set: "query.memory: 192MiB", says: []string{"has 1GiB", "1.56GiB together"}},
+		{name: "little memory", change: func(r *Report) { r.Machine.Memory = 1 << 30 }, rule: "memory", level: Change, set: "query.memory: 128MiB", says: []string{"has 1GiB", "1.66GiB together"}},
 		{name: "hardly any memory", change: func(r *Report) { r.Machine.Memory = 512 << 20 }, rule: "memory", level: Change},
-		{name: "stale because of the interval", change: func(r *Report) { r.Freshness.P50, r.Freshness.P99 = 2500, 5200 }, rule: "commit-interval", level: Change, set: "pipelines.commit_interval: 1s", says: []string{"5.2 s", "(5s)"}},
-		{name: "stale at a short interval", change: func(r *Report) {
-			r.Freshness.P50, r.Freshness.P99, r.Freshness.CommitInterval = 900, 4000, quantity.Duration(time.Second)
-		}, rule: "stale", level: Note, says: []string{"4.0 s", "10,000 events"}},
+		{name: "no hot tail", change: func(r *Report) { r.Freshness.P50, r.Freshness.P99, r.Settings.HotTailMemory = 2500, 5200, 0 }, rule: "hot-tail", level: Change,
+			set: "hot_tail.memory: 96MiB", says: []string{"5.2 s", "commit_interval, 5s"}},
+		{name: "no hot tail, and none needed", change: func(r *Report) { r.Settings.HotTailMemory = 0 }},
+		{name: "stale in spite of it", change: func(r *Report) { r.Freshness.P50, r.Freshness.P99 = 900, 4000 }, rule: "stale", level: Note, says: []string{"4.0 s", "10,000 events"}},
 		{name: "stale now and then", change: func(r *Report) { r.Freshness.P99 = 4000 }, rule: "stale", level: Note},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

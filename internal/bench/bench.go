@@ -72,6 +72,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	r.Settings = Settings{
 		Segment: c.Log.Segment, Recycle: c.Log.Recycle, RetainBytes: c.Log.RetainBytes, Reserve: c.Log.Reserve, Queue: c.Log.Queue,
 		InFlight: c.Collect.InFlight, LakeMemory: c.Lake.Memory, CommitInterval: c.Pipelines.CommitInterval, QueryMemory: c.Query.Memory,
+		HotTailMemory: c.HotTail.Memory,
 	}
 	dir, err := place(o.FS, o.Folder)
 	if err != nil {

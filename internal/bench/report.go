@@ -53,6 +53,7 @@ type Settings struct {
 	InFlight       quantity.Bytes    `json:"collect.in_flight"`
 	LakeMemory     quantity.Bytes    `json:"lake.memory"`
 	CommitInterval quantity.Duration `json:"pipelines.commit_interval"`
+	HotTailMemory  quantity.Bytes    `json:"hot_tail.memory"`
 	QueryMemory    quantity.Bytes    `json:"query.memory"`
 }
 
