@@ -46,7 +46,7 @@ the settings of DIR/naru.yaml, but keep a short log, and commit every second
 while loading is measured. Nothing else in DIR is touched. Sender and server
 share the cores, and so does a server that runs on DIR.
 
-It needs room: for a minute some 5GiB, less with a shorter --duration.`,
+It needs room: for a minute some 5.5GiB, less with a shorter --duration.`,
 		Example: `  naru bench
   naru bench mydata --duration 20s
   naru bench mydata --json | jq '.advice[]'`,

@@ -182,7 +182,7 @@ func TestScratch(t *testing.T) {
 func TestRoom(t *testing.T) {
 	c := config.Default()
 	minute, short := room(c, time.Minute), room(c, time.Second)
-	if minute < 4*quantity.GiB || minute > 6*quantity.GiB || short <= c.Log.Reserve || short >= minute {
+	if minute < 4*quantity.GiB || minute > 6*quantity.GiB || short < c.Log.Reserve+3*c.Log.Segment || short > c.Log.Reserve+quantity.GiB {
 		t.Errorf("%s for a minute, %s for a second", minute, short)
 	}
 	if err := checkRoom(int64(minute), c, "/d", time.Minute); err != nil {

@@ -124,14 +124,19 @@ func (s *scratch) remove() error {
 	return nil
 }
 
-// perSecond is how many bytes a second of measuring may leave on the disk, at
-// most, beside the log's own segments.
-const perSecond = 48 * quantity.MiB
+// What a bench may leave on the disk at most.
+const (
+	atOnce       = 256 * quantity.MiB // the file of the probe
+	perSecond    = 48 * quantity.MiB  // rows, and events that wait to be loaded
+	logPerSecond = 200 * quantity.MiB // while the log grows to the size that it stays at
+)
 
 // room is how much free space a bench needs, the reserve that servers keep free
 // included.
 func room(c config.Config, within time.Duration) quantity.Bytes {
-	return c.Log.Reserve + 8*c.Log.Segment + c.Log.Recycle + quantity.Bytes(float64(perSecond)*within.Seconds())
+	in := func(rate quantity.Bytes) quantity.Bytes { return quantity.Bytes(float64(rate) * within.Seconds()) }
+	log := min(8*c.Log.Segment+c.Log.Recycle, 3*c.Log.Segment+in(logPerSecond))
+	return c.Log.Reserve + log + atOnce + in(perSecond)
 }
 
 // checkRoom refuses a disk that is too full.
