@@ -123,7 +123,7 @@ func running(fsys vfs.FS, f config.Folder) (bool, error) {
 
 func (c *cli) showBench(r *bench.Report) error {
 	m, d := r.Machine, r.Disk
-	fmt.Fprintf(c.out, "naru %s on %d cores (%s), %s; %s\n%s: %s, %s free\n", r.Version, m.Cores, m.CPU, quantity.Bytes(m.Memory), m.Kernel,
+	fmt.Fprintf(c.out, "naru %s on %s (%s), %s; %s\n%s: %s, %s free\n", r.Version, bench.Cores(m.Cores), m.CPU, quantity.Bytes(m.Memory), m.Kernel,
 		r.Folder.Dir, d.Name, quantity.Bytes(r.Folder.Free))
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\ndisk\tp50\tp99")

@@ -71,7 +71,7 @@ func readWithCare(r *Report) (out []Advice) {
 	}
 	if m := r.Machine; m.LoadOnce > 0.5*float64(m.Cores) && !r.Folder.Beside {
 		out = append(out, Advice{Rule: "busy", Level: Note,
-			Text: fmt.Sprintf("the machine was busy before the measurement began (load %.1f on %d cores): all figures are lower bounds", m.LoadOnce, m.Cores)})
+			Text: fmt.Sprintf("the machine was busy before the measurement began (load %.1f on %s): all figures are lower bounds", m.LoadOnce, Cores(m.Cores))})
 	}
 	if r.Seconds < shortRun {
 		out = append(out, Advice{Rule: "short", Level: Note,
@@ -131,8 +131,8 @@ func bound(r *Report) []Advice {
 	switch {
 	case b.Busy >= cpuBound:
 		return one(Advice{Rule: "cpu-bound", Level: Note,
-			Text: fmt.Sprintf("the cores are the limit, not the disk (%d acknowledgements shared %d syncs). %.0f%% of the processor time was the sender's: with senders on other machines up to %s a second would fit into %d cores", b.Requests, b.Syncs, 100*b.SenderCPU/(b.SenderCPU+b.ServerCPU), events(perSecondOf(r, b.ServerCPU)), r.Machine.Cores)})
-	case b.Syncing >= diskBound:
+			Text: fmt.Sprintf("the cores are the limit, not the disk (%d acknowledgements shared %d syncs). %.0f%% of the processor time was the sender's: with senders on other machines up to %s a second would fit into %s", b.Requests, b.Syncs, 100*b.SenderCPU/(b.SenderCPU+b.ServerCPU), events(perSecondOf(r, b.ServerCPU)), Cores(r.Machine.Cores))})
+	case b.Syncing >= diskBound && r.Machine.GoProcs != 1: // a lone core waits in each sync, which says nothing of the disk
 		return one(Advice{Rule: "disk-bound", Level: Change,
 			Text: fmt.Sprintf("the disk is the limit, not the cores: %.0f%% of the time went into syncs while the cores were busy for %.0f%%. More connections and larger bodies share each sync; a disk with power-loss protection makes it shorter", 100*b.Syncing, 100*b.Busy)})
 	}
@@ -256,6 +256,14 @@ func events(n float64) string {
 		return fmt.Sprintf("%.0f,000 events", n/1e3)
 	}
 	return fmt.Sprintf("%.0f events", n)
+}
+
+// Cores writes a number of cores.
+func Cores(n int) string {
+	if n == 1 {
+		return "1 core"
+	}
+	return fmt.Sprintf("%d cores", n)
 }
 
 // ShowMS writes milliseconds with the unit that suits.

@@ -71,7 +71,7 @@ func TestAdvice(t *testing.T) {
 			says: []string{"2000 acknowledgements shared 900 syncs", "20% of the processor time was the sender's", "4.0 million events", "4 cores"}},
 		{name: "disk", change: func(r *Report) { r.Batches.Syncing = .9 }, rule: "disk-bound", level: Change, says: []string{"90% of the time", "busy for 60%"}},
 		{name: "GOMAXPROCS", change: func(r *Report) { r.Machine.GoProcs = 1 }, rule: "gomaxprocs", level: Change, says: []string{"3 of 4 cores"}},
-		{name: "one core", change: func(r *Report) { r.Machine.GoProcs, r.Machine.Cores = 1, 1 }, rule: "one-core", level: Change, says: []string{"two"}},
+		{name: "one core", change: func(r *Report) { r.Machine.GoProcs, r.Machine.Cores, r.Batches.Syncing = 1, 1, .9 }, rule: "one-core", level: Change, says: []string{"two"}},
 		{name: "one by one", change: func(r *Report) { r.Single.Rate, r.Single.ServerCPU = 30_000, 25 }, rule: "bodies", level: Note, says: []string{"25.0 µs", "33 times"}},
 		{name: "bandwidth", change: func(r *Report) { r.Disk.Sequential = 100e6 }, rule: "bandwidth", level: Change, says: []string{"95.37MiB", "71.53MiB"}},
 		{name: "a full disk", change: func(r *Report) { r.Folder.Free = 20 << 30 }, rule: "space", level: Change, set: "log.retain_bytes: 10GiB", says: []string{"may grow to 50GiB", "room for 20GiB", "503"}},
@@ -153,7 +153,7 @@ func TestAdviceOfNothing(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	for want, got := range map[string]string{
-		"950 events": events(950), "12,000 events": events(12_345), "1.2 million events": events(1_234_567),
+		"950 events": events(950), "1 core": Cores(1), "2 cores": Cores(2), "12,000 events": events(12_345), "1.2 million events": events(1_234_567),
 		"9 µs": ShowMS(.009), "1.5 ms": ShowMS(1.5), "42 ms": ShowMS(42.4), "3.0 s": ShowMS(3000),
 		"90 seconds": roughly(90 * time.Second), "5 minutes": roughly(5 * time.Minute), "3 hours": roughly(3 * time.Hour), "4 days": roughly(96 * time.Hour),
 	} {

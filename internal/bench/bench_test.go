@@ -253,7 +253,7 @@ func TestServerOutput(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	var l tail
-	if got := l.last(); got != errNoWord.Error() {
+	if got := l.last(); got != "without a word" {
 		t.Errorf("%q", got)
 	}
 	for range 2000 {

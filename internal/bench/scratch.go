@@ -134,9 +134,9 @@ const (
 // room is how much free space a bench needs, the reserve that servers keep free
 // included.
 func room(c config.Config, within time.Duration) quantity.Bytes {
-	in := func(rate quantity.Bytes) quantity.Bytes { return quantity.Bytes(float64(rate) * within.Seconds()) }
-	log := min(8*c.Log.Segment+c.Log.Recycle, 3*c.Log.Segment+in(logPerSecond))
-	return c.Log.Reserve + log + atOnce + in(perSecond)
+	during := func(rate quantity.Bytes) quantity.Bytes { return quantity.Bytes(float64(rate) * within.Seconds()) }
+	log := min(8*c.Log.Segment+c.Log.Recycle, 3*c.Log.Segment+during(logPerSecond))
+	return c.Log.Reserve + log + atOnce + during(perSecond)
 }
 
 // checkRoom refuses a disk that is too full.

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -225,9 +224,7 @@ func (t *tail) last() string {
 	defer t.mu.Unlock()
 	text := strings.TrimSpace(string(t.text))
 	if text == "" {
-		return errNoWord.Error()
+		return "without a word"
 	}
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
-
-var errNoWord = errors.New("without a word")
