@@ -60,20 +60,11 @@ func (s *session) run(ctx context.Context, st *query.Statement, maxRows int64) (
 	if err != nil {
 		return nil, s.e.ended(ctx, err)
 	}
-	if s.in, err = s.e.instance(); err != nil {
+	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	catalog := fmt.Sprintf("_naru_%d", s.e.ids.Add(1))
-	if err := s.in.attach(catalog); err != nil {
-		return nil, s.trouble(ctx, "prepare query", err)
-	}
-	s.catalog = catalog
-	if s.conn, err = s.in.db.connect(); err != nil {
-		return nil, err
-	}
-	s.calm = s.conn.interruptOn(ctx)
 	for _, sql := range setup {
-		if err := s.conn.exec(strings.ReplaceAll(sql, catalogMark, ident(catalog))); err != nil {
+		if err := s.conn.exec(strings.ReplaceAll(sql, catalogMark, ident(s.catalog))); err != nil {
 			return nil, s.trouble(ctx, "prepare query", err)
 		}
 	}
@@ -84,6 +75,26 @@ func (s *session) run(ctx context.Context, st *query.Statement, maxRows int64) (
 		return nil, s.fault(ctx, err)
 	}
 	return s.open(ctx, st, maxRows)
+}
+
+// connect makes the session's catalog and connection, once.
+func (s *session) connect(ctx context.Context) (err error) {
+	if s.conn != nil {
+		return nil
+	}
+	if s.in, err = s.e.instance(); err != nil {
+		return err
+	}
+	catalog := fmt.Sprintf("_naru_%d", s.e.ids.Add(1))
+	if err := s.in.attach(catalog); err != nil {
+		return s.trouble(ctx, "prepare query", err)
+	}
+	s.catalog = catalog
+	if s.conn, err = s.in.db.connect(); err != nil {
+		return err
+	}
+	s.calm = s.conn.interruptOn(ctx)
+	return nil
 }
 
 // catalogMark stands for the session's catalog. A NUL occurs in no name.
@@ -177,6 +188,9 @@ func (s *session) cut(ctx context.Context, st *query.Statement, tables []lake.Id
 	}
 	for _, v := range views {
 		s.leases = append(s.leases, v.Release)
+	}
+	if err := s.prune(ctx, st, tables, views); err != nil {
+		return nil, err
 	}
 	for i, v := range views {
 		if bodies[once[i]], err = viewSQL(v); err != nil {

@@ -39,6 +39,8 @@ type File struct {
 	Path  string `json:"path"` // local path
 	Rows  int64  `json:"rows"`
 	Bytes int64  `json:"bytes"`
+	// Bounds of its columns, by the field ids of View.Columns.
+	Bounds Bounds `json:"-"`
 }
 
 // View is one consistent cut of a table. It stays readable until Release.

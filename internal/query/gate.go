@@ -18,7 +18,8 @@ import (
 const MaxTree = 8 << 20
 
 // Judge lets the statement pass or says why not. tree is what
-// json_serialize_sql answered for s.Inner. It fills ShowTables and Refs.
+// json_serialize_sql answered for s.Inner. It fills ShowTables, Refs,
+// Filters and Guarded.
 func (s *Statement) Judge(tree []byte) error {
 	if len(tree) > MaxTree {
 		return s.refuse(-1, "the statement is too complex: its tree has %d bytes, the limit is %d; put long lists of values into a table", len(tree), MaxTree)
@@ -52,7 +53,11 @@ func (s *Statement) Judge(tree []byte) error {
 	if err := g.statement(doc.Statements[0], nil); err != nil {
 		return err
 	}
-	return g.computedPaths()
+	if err := g.computedPaths(); err != nil {
+		return err
+	}
+	s.filters(doc.Statements[0])
+	return nil
 }
 
 // unparsed judges what DuckDB did not turn into a tree.

@@ -37,6 +37,9 @@ type Statement struct {
 	// Refs are the tables that the statement reads, CTEs left out, in the order
 	// of the tree. Set by Judge.
 	Refs []Ref
+	// Filters are what the WHERE over each of Refs surely asks of its rows; nil:
+	// nothing is known. As long as Refs. Set by Judge.
+	Filters [][]Comparison
 	// Guarded are the functions of GuardedFunctions that the statement calls,
 	// each once. Set by Judge.
 	Guarded []string

@@ -230,7 +230,8 @@ func newDataFile(d ice.DataFile) (dataFile, error) {
 	if err != nil {
 		return dataFile{}, err
 	}
-	f := dataFile{File: lake.File{Path: p, Rows: d.Count(), Bytes: d.FileSizeBytes()}, location: d.FilePath()}
+	f := dataFile{File: lake.File{Path: p, Rows: d.Count(), Bytes: d.FileSizeBytes(),
+		Bounds: lake.PackBounds(d.LowerBoundValues(), d.UpperBoundValues())}, location: d.FilePath()}
 	for _, v := range d.Partition() {
 		if day, ok := v.(ice.Date); ok {
 			f.day, f.byDay = int32(day), len(d.Partition()) == 1
