@@ -90,7 +90,9 @@ type measure struct {
 // moment to the next.
 var measures = []measure{
 	{what: "anonymous memory without questions, MiB", slack: 16, quiet: true, of: func(s sample) float64 { return float64(s.Anon) / (1 << 20) }},
-	{what: "Go heap, MiB", slack: 16, of: func(s sample) float64 { return float64(s.Heap) / (1 << 20) }},
+	// What is in use between two collections goes up and down fivefold; what one
+	// leaves, by which the goal of the next is set, tells a leak.
+	{what: "Go heap's goal, MiB", slack: 16, of: func(s sample) float64 { return float64(s.Heap) / (1 << 20) }},
 	{what: "goroutines", slack: 10, of: func(s sample) float64 { return float64(s.Goroutines) }},
 	{what: "descriptors", slack: 10, of: func(s sample) float64 { return float64(s.Descriptors) }},
 }

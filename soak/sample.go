@@ -23,7 +23,7 @@ type sample struct {
 	Age         float64 `json:"age"`   // seconds since this life was ready
 	RSS         int64   `json:"rss"`
 	Anon        int64   `json:"rss_anon"`
-	Heap        int64   `json:"go_heap_in_use"`
+	Heap        int64   `json:"go_heap_goal"` // what the last collection has left, and half as much
 	Goroutines  int     `json:"goroutines"`
 	Descriptors int     `json:"descriptors"`
 	Lag         float64 `json:"commit_lag_seconds"` // of the stream that is furthest behind
@@ -168,7 +168,7 @@ func (p *sampler) take(ctx context.Context, s *server) (sample, error) {
 		switch base {
 		case "go_goroutines":
 			got.Goroutines = int(v)
-		case "go_memstats_heap_inuse_bytes":
+		case "go_memstats_next_gc_bytes":
 			got.Heap = int64(v)
 		case "naru_stream_lag_seconds":
 			got.Lag = max(got.Lag, v)
