@@ -73,7 +73,10 @@ func (o *output) Close() error {
 	if err := o.buf.Flush(); err != nil {
 		return errors.Join(err, o.Abort())
 	}
-	return o.file.Close()
+	if err := o.file.Close(); err != nil {
+		return errors.Join(err, o.folder.fs.Remove(o.path))
+	}
+	return nil
 }
 
 func (o *output) Abort() error { return errors.Join(o.file.Close(), o.folder.fs.Remove(o.path)) }

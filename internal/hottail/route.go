@@ -26,10 +26,24 @@ type place struct {
 	start event.Positions
 }
 
-func newRoute(h *Tail, t lake.Ident) *route { return &route{tables: h, table: t} }
+func newRoute(h *Tail, t lake.Ident) *route {
+	return &route{tables: h, table: t, types: map[string]place{}}
+}
 
-// forget begins anew: since the last query types may have got tables.
-func (r *route) forget() { r.types = map[string]place{} }
+// renew looks again at where types belong: since the last query they may have
+// got tables, or one that was to get a table came too late. It tells whether rows
+// that were read by then may be in the wrong place.
+func (r *route) renew(ctx context.Context) (changed bool, err error) {
+	for typ, was := range r.types {
+		p, err := r.place(ctx, typ)
+		if err != nil {
+			return false, err
+		}
+		changed = changed || p.mine != was.mine || !p.start.Equal(was.start)
+		r.types[typ] = p
+	}
+	return changed, nil
+}
 
 func (r *route) has(ctx context.Context, e *event.Event, inc event.Incarnation, partition int32) (bool, error) {
 	if r.table.Namespace == event.RejectedStream {
@@ -65,14 +79,19 @@ func (r *route) place(ctx context.Context, typ string) (place, error) {
 		return place{}, nil
 	}
 	own, claimed, start, err := r.tables.lake.Owns(ctx, name)
-	if err != nil {
-		return place{}, err
-	}
-	if own && !claimed {
+	if err == nil && own && !claimed {
 		// The loader will claim it in a moment; what _other has by then stays there.
-		if start, err = r.tables.covered(ctx, lake.Ident{Namespace: name.Namespace, Name: lake.OtherTable}); err != nil {
+		var covered event.Positions
+		if covered, err = r.tables.covered(ctx, lake.Ident{Namespace: name.Namespace, Name: lake.OtherTable}); err != nil {
 			return place{}, err
 		}
+		// Unless it has just done so: then what _other has got since is no measure.
+		if own, claimed, start, err = r.tables.lake.Owns(ctx, name); own && !claimed {
+			start = covered
+		}
+	}
+	if err != nil {
+		return place{}, err
 	}
 	if r.table.Name == lake.OtherTable {
 		return place{mine: !own, start: start}, nil

@@ -23,16 +23,16 @@ type types struct {
 // Newest implements lake.Tables: the tables of the lake, and those that the
 // loader will make of what the log has.
 func (h *Tail) Newest(ctx context.Context) ([]lake.Ident, error) {
-	tables, err := h.lake.List(ctx)
-	if err != nil {
-		return nil, err
-	}
+	var tables []lake.Ident
 	streams, err := h.log.Streams(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	for _, name := range streams {
 		found, err := h.scan(ctx, name)
+		for try := 0; errors.Is(err, stream.ErrTrimmed) && try < maxTrimmed; try++ {
+			found, err = h.scan(ctx, name)
+		}
 		if err != nil {
 			if err := h.cold(ctx, name, err); err != nil {
 				return nil, err
@@ -41,6 +41,12 @@ func (h *Tail) Newest(ctx context.Context) ([]lake.Ident, error) {
 		}
 		tables = append(tables, found...)
 	}
+	// Last, for what the log has no more was committed before.
+	list, err := h.lake.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tables = append(tables, list...)
 	sortIdents(tables)
 	return slices.Compact(tables), nil
 }

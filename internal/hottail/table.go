@@ -37,6 +37,7 @@ type table struct {
 
 	base    *columnar.Schema // of the snapshot that the rows continue; nil: there is none
 	builder *columnar.Builder
+	promote func(int) bool
 	route   *route
 	dec     recordbatch.Decoder
 	from    event.Positions
@@ -110,8 +111,11 @@ const maxPromotions = 16
 // bring makes the rows of the spans be there. full: the memory did not suffice.
 func (t *table) bring(ctx context.Context, state *iceberg.State, spans []event.Span) (full bool, err error) {
 	t.used = time.Now()
-	t.route.forget()
-	if t.builder == nil || !t.continues(state.Schema) {
+	changed, err := t.route.renew(ctx)
+	if err != nil {
+		return false, err
+	}
+	if t.builder == nil || changed || !t.continues(state.Schema) {
 		t.begin(state, state.Schema)
 	}
 	for range maxPromotions {
@@ -155,8 +159,20 @@ func (t *table) begin(state *iceberg.State, schema *columnar.Schema) {
 	}
 	t.reset()
 	handle := t.tail.lake.Table(t.id)
-	t.builder = columnar.NewStage(schema, func(int) bool { return handle.AllowPromotion(state) })
+	t.promote = func(int) bool { return handle.AllowPromotion(state) }
+	t.builder = columnar.NewStage(schema, t.promote)
 	t.account()
+}
+
+// shrink gives back buffers without rows: they keep the size that they once had.
+func (t *table) shrink() bool {
+	if t.builder.Rows() > 0 {
+		return false
+	}
+	before := t.held
+	t.builder = columnar.NewStage(t.builder.Schema(), t.promote)
+	t.account()
+	return t.held < before
 }
 
 // align moves to where the spans begin: ahead over what is committed by now, or
@@ -220,7 +236,7 @@ func (t *table) advance(ctx context.Context, spans []event.Span) (full bool, err
 			if at.Offset >= s.To {
 				break
 			}
-			if t.tail.crowded(t) {
+			if t.tail.crowded(t) && !(t.shrink() && !t.tail.crowded(t)) {
 				return true, nil
 			}
 			b, err := t.tail.log.Read(ctx, t.id.Namespace, at, readBytes)
@@ -304,30 +320,36 @@ func (t *table) write() (columnar.DataFile, error) {
 	return t.builder.Dump(t.tail.folder.create, t.tail.folder.path())
 }
 
+// read gives the spans as far as their rows are here.
+func (t *table) read(spans []event.Span) ([]event.Span, error) {
+	out := make([]event.Span, len(spans))
+	for i, s := range spans {
+		upto, ok := t.upto.Get(s.Incarnation, s.Partition)
+		if !ok {
+			return nil, errors.New("a span was not read")
+		}
+		s.To = min(s.To, upto)
+		out[i] = s
+	}
+	return out, nil
+}
+
 // view is what a query sees of the spans: nil when there are no rows. The files
 // are leased to it.
-func (t *table) view(spans []event.Span) (*lake.Hot, []*file, error) {
+func (t *table) view(spans []event.Span) (*lake.Hot, []*file) {
 	files := t.sealed[:len(t.sealed):len(t.sealed)]
 	if t.open != nil {
 		files = append(files, t.open)
 	}
 	if len(files) == 0 {
-		return nil, nil, nil
+		return nil, nil
 	}
-	hot := &lake.Hot{Columns: t.builder.Schema().Columns()}
+	hot := &lake.Hot{Columns: t.builder.Schema().Columns(), Spans: spans}
 	for _, f := range files {
 		f.hold()
 		hot.Files = append(hot.Files, f.view())
 	}
-	for _, s := range spans {
-		upto, ok := t.upto.Get(s.Incarnation, s.Partition)
-		if !ok {
-			return nil, files, errors.New("a span was not read")
-		}
-		s.To = min(s.To, upto)
-		hot.Spans = append(hot.Spans, s)
-	}
-	return hot, files, nil
+	return hot, files
 }
 
 func release(files []*file) {

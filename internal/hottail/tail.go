@@ -148,8 +148,11 @@ func (h *Tail) List(ctx context.Context) ([]lake.Ident, error) { return h.lake.L
 // it, up to the end that was synced when the cut was made.
 func (h *Tail) Cut(ctx context.Context, tables []lake.Ident) ([]*lake.View, error) {
 	flushed := false
-	for {
-		views, err := h.cut(ctx, tables, !flushed)
+	for try := 0; ; try++ {
+		views, err := h.cut(ctx, tables, hopes{commit: !flushed, again: try < maxTrimmed})
+		if errors.Is(err, errTrimmed) {
+			continue
+		}
 		var full *fullError
 		if !errors.As(err, &full) {
 			return views, err
@@ -166,6 +169,19 @@ func (h *Tail) Cut(ctx context.Context, tables []lake.Ident) ([]*lake.View, erro
 	}
 }
 
+// errTrimmed: retention has dropped what was just being read. It was committed
+// since, so another look at the tables finds it there.
+var errTrimmed = errors.New("retention was faster")
+
+// maxTrimmed is how often that is tried again.
+const maxTrimmed = 5
+
+// hopes are what a cut may still end with so that another one sees more.
+type hopes struct {
+	commit bool // a fullError
+	again  bool // errTrimmed
+}
+
 // flushWait bounds how long a query waits for a commit.
 const flushWait = 2 * time.Second
 
@@ -174,7 +190,7 @@ type fullError struct{ stream string }
 
 func (e *fullError) Error() string { return "the hot tail of " + e.stream + " is full" }
 
-func (h *Tail) cut(ctx context.Context, tables []lake.Ident, mayFlush bool) (views []*lake.View, err error) {
+func (h *Tail) cut(ctx context.Context, tables []lake.Ident, may hopes) (views []*lake.View, err error) {
 	defer func() {
 		if err != nil {
 			for _, v := range views {
@@ -210,7 +226,7 @@ func (h *Tail) cut(ctx context.Context, tables []lake.Ident, mayFlush bool) (vie
 		views, states[i] = append(views, v), state
 	}
 	for _, name := range slices.Sorted(maps.Keys(byStream)) {
-		if err := h.warm(ctx, name, marks[name], byStream[name], views, states, mayFlush); err != nil {
+		if err := h.warm(ctx, name, marks[name], byStream[name], views, states, may); err != nil {
 			return views, err
 		}
 	}
@@ -224,7 +240,7 @@ func (h *Tail) cut(ctx context.Context, tables []lake.Ident, mayFlush bool) (vie
 
 // warm adds the hot tails of one stream's tables to their views. What goes wrong
 // with the log or the small files does not fail a query: it sees what is committed.
-func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, which []int, views []*lake.View, states []*iceberg.State, mayFlush bool) error {
+func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, which []int, views []*lake.View, states []*iceberg.State, may hopes) error {
 	st, err := h.log.Stat(ctx, name)
 	if errors.Is(err, stream.ErrNoStream) {
 		return nil
@@ -241,6 +257,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 		}
 	}
 	hot := make([]*lake.Hot, len(which))
+	read := make([][]event.Span, len(which)) // of the spans, as far as they are there
 	var leases [][]*file
 	defer func() {
 		for _, files := range leases {
@@ -258,15 +275,21 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 			return err
 		}
 		full, err := t.bring(ctx, states[i], wanted[n])
-		if err == nil && full && mayFlush {
+		if err == nil && full && may.commit {
 			err = &fullError{name}
 		}
 		if err == nil {
-			hot[n], leases[n], err = t.view(wanted[n])
+			read[n], err = t.read(wanted[n])
+		}
+		if err == nil {
+			hot[n], leases[n] = t.view(read[n])
 		}
 		t.unlock()
 		if errors.As(err, new(*fullError)) {
 			return err
+		}
+		if may.again && errors.Is(err, stream.ErrTrimmed) {
+			return fmt.Errorf("%w: %w", errTrimmed, err)
 		}
 		if err != nil {
 			return h.cold(ctx, name, err)
@@ -275,7 +298,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 	}
 	if short {
 		h.counts.Behind.Add(1)
-		level(hot)
+		level(read)
 	}
 	for n, i := range which {
 		if hot[n] == nil {
@@ -289,31 +312,25 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 	return nil
 }
 
-// level cuts the tails of a stream's tables, of which some are not complete, at
-// one place: the lowest that one of them has got to.
-func level(hot []*lake.Hot) {
+// level cuts the spans of a stream's tables, of which some are not complete, at
+// one place: the lowest that one of them has got to, with rows there or without.
+func level(tables [][]event.Span) {
 	type part struct {
 		life      event.Incarnation
 		partition int32
 	}
 	lowest := map[part]int64{}
-	for _, t := range hot {
-		if t == nil {
-			continue
-		}
-		for _, s := range t.Spans {
+	for _, spans := range tables {
+		for _, s := range spans {
 			p := part{s.Incarnation, s.Partition}
 			if to, ok := lowest[p]; !ok || s.To < to {
 				lowest[p] = s.To
 			}
 		}
 	}
-	for _, t := range hot {
-		if t == nil {
-			continue
-		}
-		for i := range t.Spans {
-			s := &t.Spans[i]
+	for _, spans := range tables {
+		for i := range spans {
+			s := &spans[i]
 			s.To = max(s.From, lowest[part{s.Incarnation, s.Partition}])
 		}
 	}
