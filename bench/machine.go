@@ -62,6 +62,7 @@ func version(binary string) string {
 	return first
 }
 
+// field is what stands behind a name, and a colon or a blank, in a file of /proc.
 func field(path, name string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -69,6 +70,9 @@ func field(path, name string) string {
 	}
 	for line := range strings.Lines(string(b)) {
 		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+		if key, value, ok := strings.Cut(line, " "); ok && key == name {
 			return strings.TrimSpace(value)
 		}
 	}

@@ -25,6 +25,7 @@ type measure struct {
 	P50     float64 `json:"p50_ms"` // of the acknowledgements
 	P99     float64 `json:"p99_ms"`
 	Wall    float64 `json:"wall_s"`
+	Others  float64 `json:"others_cores"` // what else the machine did meanwhile: busy cores that were neither the server's nor the generator's
 	// What this row alone has, the unit at the end of each name.
 	Figures map[string]float64 `json:"figures,omitempty"`
 }
@@ -62,6 +63,7 @@ func median(all []measure) measure {
 	m.P50 = middle(all, func(m measure) float64 { return m.P50 })
 	m.P99 = middle(all, func(m measure) float64 { return m.P99 })
 	m.Wall = middle(all, func(m measure) float64 { return m.Wall })
+	m.Others = middle(all, func(m measure) float64 { return m.Others })
 	m.Figures = map[string]float64{}
 	for name := range all[0].Figures {
 		m.Figures[name] = middle(all, func(m measure) float64 { return m.Figures[name] })

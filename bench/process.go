@@ -13,7 +13,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// tick is a unit of CPU time in /proc: USER_HZ is 100 on every Linux.
+const tick = 10 * time.Millisecond
 
 // process is a server under load: its CPU time and its memory are watched.
 type process struct {
@@ -91,8 +96,30 @@ func (p *process) cpu() time.Duration {
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	user, _ := strconv.ParseInt(fields[11], 10, 64)
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
 	return time.Duration(user+system) * tick
+}
+
+// busy is the time that all cores have not been idle, stolen time included.
+func busy() time.Duration {
+	fields := strings.Fields(field("/proc/stat", "cpu"))
+	var sum int64
+	for i, f := range fields {
+		if i == 3 || i == 4 || i > 7 { // idle, waiting for the disk; guests are in the first two
+			continue
+		}
+		n, _ := strconv.ParseInt(f, 10, 64)
+		sum += n
+	}
+	return time.Duration(sum) * tick
+}
+
+// own is the time that the load generator itself has spent.
+func own() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // stop ends the process: politely, and after a while by force.

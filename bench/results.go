@@ -81,6 +81,7 @@ func render(all []measure, m machine) (string, error) {
   each figure unless the row says otherwise. CPU is the server's alone, by /proc; memory the most of RssAnon + RssShmem
 - an answer of naru means on disk (fdatasync), one of a peer does not unless its cell tells of fsyncs; one fsync covers the
   requests that waited for it together
+- others_cores in the raw numbers is what else the machine did meanwhile
 - waits are of acknowledgements, unless they are called something else
 
 `)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"time"
 )
 
 const (
@@ -95,7 +96,8 @@ func (b *bench) stretch(system string, p *process, to target, all [][]byte, batc
 	})
 }
 
-// counted runs a load and adds what the server's CPU time and fsyncs were meanwhile.
+// counted runs a load and adds what the server's CPU time and fsyncs were
+// meanwhile, and what others took of the machine.
 func counted(system string, p *process, syncs func() (int64, error), load func() (outcome, error)) (measure, error) {
 	synced := int64(0)
 	var err error
@@ -104,12 +106,15 @@ func counted(system string, p *process, syncs func() (int64, error), load func()
 			return measure{}, err
 		}
 	}
-	before := p.cpu()
+	before, busyBefore, ownBefore, began := p.cpu(), busy(), own(), time.Now()
 	o, err := load()
 	if err != nil {
 		return measure{}, err
 	}
-	m := o.measure(system, p.cpu()-before, p)
+	cpu := p.cpu() - before
+	m := o.measure(system, cpu, p)
+	others := busy() - busyBefore - cpu - (own() - ownBefore)
+	m.Others = max(0, others.Seconds()) / time.Since(began).Seconds()
 	if syncs != nil {
 		now, err := syncs()
 		if err != nil {

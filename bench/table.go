@@ -83,6 +83,9 @@ func (b *bench) add(m measure) {
 	if m.Answers > 0 {
 		line += fmt.Sprintf("  p50 %.1f ms  p99 %.1f ms  %s", m.P50, m.P99, m.durability())
 	}
+	if m.Others > 0.05 {
+		line += fmt.Sprintf("  (others took %.1f cores)", m.Others)
+	}
 	if len(m.Figures) > 0 {
 		line += "  " + sorted(m.Figures)
 	}
