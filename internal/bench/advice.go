@@ -39,11 +39,13 @@ const (
 	unevenSync, unevenTimes = 20, 10
 	// cpuBound and diskBound are shares of the cores and of the time.
 	cpuBound, diskBound = 0.85, 0.6
+	// crowded is a share of the cores that other programs use.
+	crowded = 0.15
 	// fresh enough, in ms: the 99th percentile that naru aims at.
 	freshEnough = 1000
 	// shortRun: below it starts and last commits are a large part of the figures.
 	shortRun = 20
-	// batchesPay: so many times as many events a second in batches are worth a word.
+	// batchesPay: what costs so many times as much alone as in a batch is worth a word.
 	batchesPay = 4
 )
 
@@ -69,9 +71,14 @@ func readWithCare(r *Report) (out []Advice) {
 		out = append(out, Advice{Rule: "beside", Level: Note,
 			Text: "a server runs on this folder: it shared the machine, so all figures are lower bounds. Measure while it is stopped to see what the machine can do"})
 	}
-	if m := r.Machine; m.LoadOnce > 0.5*float64(m.Cores) && !r.Folder.Beside {
+	switch others := max(r.Batches.Others, r.Single.Others, r.Load.Others); {
+	case r.Folder.Beside:
+	case others > crowded:
 		out = append(out, Advice{Rule: "busy", Level: Note,
-			Text: fmt.Sprintf("the machine was busy before the measurement began (load %.1f on %s): all figures are lower bounds", m.LoadOnce, Cores(m.Cores))})
+			Text: fmt.Sprintf("other programs used up to %.0f%% of the cores meanwhile: all figures are lower bounds. Measure again on an idle machine", 100*others)})
+	case r.Machine.LoadOnce > 0.5*float64(r.Machine.Cores):
+		out = append(out, Advice{Rule: "busy", Level: Note,
+			Text: fmt.Sprintf("the machine was busy before the measurement began (load %.1f on %s): if that went on, all figures are lower bounds", r.Machine.LoadOnce, Cores(r.Machine.Cores))})
 	}
 	if r.Seconds < shortRun {
 		out = append(out, Advice{Rule: "short", Level: Note,
@@ -132,7 +139,9 @@ func bound(r *Report) []Advice {
 	case b.Busy >= cpuBound:
 		return one(Advice{Rule: "cpu-bound", Level: Note,
 			Text: fmt.Sprintf("the cores are the limit, not the disk (%d acknowledgements shared %d syncs). %.0f%% of the processor time was the sender's: with senders on other machines up to %s a second would fit into %s", b.Requests, b.Syncs, 100*b.SenderCPU/(b.SenderCPU+b.ServerCPU), events(perSecondOf(r, b.ServerCPU)), Cores(r.Machine.Cores))})
-	case b.Syncing >= diskBound && r.Machine.GoProcs != 1: // a lone core waits in each sync, which says nothing of the disk
+	case r.Machine.GoProcs == 1 || b.Others > crowded:
+		// Who waits for a core waits in its sync, too: that says nothing of the disk.
+	case b.Syncing >= diskBound:
 		return one(Advice{Rule: "disk-bound", Level: Change,
 			Text: fmt.Sprintf("the disk is the limit, not the cores: %.0f%% of the time went into syncs while the cores were busy for %.0f%%. More connections and larger bodies share each sync; a disk with power-loss protection makes it shorter", 100*b.Syncing, 100*b.Busy)})
 	}
@@ -162,11 +171,12 @@ func fewCores(r *Report) []Advice {
 
 // bodies: how much sending one by one costs.
 func bodies(r *Report) []Advice {
-	if r.Single.Rate <= 0 || r.Batches.Rate < batchesPay*r.Single.Rate {
+	one, many := r.Single.ServerCPU, r.Batches.ServerCPU
+	if many <= 0 || one < batchesPay*many {
 		return nil
 	}
-	return one(Advice{Rule: "bodies", Level: Note,
-		Text: fmt.Sprintf("one event a request costs the server %.1f µs, in bodies of %d it costs %.2f µs, and %.0f times as many fit through. Let senders collect some hundred events, or a tenth of a second, before they send", r.Single.ServerCPU, r.Batches.PerRequest, r.Batches.ServerCPU, r.Batches.Rate/r.Single.Rate)})
+	return []Advice{{Rule: "bodies", Level: Note,
+		Text: fmt.Sprintf("an event that comes alone costs the server %.1f µs, in a body of %d it costs %.2f µs. Let senders collect some hundred events, or a tenth of a second, before they send", one, r.Batches.PerRequest, many)}}
 }
 
 // capacity: what to plan with, and for how long a peak may last.

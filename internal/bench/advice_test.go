@@ -26,7 +26,7 @@ func sound() *Report {
 			{Bytes: smallWrite, Growing: true, Count: 1000, P50: 0.21, P99: 0.5}, {Bytes: largeWrite, Growing: true, Count: 1000, P50: 0.9, P99: 2},
 		}},
 		Batches:   Flow{PerRequest: 500, Connections: 8, Requests: 2000, Events: 1_000_000, Rate: 1e6, ServerCPU: 1, SenderCPU: 0.1, Busy: 0.6, Syncing: 0.5, Syncs: 900, LogBytes: 75},
-		Single:    Flow{PerRequest: 1, Connections: 32, Rate: 300_000, ServerCPU: 12},
+		Single:    Flow{PerRequest: 1, Connections: 32, Rate: 300_000, ServerCPU: 3},
 		Load:      Flow{PerRequest: 500, Rate: 600_000, ServerCPU: 2.4, LogBytes: 75},
 		Freshness: Freshness{Rate: 10_000, P50: 100, P99: 300, CommitInterval: quantity.Duration(5 * time.Second)},
 	}
@@ -51,6 +51,8 @@ func TestAdvice(t *testing.T) {
 		{name: "sound", change: func(*Report) {}},
 		{name: "beside a server", change: func(r *Report) { r.Folder.Beside = true }, rule: "beside", level: Note, says: []string{"lower bounds"}},
 		{name: "busy", change: func(r *Report) { r.Machine.LoadOnce = 3.2 }, rule: "busy", level: Note, says: []string{"load 3.2 on 4 cores"}},
+		{name: "others at work", change: func(r *Report) { r.Batches.Others, r.Batches.Syncing, r.Machine.LoadOnce = .4, .9, 3 }, rule: "busy", level: Note, says: []string{"up to 40% of the cores"}},
+		{name: "others at work, hardly", change: func(r *Report) { r.Load.Others = .1 }},
 		{name: "busy because of the server", change: func(r *Report) { r.Machine.LoadOnce, r.Folder.Beside = 3.2, true }, rule: "beside", level: Note},
 		{name: "short", change: func(r *Report) { r.Seconds = 4 }, rule: "short", level: Note, says: []string{"--duration 1m"}},
 		{name: "tmpfs", change: func(r *Report) {
@@ -72,7 +74,7 @@ func TestAdvice(t *testing.T) {
 		{name: "disk", change: func(r *Report) { r.Batches.Syncing = .9 }, rule: "disk-bound", level: Change, says: []string{"90% of the time", "busy for 60%"}},
 		{name: "GOMAXPROCS", change: func(r *Report) { r.Machine.GoProcs = 1 }, rule: "gomaxprocs", level: Change, says: []string{"3 of 4 cores"}},
 		{name: "one core", change: func(r *Report) { r.Machine.GoProcs, r.Machine.Cores, r.Batches.Syncing = 1, 1, .9 }, rule: "one-core", level: Change, says: []string{"two"}},
-		{name: "one by one", change: func(r *Report) { r.Single.Rate, r.Single.ServerCPU = 30_000, 25 }, rule: "bodies", level: Note, says: []string{"25.0 µs", "33 times"}},
+		{name: "one by one", change: func(r *Report) { r.Single.ServerCPU = 25 }, rule: "bodies", level: Note, says: []string{"25.0 µs", "body of 500", "1.00 µs"}},
 		{name: "bandwidth", change: func(r *Report) { r.Disk.Sequential = 100e6 }, rule: "bandwidth", level: Change, says: []string{"95.37MiB", "71.53MiB"}},
 		{name: "a full disk", change: func(r *Report) { r.Folder.Free = 20 << 30 }, rule: "space", level: Change, set: "log.retain_bytes: 10GiB", says: []string{"may grow to 50GiB", "room for 20GiB", "503"}},
 		{name: "a log without a limit", change: func(r *Report) { r.Settings.RetainBytes = 0 }, rule: "space", level: Change, set: "log.retain_bytes: 200GiB", says: []string{"no limit"}},

@@ -223,6 +223,29 @@ func TestParseCounters(t *testing.T) {
 	}
 }
 
+func TestTicks(t *testing.T) {
+	before := parseTicks("cpu  100 10 50 1000 40 5 5 20 7 0\ncpu0 1 2 3\n")
+	if want := (ticks{busy: 190, all: 1230}); before != want {
+		t.Errorf("%+v, want %+v", before, want)
+	}
+	// 2 cores, 10 s: 2,000 ticks; 1,000 of them busy, 6 s (600) by us.
+	now := ticks{busy: before.busy + 1000, all: before.all + 2000}
+	if got := before.others(now, 6, 10, 2); got < .1999 || got > .2001 {
+		t.Errorf("%v", got)
+	}
+	if got := before.others(now, 11, 10, 2); got != 0 {
+		t.Errorf("less than nothing: %v", got)
+	}
+	if got := before.others(before, 1, 10, 2); got != 0 {
+		t.Errorf("no time: %v", got)
+	}
+	for _, text := range []string{"", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8 9", "cpu a b c d e f g h"} {
+		if got := parseTicks(text); got != (ticks{}) {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+}
+
 func TestSightings(t *testing.T) {
 	at := time.Unix(1000, 0)
 	s := &sightings{acked: make([]time.Time, 5)}

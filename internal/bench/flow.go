@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"time"
 
 	"naru/internal/bench/load"
@@ -49,7 +50,7 @@ func (b *bench) flow(ctx context.Context, s *server, f flow, until load.Until, r
 	if err != nil {
 		return out, err
 	}
-	own, began := ownCPU(), time.Now()
+	own, all, began := ownCPU(), allCPU(), time.Now()
 	o, err := load.Loop(ctx, f.to(s, measured), f.bodies, f.connections, until)
 	if err != nil {
 		return out, err
@@ -58,7 +59,7 @@ func (b *bench) flow(ctx context.Context, s *server, f flow, until load.Until, r
 	if err := rest(); err != nil {
 		return out, err
 	}
-	took := time.Since(began)
+	took, now := time.Since(began), allCPU()
 	after, err := s.counters(ctx)
 	if err != nil {
 		return out, err
@@ -70,6 +71,7 @@ func (b *bench) flow(ctx context.Context, s *server, f flow, until load.Until, r
 	cpu := after.cpu - before.cpu
 	out.ServerCPU, out.SenderCPU = 1e6*cpu/events, 1e6*own.Seconds()/events
 	out.Busy = (cpu + own.Seconds()) / (took.Seconds() * float64(b.report.Machine.Cores))
+	out.Others = all.others(now, cpu+own.Seconds(), took.Seconds(), runtime.NumCPU())
 	out.Syncing = (after.syncSeconds - before.syncSeconds) / took.Seconds()
 	out.Syncs = int64(after.syncs - before.syncs)
 	out.LogBytes = (after.logBytes - before.logBytes) / events

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,48 @@ func field(path, name string) string {
 		}
 	}
 	return ""
+}
+
+// ticks are what the machine's processors have done so far, in ticks of a core.
+type ticks struct{ busy, all float64 }
+
+// allCPU reads /proc/stat; nothing when it cannot be read.
+func allCPU() ticks {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return ticks{}
+	}
+	return parseTicks(string(text))
+}
+
+// parseTicks reads the line cpu: user, nice, system, idle, iowait, irq, softirq
+// and steal (what the host gave to others); guests are part of user.
+func parseTicks(text string) (t ticks) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return ticks{}
+	}
+	for i, f := range fields[1:9] {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			return ticks{}
+		}
+		t.all += n
+		if i != 3 && i != 4 {
+			t.busy += n
+		}
+	}
+	return t
+}
+
+// others is the share of the machine that other programs have used since then,
+// when ours used so many seconds of so long on so many cores.
+func (t ticks) others(now ticks, ours, wall float64, cores int) float64 {
+	if now.all <= t.all || wall <= 0 || cores < 1 {
+		return 0
+	}
+	return max((now.busy-t.busy)/(now.all-t.all)-ours/(wall*float64(cores)), 0)
 }
 
 // ownCPU is the processor time that this process has spent.

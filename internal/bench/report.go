@@ -95,8 +95,9 @@ type Flow struct {
 	P99         float64 `json:"p99_ms"`
 	ServerCPU   float64 `json:"server_cpu_us_per_event"`
 	SenderCPU   float64 `json:"sender_cpu_us_per_event"`
-	Busy        float64 `json:"cpu_share"`  // server and sender, of all cores
-	Syncing     float64 `json:"sync_share"` // of the time, in fdatasync of the log
+	Busy        float64 `json:"cpu_share"`        // server and sender, of all cores
+	Others      float64 `json:"others_cpu_share"` // other programs, of all of the machine's cores
+	Syncing     float64 `json:"sync_share"`       // of the time, in fdatasync of the log
 	Syncs       int64   `json:"fsyncs"`
 	LogBytes    float64 `json:"log_bytes_per_event"`
 	Memory      int64   `json:"server_peak_bytes"` // anonymous and shared; mapped files are the page cache's
