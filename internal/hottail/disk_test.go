@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/vfs"
 )
@@ -38,8 +39,14 @@ func TestDiskThatFails(t *testing.T) {
 				w.requireRows(v, committed(v))
 			}
 			require.Equal(t, int64(1), w.tail.Counts().Failed.Load())
+			// Nothing is committed of it: no answer would be true.
+			w.send("events", w.evs(1, "new")...)
+			_, err := w.tail.Cut(t.Context(), []lake.Ident{id("new")})
+			require.True(t, fault.IsTransient(err), "%v", err)
+			require.NotEmpty(t, fault.HintOf(err))
+			require.ErrorIs(t, err, c.err)
 			w.fs.Heal()
-			w.requireAll(id("a"), id("b"))
+			w.requireAll(id("a"), id("b"), id("new"))
 			// Rows that are in a file already, and one more.
 			w.send("events", w.evs(1, "a")...)
 			w.failing(c.op, c.err)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/quantity"
 )
@@ -112,6 +113,9 @@ func TestLimitOfEvents(t *testing.T) {
 	require.Nil(t, v.Hot, "only what is committed")
 	w.requireRows(v, func(s spot) bool { return s.offset < 5 })
 	require.Equal(t, int64(1), w.tail.Counts().Behind.Load())
+	_, err := w.tail.Cut(t.Context(), []lake.Ident{id("b")})
+	require.True(t, fault.IsTransient(err), "%v", err)
+	require.NotErrorIs(t, err, lake.ErrNoTable)
 	list, err := w.tail.Newest(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []lake.Ident{id("a")}, list, "types beyond the limit are not looked for")

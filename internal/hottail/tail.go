@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
 	"naru/internal/stream"
@@ -225,35 +226,46 @@ func (h *Tail) cut(ctx context.Context, tables []lake.Ident, may hopes) (views [
 		}
 		views, states[i] = append(views, v), state
 	}
+	missed := map[string]error{}
 	for _, name := range slices.Sorted(maps.Keys(byStream)) {
-		if err := h.warm(ctx, name, marks[name], byStream[name], views, states, may); err != nil {
+		if missed[name], err = h.warm(ctx, name, marks[name], byStream[name], views, states, may); err != nil {
 			return views, err
 		}
 	}
 	for i, v := range views {
-		if states[i] != nil && !states[i].Exists && v.Hot == nil {
-			return views, &lake.CutError{Table: v.Ident, Err: lake.ErrNoTable}
+		if states[i] == nil || states[i].Exists || v.Hot != nil {
+			continue
 		}
+		err := lake.ErrNoTable
+		if why := missed[v.Ident.Namespace]; why != nil { // it may be that the log alone has it
+			err = fault.WithHint(&fault.RetryAfter{Err: fmt.Errorf("its first rows are not committed yet: %w", why), After: flushWait},
+				"ask again when they are: pipelines.commit_interval, and naru status")
+		}
+		return views, &lake.CutError{Table: v.Ident, Err: err}
 	}
 	return views, nil
 }
 
+// errBehind is why a query does not see all.
+var errBehind = errors.New("more than hot_tail.events or hot_tail.memory allows is not committed")
+
 // warm adds the hot tails of one stream's tables to their views. What goes wrong
-// with the log or the small files does not fail a query: it sees what is committed.
-func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, which []int, views []*lake.View, states []*iceberg.State, may hopes) error {
+// with the log or the small files does not fail a query: it sees what is committed,
+// and missed tells why.
+func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, which []int, views []*lake.View, states []*iceberg.State, may hopes) (missed, err error) {
 	st, err := h.log.Stat(ctx, name)
 	if errors.Is(err, stream.ErrNoStream) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return h.cold(ctx, name, err)
+		return err, h.cold(ctx, name, err)
 	}
 	wanted := make([][]event.Span, len(which))
 	for n, i := range which {
 		wanted[n] = spans(st, mark, views[i].Positions)
 		if length(wanted[n]) > h.cfg.Events {
 			h.counts.Behind.Add(1)
-			return nil
+			return errBehind, nil
 		}
 	}
 	hot := make([]*lake.Hot, len(which))
@@ -272,7 +284,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 		}
 		t, err := h.table(ctx, views[i].Ident)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		full, err := t.bring(ctx, states[i], wanted[n])
 		if err == nil && full && may.commit {
@@ -286,17 +298,18 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 		}
 		t.unlock()
 		if errors.As(err, new(*fullError)) {
-			return err
+			return nil, err
 		}
 		if may.again && errors.Is(err, stream.ErrTrimmed) {
-			return fmt.Errorf("%w: %w", errTrimmed, err)
+			return nil, fmt.Errorf("%w: %w", errTrimmed, err)
 		}
 		if err != nil {
-			return h.cold(ctx, name, err)
+			return err, h.cold(ctx, name, err)
 		}
 		short = short || full
 	}
 	if short {
+		missed = errBehind
 		h.counts.Behind.Add(1)
 		level(read)
 	}
@@ -309,7 +322,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 		views[i].Hot = hot[n]
 		views[i].Release = sync.OnceFunc(func() { release(files); before() })
 	}
-	return nil
+	return missed, nil
 }
 
 // level cuts the spans of a stream's tables, of which some are not complete, at

@@ -189,6 +189,13 @@ func (m *machine) stop(power bool, seed uint64) image {
 	return m.left
 }
 
+// steps counts the operations so far.
+func (m *machine) steps() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.step
+}
+
 // isDown tells whether the power is gone.
 func (m *machine) isDown() bool {
 	select {

@@ -75,7 +75,8 @@ type history struct {
 	lives  []string // what happened, for a failure's report
 	faulty bool
 	jumps  bool
-	aim    string // a kind of moment that is to be met, and has been met least
+	aim    string  // a kind of moment that is to be met, and has been met least
+	looks  *looked // not nil: queries run beside all that
 }
 
 func newHistory(t *testing.T, rng *rand.Rand) *history {
@@ -134,11 +135,19 @@ func (h *history) life() error {
 	var broke error
 	if err == nil {
 		p.jumps = h.jumps
+		eyes, lerr := h.eyes(p)
+		if lerr != nil {
+			return errors.Join(lerr, p.close())
+		}
 		w := p.run()
 		requests := 2 + h.rng.IntN(12)
 		p.clients(h.rng, h.all, requests, 6, h.book.send, func(s shipment, a answer) { h.book.ack(s, a, h.cfg.collect.Partitions) })
 		h.settle(m)
+		lerr = eyes()
 		broke = w.stop()
+		if lerr != nil {
+			return errors.Join(fmt.Errorf("a query: %w", lerr), p.close())
+		}
 		if broke != nil && !m.isDown() && !h.faulty {
 			return errors.Join(fmt.Errorf("pipelines ended: %w", broke), p.close())
 		}
@@ -166,6 +175,31 @@ func (h *history) life() error {
 	}
 	h.lives = append(h.lives, fmt.Sprintf("%d operations, %s", m.step, end))
 	return nil
+}
+
+// eyes lets queries run beside a life, if that is wanted: the first one before
+// anything is loaded. stop tells what they saw.
+func (h *history) eyes(p *process) (stop func() error, err error) {
+	if h.looks == nil {
+		return func() error { return nil }, nil
+	}
+	o, err := look(p, h.book, h.cfg, h.looks)
+	if err == nil {
+		err = o.glance(h.t.Context(), h.rng, newReader())
+	}
+	if err != nil && (p.m.isDown() || h.faulty && isInjected(err)) {
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a query before anything is loaded: %w", err)
+	}
+	o.run(1+h.rng.IntN(2), h.rng)
+	return func() error {
+		if err := o.stop(); err != nil && !(h.faulty && isInjected(err)) {
+			return err
+		}
+		return nil
+	}, nil
 }
 
 // settle lets the pipelines go on for a while after the last request: until some
