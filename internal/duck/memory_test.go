@@ -1,6 +1,11 @@
 package duck
 
 import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,5 +70,53 @@ func TestTrimmer(t *testing.T) {
 			t.Fatal("it trims after close")
 		}
 	})
+}
+
+// anonymous is the memory of this process that no file backs, in bytes.
+func anonymous(t *testing.T) int64 {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip("it cannot be measured here:", err)
+	}
+	_, rest, _ := strings.Cut(string(status), "RssAnon:")
+	var kb int64
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		t.Skip("it cannot be measured here:", err)
+	}
+	return kb << 10
+}
+
+// What a statement with thousands of names has taken goes back to the system.
+func TestGiveBack(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("other allocators")
+	}
+	db, err := openDatabase(option{"threads", "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.close()
+	c, err := db.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	sql := "SELECT len([" + strings.TrimSuffix(strings.Repeat("'a name of forty characters, like a path', ", 10_000), ", ") + "])"
 	giveBack()
+	debug.FreeOSMemory()
+	begin := anonymous(t)
+	for range 3 {
+		if err := c.exec(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	debug.FreeOSMemory()
+	most := anonymous(t) - begin
+	giveBack()
+	kept := anonymous(t) - begin
+	t.Logf("%d KiB, then %d KiB", most>>10, kept>>10)
+	if most < 10<<20 || kept > most/2 {
+		t.Errorf("%d KiB of %d KiB are kept", kept>>10, most>>10)
+	}
 }
