@@ -44,7 +44,7 @@ func TestDiskThatFails(t *testing.T) {
 			_, err := w.tail.Cut(t.Context(), []lake.Ident{id("new")})
 			require.True(t, fault.IsTransient(err), "%v", err)
 			require.NotEmpty(t, fault.HintOf(err))
-			require.ErrorIs(t, err, c.err)
+			require.NotContains(t, err.Error(), hotDir)
 			w.fs.Heal()
 			w.requireAll(id("a"), id("b"), id("new"))
 			// Rows that are in a file already, and one more.

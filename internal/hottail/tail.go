@@ -246,8 +246,12 @@ func (h *Tail) cut(ctx context.Context, tables []lake.Ident, may hopes) (views [
 	return views, nil
 }
 
-// errBehind is why a query does not see all.
-var errBehind = errors.New("more than hot_tail.events or hot_tail.memory allows is not committed")
+// errBehind and errCold are why a query does not see all. The log tells more of
+// the second: what the error names is nobody's business who asks.
+var (
+	errBehind = errors.New("more than hot_tail.events or hot_tail.memory allows is not committed")
+	errCold   = errors.New("rows that are not committed cannot be shown now, the server's log says why")
+)
 
 // warm adds the hot tails of one stream's tables to their views. What goes wrong
 // with the log or the small files does not fail a query: it sees what is committed,
@@ -258,7 +262,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 		return nil, nil
 	}
 	if err != nil {
-		return err, h.cold(ctx, name, err)
+		return errCold, h.cold(ctx, name, err)
 	}
 	wanted := make([][]event.Span, len(which))
 	for n, i := range which {
@@ -304,7 +308,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 			return nil, fmt.Errorf("%w: %w", errTrimmed, err)
 		}
 		if err != nil {
-			return err, h.cold(ctx, name, err)
+			return errCold, h.cold(ctx, name, err)
 		}
 		short = short || full
 	}
