@@ -33,6 +33,7 @@ type world struct {
 	t      *testing.T
 	fs     *vfs.Memory
 	rows   *iceberg.MemoryCatalog
+	look   *hooked // rows, as the lake sees them
 	cfg    iceberg.Config
 	hot    Config
 	log    *memory.Log
@@ -47,10 +48,24 @@ type world struct {
 	next   int
 }
 
+// hooked is a catalog that tells when a table is looked up.
+type hooked struct {
+	iceberg.Catalog
+	onLocation func(lake.Ident)
+}
+
+func (c *hooked) Location(ctx context.Context, t lake.Ident) (string, error) {
+	if c.onLocation != nil {
+		c.onLocation(t)
+	}
+	return c.Catalog.Location(ctx, t)
+}
+
 // view is the log as the hot tail sees it, with what a test does in between.
 type view struct {
 	stream.Log
 	onProgress, onStat, onRead func()
+	afterStat                  func()
 	failRead                   error
 	lost                       []event.Span
 }
@@ -65,6 +80,7 @@ func (v *view) Stat(ctx context.Context, name string) (stream.Stat, error) {
 	call(v.onStat)
 	st, err := v.Log.Stat(ctx, name)
 	st.Lost = append(st.Lost, v.lost...)
+	call(v.afterStat)
 	return st, err
 }
 
@@ -94,7 +110,7 @@ func newWorld(t *testing.T, change ...func(*world)) *world {
 		loads: map[string]*loader{}, types: map[string]map[spot]string{}, number: map[string]map[spot]float64{}}
 	w.cfg.GCDelay, w.cfg.CommitRate = 0, 1e6
 	w.flush = func(context.Context, string) error { return nil }
-	w.view = &view{Log: w.log}
+	w.view, w.look = &view{Log: w.log}, &hooked{Catalog: w.rows}
 	for _, c := range change {
 		c(w)
 	}
@@ -106,7 +122,7 @@ func newWorld(t *testing.T, change ...func(*world)) *world {
 func (w *world) open() {
 	w.t.Helper()
 	var err error
-	w.lake, err = iceberg.Open(w.t.Context(), w.cfg, w.fs, "/data", quiet, iceberg.WithCatalog(w.rows))
+	w.lake, err = iceberg.Open(w.t.Context(), w.cfg, w.fs, "/data", quiet, iceberg.WithCatalog(w.look))
 	require.NoError(w.t, err)
 	w.tables = sinktable.New(w.lake, w.log, quiet)
 	w.tail = New(w.hot, Deps{FS: w.fs, Dir: hotDir, Log: w.view, Lake: w.lake, Logger: quiet,
