@@ -40,6 +40,7 @@ func run() error {
 	steady := flag.Duration("duration", 0, "of row 7 (default 1m, with --full 30m)")
 	stretch := flag.Duration("stretch", 0, "of rows 1 and 2, behind a warm-up (default 4s, with --full 10s)")
 	flag.IntVar(&b.rate, "rate", 100_000, "events a second of rows 6 and 7")
+	alone := flag.Bool("alone", false, "leave the peers out")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("what is %q? rows are named by --row", flag.Arg(0))
@@ -65,7 +66,7 @@ func run() error {
 		}
 		rows = slices.DeleteFunc(rows, func(r *row) bool { return !slices.Contains(names, r.name) })
 	}
-	m, err := b.prepare()
+	m, err := b.prepare(*alone)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func run() error {
 }
 
 // prepare finds the binaries and makes the corpus.
-func (b *bench) prepare() (m machine, err error) {
+func (b *bench) prepare(alone bool) (m machine, err error) {
 	for _, p := range []*string{&b.naru, &b.dir} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return m, err
@@ -95,8 +96,10 @@ func (b *bench) prepare() (m machine, err error) {
 	if _, err := os.Stat(b.naru); err != nil {
 		return m, fmt.Errorf("%w; run: make build", err)
 	}
-	b.bento = peer("BENTO", "bento", "bento")
-	b.duckdb = peer("DUCKDB_PYTHON", "duckdb/bin/python", "")
+	if !alone {
+		b.bento = peer("BENTO", "bento", "bento")
+		b.duckdb = peer("DUCKDB_PYTHON", "duckdb/bin/python", "")
+	}
 	b.commit = version(b.naru)
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return m, err
@@ -112,7 +115,7 @@ func (b *bench) prepare() (m machine, err error) {
 	}
 	fmt.Printf("%s\nfile system: %s; corpus: %s; load average before: %s\n", b.commit, m.FileSystem, m.Corpus, loadAverage())
 	for name, path := range map[string]string{"Bento": b.bento, "DuckDB": b.duckdb} {
-		if path == "" {
+		if path == "" && !alone {
 			fmt.Printf("%s is not installed (bench/peers/install): no peer beside its rows\n", name)
 		}
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -71,6 +73,9 @@ func (b *bench) add(m measure) {
 		line += ", " + m.Case
 	}
 	line += ":"
+	if m.Wall > 0 {
+		line += fmt.Sprintf(" %.2f s", m.Wall)
+	}
 	if m.Rate > 0 {
 		line += fmt.Sprintf(" %.0f events/s", m.Rate)
 	}
@@ -96,7 +101,7 @@ func (b *bench) add(m measure) {
 func sorted(figures map[string]float64) string {
 	var words []string
 	for name, value := range figures {
-		words = append(words, fmt.Sprintf("%s %.5g", name, value))
+		words = append(words, name+" "+strconv.FormatFloat(math.Round(value*1000)/1000, 'f', -1, 64))
 	}
 	slices.Sort(words)
 	return strings.Join(words, "  ")
