@@ -57,7 +57,7 @@ func TestDiskThatFails(t *testing.T) {
 			w.fs.Heal()
 			w.requireAll(id("a"), id("b"))
 			// A file that is finished.
-			w.send("events", w.evs(sealRows+1, "b")...)
+			w.send("events", w.big(sealing+1, "b")...)
 			w.failing(c.op, c.err)
 			for _, v := range w.cut(id("b"), id("a")) {
 				w.requireRows(v, committed(v))

@@ -29,7 +29,7 @@ func typeOf(v *lake.View, name string) string {
 // A whole number's column becomes double: among rows that are in no file yet, or
 // in one that is written anew, or in files that are finished.
 func TestPromotionOfWhatIsNotCommitted(t *testing.T) {
-	for _, rows := range []int{1, sealRows + 10} {
+	for _, rows := range []int{1, sealing + 1} {
 		for _, committed := range []bool{false, true} {
 			t.Run(fmt.Sprint(rows, committed), func(t *testing.T) {
 				w := newWorld(t)
@@ -37,12 +37,12 @@ func TestPromotionOfWhatIsNotCommitted(t *testing.T) {
 					w.send("events", w.evs(2, "a", `,"x":1`)...)
 					w.load("events")
 				}
-				w.send("events", w.evs(rows, "a", `,"x":7`)...)
+				w.send("events", w.big(rows, "a", `,"x":7`)...)
 				v := w.requireAll(id("a"))[0]
 				require.Equal(t, "long", typeOf(v, "x"))
 				w.send("events", w.evs(2, "a", `,"x":2.5,"late":"yes"`)...)
 				w.requireSum(id("a"), "x", 7*float64(rows)+5+2*count(committed))
-				w.send("events", w.evs(rows, "a", `,"x":7`)...)
+				w.send("events", w.big(rows, "a", `,"x":7`)...)
 				w.requireSum(id("a"), "x", 14*float64(rows)+5+2*count(committed))
 				l := w.loader("events").write().commit()
 				w.requireSum(id("a"), "x", 14*float64(rows)+5+2*count(committed))
@@ -115,7 +115,7 @@ func TestTrim(t *testing.T) {
 	w := newWorld(t)
 	const files = 3
 	for range files {
-		w.send("events", w.evs(sealRows, "a")...)
+		w.send("events", w.big(sealing, "a")...)
 	}
 	w.send("events", w.evs(5, "a")...)
 	w.requireAll(id("a"))

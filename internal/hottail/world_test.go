@@ -159,6 +159,14 @@ func (w *world) evs(n int, typ string, more ...string) (out []ev) {
 	return out
 }
 
+// sealing is how many big events finish a file.
+const sealing = sealBytes >> 20
+
+// big is evs with a MiB of data in each.
+func (w *world) big(n int, typ string, more ...string) []ev {
+	return w.evs(n, typ, append(more, `,"pad":"`, strings.Repeat("x", 1<<20), `"`)...)
+}
+
 // send appends events to a stream, one record batch for each run in a partition.
 func (w *world) send(name string, events ...ev) {
 	w.t.Helper()
