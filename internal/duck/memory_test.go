@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,30 +44,30 @@ func TestNoFileStaysInMemory(t *testing.T) {
 
 func TestTrimmer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		trims := 0
-		tr := &trimmer{after: time.Second, trim: func() { trims++ }}
+		var trims atomic.Int64
+		tr := &trimmer{after: time.Second, trim: func() { trims.Add(1) }}
 		tr.queryEnded()
 		tr.queryEnded()
-		if trims != 0 {
+		if trims.Load() != 0 {
 			t.Fatal("it trims at once")
 		}
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
-		if trims != 1 {
-			t.Fatalf("%d trims after two queries that ended together, want 1", trims)
+		if trims.Load() != 1 {
+			t.Fatalf("%d trims after two queries that ended together, want 1", trims.Load())
 		}
 		tr.queryEnded()
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
-		if trims != 2 {
-			t.Fatalf("%d trims after a third one, want 2", trims)
+		if trims.Load() != 2 {
+			t.Fatalf("%d trims after a third one, want 2", trims.Load())
 		}
 		tr.queryEnded()
 		tr.close()
 		tr.queryEnded()
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
-		if trims != 2 {
+		if trims.Load() != 2 {
 			t.Fatal("it trims after close")
 		}
 	})
