@@ -139,6 +139,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		f.pipelines, f.tables = pipelines, tables
 	}
 	server := web.NewServer(o.Config.Collect.Config, f.routes(), logger)
+	server.Quick(native.Path)
 
 	// What runs by itself. Each part has its own end, because they stop one
 	// behind the other.

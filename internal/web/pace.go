@@ -65,7 +65,7 @@ func (p *pacedBody) Close() error { return p.body.Close() }
 
 // limitListener admits at most max connections at a time, and gives their
 // writes stall to make progress: a client that does not read its answer is cut.
-func limitListener(ln net.Listener, max int, stall time.Duration) net.Listener {
+func limitListener(ln net.Listener, max int, stall time.Duration) *limited {
 	return &limited{Listener: ln, slots: make(chan struct{}, max), done: make(chan struct{}), stall: stall}
 }
 

@@ -24,6 +24,9 @@ type Server struct {
 	log  *slog.Logger
 	http http.Server
 
+	quick *quick // nil: net/http serves all
+	ln    atomic.Pointer[limited]
+
 	draining atomic.Bool
 	inFlight atomic.Int64
 	empty    chan struct{} // gets a token when the last request ends while draining
@@ -43,9 +46,38 @@ func NewServer(cfg Config, handler http.Handler, log *slog.Logger) *Server {
 	return s
 }
 
+// Quick serves plain POSTs to the paths, as they stand there, on the quick path.
+// Their handlers write short answers. It is called before Serve.
+func (s *Server) Quick(paths ...string) {
+	s.quick = &quick{s: s, paths: map[string]bool{}}
+	s.quick.mu.conns = map[*quickConn]bool{}
+	for _, p := range paths {
+		s.quick.paths[p] = true
+	}
+}
+
 // Serve answers connections of ln until Drain or Close; it returns nil then.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.http.Serve(limitListener(ln, s.cfg.Connections, s.cfg.StallTimeout.Std()))
+	limited := limitListener(ln, s.cfg.Connections, s.cfg.StallTimeout.Std())
+	if s.quick == nil {
+		return s.served(ln, s.http.Serve(limited))
+	}
+	s.ln.Store(limited)
+	s.quick.others = newHandover(ln.Addr())
+	others := make(chan error, 1)
+	go func() {
+		others <- s.http.Serve(s.quick.others)
+		_ = limited.Close() // whichever ends first ends the other
+	}()
+	err := s.quick.accept(limited)
+	_ = s.quick.others.Close()
+	if over := <-others; errors.Is(over, http.ErrServerClosed) {
+		err = over
+	}
+	return s.served(ln, err)
+}
+
+func (s *Server) served(ln net.Listener, err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -67,17 +99,43 @@ func (s *Server) Drain(ctx context.Context) error {
 		select {
 		case <-s.empty:
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("drain %d requests: %w", s.inFlight.Load(), ctx.Err()), s.http.Close())
+			return errors.Join(fmt.Errorf("drain %d requests: %w", s.inFlight.Load(), ctx.Err()), s.Close())
+		}
+	}
+	if err := s.closeListener(); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	if s.quick != nil {
+		if err := s.quick.drain(ctx); err != nil {
+			return errors.Join(fmt.Errorf("shut down server: %w", err), s.Close())
 		}
 	}
 	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("shut down server: %w", err), s.http.Close())
+		return errors.Join(fmt.Errorf("shut down server: %w", err), s.Close())
 	}
 	return nil
 }
 
 // Close cuts everything at once.
-func (s *Server) Close() error { return s.http.Close() }
+func (s *Server) Close() error {
+	err := errors.Join(s.http.Close(), s.closeListener())
+	if s.quick != nil {
+		s.quick.close(true)
+	}
+	return err
+}
+
+// closeListener closes the listener where net/http does not have it.
+func (s *Server) closeListener() error {
+	ln := s.ln.Load()
+	if ln == nil {
+		return nil
+	}
+	if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.inFlight.Add(1)

@@ -60,6 +60,9 @@ func serve(t *testing.T, cfg Config, h http.Handler) (*Server, *pipes, *bytes.Bu
 	t.Helper()
 	log := new(bytes.Buffer)
 	s := NewServer(cfg, h, slog.New(slog.NewTextHandler(log, nil)))
+	if onQuickPath {
+		s.Quick("/x")
+	}
 	ln := newPipes()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ln) }()
