@@ -190,6 +190,39 @@ func TestWaitingForAnotherQueryIsBrokenOff(t *testing.T) {
 	require.Zero(t, w.tail.Counts().Failed.Load())
 }
 
+// What a query has read before it was broken off, the next one need not read: else
+// queries with little time might never get to the end.
+func TestBrokenOffQueryIsNoneInVain(t *testing.T) {
+	for _, last := range []string{`,"x":2`, `,"x":2.5`} { // with a promotion all is read again
+		w := newWorld(t)
+		for i := range 2 * sealing {
+			w.send("events", w.big(1, "a", `,"x":1`)...)
+			if i == sealing {
+				w.send("events", w.evs(1, "a", last)...)
+			}
+		}
+		gave := errors.New("gave up")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		reads := 0
+		w.view.onRead = func() {
+			if reads++; reads == 2*sealing-2 {
+				cancel(gave)
+			}
+		}
+		_, err := w.tail.Cut(ctx, []lake.Ident{id("a")})
+		require.ErrorIs(t, err, gave)
+		require.Less(t, reads, 2*sealing, "it went on")
+		require.Zero(t, w.tail.Counts().Failed.Load())
+		w.view.onRead = nil
+		v := w.requireSum(id("a"), "x", float64(2*sealing)+map[string]float64{`,"x":2`: 2, `,"x":2.5`: 2.5}[last])
+		if last == `,"x":2` {
+			require.Equal(t, int64(2*sealing+1), w.tail.Counts().Rows.Load(), "read again")
+		} else {
+			require.Equal(t, "double", typeOf(v, "x"))
+		}
+	}
+}
+
 // Queries on the same tables at the same time, beside commits.
 func TestConcurrentQueries(t *testing.T) {
 	w := newWorld(t)

@@ -86,7 +86,8 @@ func (o *output) Abort() error { return errors.Join(o.file.Close(), o.folder.fs.
 type file struct {
 	folder  *folder
 	data    columnar.DataFile
-	ends    event.Positions // first offsets behind its rows
+	ends    event.Positions  // first offsets behind its rows
+	schema  *columnar.Schema // of a finished file
 	holders atomic.Int64
 }
 

@@ -112,6 +112,9 @@ func (h *Tail) read(ctx context.Context, ts *types, name string, s event.Span) e
 		if at.Offset >= s.To {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		b, err := h.log.Read(ctx, name, at, readBytes)
 		if err != nil {
 			return fmt.Errorf("read %s at %s: %w", name, at, err)

@@ -55,6 +55,18 @@ func TestPromotionOfWhatIsNotCommitted(t *testing.T) {
 	}
 }
 
+// The same while one query reads it all: the column did not exist when it began.
+func TestPromotionWithinOneQuery(t *testing.T) {
+	w := newWorld(t)
+	for _, x := range []string{`,"x":1`, `,"x":2.5`, `,"y":1`, `,"y":2.5`, `,"x":3`} {
+		w.send("events", w.big(sealing, "a", x)...)
+	}
+	w.requireSum(id("a"), "x", sealing*6.5)
+	w.requireSum(id("a"), "y", sealing*3.5)
+	require.Len(t, w.files(), 5)
+	require.Equal(t, int64(2*5*sealing), w.tail.Counts().Rows.Load(), "read twice")
+}
+
 func count(b bool) float64 {
 	if b {
 		return 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"naru/internal/event"
@@ -121,14 +122,11 @@ func (t *table) bring(ctx context.Context, state *iceberg.State, spans []event.S
 	for range maxPromotions {
 		t.align(state, spans)
 		t.trim(spans)
-		written := t.builder.Schema().Clone()
 		if full, err = t.advance(ctx, spans); err != nil {
-			// Of a batch that was read in part nobody knows what is here.
-			t.reset()
-			return false, err
+			return false, err // what is here is the next query's gain
 		}
 		now := t.builder.Schema()
-		if len(t.sealed) == 0 || now.Continues(written) {
+		if !slices.ContainsFunc(t.sealed, func(f *file) bool { return !now.Continues(f.schema) }) {
 			return full, t.dump()
 		}
 		// A column became another one: what is written has it under its old id.
@@ -236,6 +234,9 @@ func (t *table) advance(ctx context.Context, spans []event.Span) (full bool, err
 			if at.Offset >= s.To {
 				break
 			}
+			if ctx.Err() != nil {
+				return false, context.Cause(ctx)
+			}
 			if t.tail.crowded(t) && !(t.shrink() && !t.tail.crowded(t)) {
 				return true, nil
 			}
@@ -249,6 +250,7 @@ func (t *table) advance(ctx context.Context, spans []event.Span) (full bool, err
 				break
 			}
 			if err := t.take(ctx, b); err != nil {
+				t.reset() // of a batch that was read in part nobody knows what is here
 				return false, err
 			}
 			t.upto.Advance(b.End())
@@ -294,7 +296,9 @@ func (t *table) seal(ends event.Positions) error {
 	if err != nil {
 		return err
 	}
-	t.sealed = append(t.sealed, t.tail.folder.add(data, ends))
+	f := t.tail.folder.add(data, ends)
+	f.schema = t.builder.Schema().Clone()
+	t.sealed = append(t.sealed, f)
 	t.clear()
 	return nil
 }

@@ -432,6 +432,9 @@ func TestQueriesSeeWhatIsAcknowledgedOnce(t *testing.T) {
 	if *oneSeed != 0 {
 		first, histories = *oneSeed, 1
 	}
+	if testing.Short() { // under the race detector
+		histories = 6
+	}
 	var deadline time.Time
 	if d := soaking(t); d > 0 {
 		deadline, histories = time.Now().Add(d), 1<<40
@@ -448,7 +451,7 @@ func TestQueriesSeeWhatIsAcknowledgedOnce(t *testing.T) {
 		n++
 	}
 	t.Logf("%d histories: %v", n, views)
-	if *oneSeed == 0 && (views.strict.Load() == 0 || views.hot.Load() == 0 || views.retold.Load() == 0) {
+	if *oneSeed == 0 && histories > 6 && (views.strict.Load() == 0 || views.hot.Load() == 0 || views.retold.Load() == 0) {
 		t.Error("something of it never happened")
 	}
 }
