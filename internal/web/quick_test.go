@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -167,4 +170,66 @@ func FuzzPlainHead(f *testing.F) {
 			t.Errorf("%+v\nnet/http: %+v %v", h, r, r.URL)
 		}
 	})
+}
+
+// TestQuickPathDrains over real sockets: what is in flight is answered before
+// Drain returns, connections that wait are closed, and Serve ends without error.
+func TestQuickPathDrains(t *testing.T) {
+	in, release := make(chan struct{}), make(chan struct{})
+	s := NewServer(DefaultConfig(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "wait" {
+			close(in)
+			<-release
+		}
+		_, _ = io.WriteString(w, "done")
+	}), slog.New(slog.DiscardHandler))
+	s.Quick("/x")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ln) }()
+	dial := func(wire string) (net.Conn, *bufio.Reader) {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := io.WriteString(c, wire); err != nil {
+			t.Fatal(err)
+		}
+		return c, bufio.NewReader(c)
+	}
+	const length = " HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"
+	_, idle := dial("POST /x" + length)
+	if got := receive(t, idle); got.body != "done" {
+		t.Fatalf("%+v", got)
+	}
+	_, other := dial("GET /y HTTP/1.1\r\nHost: h\r\n\r\n") // gone over to net/http
+	if got := receive(t, other); got.body != "done" {
+		t.Fatalf("%+v", got)
+	}
+	_, busy := dial("POST /x?wait" + length)
+	<-in
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context()) }()
+	for !s.draining.Load() {
+		runtime.Gosched()
+	}
+	close(release)
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	if got := receive(t, busy); got.status != 200 || got.body != "done" {
+		t.Errorf("in flight: %+v", got)
+	}
+	for name, br := range map[string]*bufio.Reader{"idle": idle, "net/http's": other, "answered": busy} {
+		if _, err := br.ReadByte(); err != io.EOF {
+			t.Errorf("%s connection: %v, want its end", name, err)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -24,8 +24,9 @@ type Server struct {
 	log  *slog.Logger
 	http http.Server
 
-	quick *quick // nil: net/http serves all
-	ln    atomic.Pointer[limited]
+	quick  *quick // nil: net/http serves all
+	ln     atomic.Pointer[limited]
+	closed atomic.Bool // the listener is, by us
 
 	draining atomic.Bool
 	inFlight atomic.Int64
@@ -71,8 +72,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	}()
 	err := s.quick.accept(limited)
 	_ = s.quick.others.Close()
-	if over := <-others; errors.Is(over, http.ErrServerClosed) {
-		err = over
+	if over := <-others; errors.Is(over, http.ErrServerClosed) || s.closed.Load() {
+		err = http.ErrServerClosed
 	}
 	return s.served(ln, err)
 }
@@ -131,6 +132,7 @@ func (s *Server) closeListener() error {
 	if ln == nil {
 		return nil
 	}
+	s.closed.Store(true)
 	if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
