@@ -280,3 +280,17 @@ func TestConcurrentQueries(t *testing.T) {
 	require.Empty(t, w.files())
 	require.Zero(t, w.tail.Bytes())
 }
+
+// A batch that cannot be read to its end is read again as a whole, not on top of
+// its first rows.
+func TestBatchReadInPart(t *testing.T) {
+	w := newWorld(t)
+	w.send("events", w.evs(3, "a")...)
+	w.requireAll(id("a"))
+	w.send("events", w.big(sealing+2, "a")...)
+	w.failing(vfs.OpWrite, syscall.ENOSPC) // in the middle of the batch a file is full
+	_, err := w.tail.Cut(t.Context(), []lake.Ident{id("a")})
+	require.True(t, fault.IsTransient(err), "%v", err)
+	w.fs.Heal()
+	w.requireAll(id("a"))
+}
