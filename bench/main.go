@@ -45,7 +45,7 @@ func run() error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("what is %q? rows are named by --row", flag.Arg(0))
 	}
-	b.events, b.whole, b.warm, b.last, b.rounds, b.runs, b.steady = 500_000, 2_000_000, time.Second, 4*time.Second, 2, 3, time.Minute
+	b.events, b.whole, b.warm, b.last, b.rounds, b.runs, b.steady = 500_000, 2_000_000, time.Second, 4*time.Second, 6, 3, time.Minute
 	b.startSizes, b.shareRounds = []int64{2e8, 1e9}, 2
 	if b.full {
 		b.events, b.warm, b.last, b.rounds, b.runs, b.steady = 2_000_000, 2*time.Second, 10*time.Second, 3, 5, 30*time.Minute
