@@ -22,6 +22,7 @@ var rings = map[string]int{
 	"internal/sink/sinktest":     2,
 	"internal/lake":              2,
 	"internal/query":             2,
+	"internal/contract":          2,
 	// 3 drivers: one foreign system each.
 	"internal/stream/seglog": 3,
 	"internal/stream/memory": 3,
@@ -92,10 +93,12 @@ var foreign = map[string]struct {
 	"github.com/cespare/xxhash/v2":         {importers: []string{"internal/lake/columnar"}},
 	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},
 	"golang.org/x/term":                    {importers: []string{"cmd/naru"}},
-	"go.yaml.in/yaml/v3":                   {importers: []string{"internal/config"}},
-	"github.com/prometheus/client_golang":  {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
-	"golang.org/x/sys":                     {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},
-	"github.com/klauspost/compress":        {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "soak"}, why: "a family of codecs: of record batches, of request bodies, of files to send, of soak's own requests"},
+	"go.yaml.in/yaml/v3": {importers: []string{"internal/config", "internal/contract"},
+		why: "settings and contracts are YAML by two languages of their own; contract is of a lower ring than config"},
+	"github.com/santhosh-tekuri/jsonschema/v6": {importers: []string{"internal/contract"}},
+	"github.com/prometheus/client_golang":      {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
+	"golang.org/x/sys":                         {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},
+	"github.com/klauspost/compress":            {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "soak"}, why: "a family of codecs: of record batches, of request bodies, of files to send, of soak's own requests"},
 }
 
 // bySoak is why soak imports what drivers do.

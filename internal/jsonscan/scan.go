@@ -315,6 +315,25 @@ pop: // text[i] closes an array or object
 	goto after
 }
 
+// StringEnd scans a string from behind its opening quote, which stands at
+// text[i-1]. It returns the place behind the closing quote and whether escapes
+// occur; -1 when that is no string.
+func StringEnd(text []byte, i int) (end int, escaped bool) {
+	if end, escaped = scanString(text, i); end < 0 {
+		return -1, escaped
+	}
+	return end, escaped
+}
+
+// NumberEnd scans the number that begins at text[i] and returns the place
+// behind it; -1 when that is no number.
+func NumberEnd(text []byte, i int) int {
+	if i >= len(text) {
+		return -1
+	}
+	return max(scanNumber(text, i), -1)
+}
+
 const (
 	ones   = 0x0101010101010101
 	highs  = 0x8080808080808080
