@@ -112,6 +112,52 @@ func TestRetentionDuringACut(t *testing.T) {
 	require.Equal(t, int64(1), w.tail.Counts().Failed.Load())
 }
 
+// Retention takes what was committed between the watermark and the end of the log:
+// it is neither in the snapshot that was looked at nor in the log.
+func TestRetentionBeforeTheEndIsRead(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 {
+		w.send("events", append(w.evs(3, "a"), w.evs(3, "b")...)...)
+		w.view.onStat = func() {
+			w.view.onStat = nil
+			w.load("events")
+			w.log.Trim("events", 0, int64(6*(i+1)))
+			w.send("events", w.evs(i, "a")...)
+		}
+		views, err := w.tail.Cut(t.Context(), []lake.Ident{id("a"), id("b")})
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, w.requireOnePlace(views)[0], int64(6*(i+1)))
+		letGo(views)
+		w.load("events")
+		w.requireAll(id("a"), id("b"))
+	}
+	require.Zero(t, w.tail.Counts().Failed.Load())
+	// What retention took unread, as configured, is no reason to look again.
+	w.send("events", w.evs(3, "c")...)
+	w.send("events", w.evs(3, "c")...)
+	st, err := w.log.Stat(t.Context(), "events")
+	require.NoError(t, err)
+	w.log.Trim("events", 0, st.Ranges[0].End-3)
+	stats := 0
+	w.view.onStat = func() { stats++ }
+	w.requireRows(w.cut(id("c"))[0], func(s spot) bool { return s.offset >= st.Ranges[0].End-3 })
+	require.Equal(t, 1, stats)
+	// What never comes to rest ends with what is committed.
+	w.load("events")
+	w.send("events", w.evs(3, "a")...)
+	w.view.onStat = func() {
+		w.load("events")
+		st, err := w.log.Stat(t.Context(), "events")
+		require.NoError(t, err)
+		w.log.Trim("events", 0, st.Ranges[0].End)
+		w.send("events", w.evs(3, "a")...)
+	}
+	w.cut(id("a"))
+	require.Equal(t, int64(1), w.tail.Counts().Failed.Load())
+	w.view.onStat = nil
+	w.requireAll(id("a"))
+}
+
 // An error of the log costs the query the newest events, not the answer.
 func TestLogThatCannotBeRead(t *testing.T) {
 	w := newWorld(t)
@@ -159,8 +205,9 @@ func TestSpans(t *testing.T) {
 		"all that is new is lost": {ranges: []stream.Range{r(one, 0, 0, 9), r(two, 0, 9, 10)}, lost: []event.Span{s(one, 0, 5, 9)}, mark: event.Positions{one: {0: 6}}, want: []event.Span{s(two, 0, 9, 10)}},
 		"retention was faster":    {ranges: []stream.Range{r(one, 0, 7, 9)}, mark: event.Positions{one: {0: 4}}, want: []event.Span{s(one, 0, 7, 9)}},
 	} {
-		got := spans(stream.Stat{Ranges: c.ranges, Lost: c.lost}, c.mark, c.positions)
+		got, trimmed := spans(stream.Stat{Ranges: c.ranges, Lost: c.lost}, c.mark, c.positions)
 		require.Equal(t, c.want, got, name)
+		require.Equal(t, name == "retention was faster" || name == "nobody has read anything", trimmed, name)
 		n := int64(0)
 		for _, x := range c.want {
 			n += x.To - x.From

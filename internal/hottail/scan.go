@@ -64,7 +64,7 @@ func (h *Tail) scan(ctx context.Context, name string) ([]lake.Ident, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stat %s: %w", name, err)
 	}
-	wanted := spans(st, p.Positions, nil)
+	wanted, _ := spans(st, p.Positions, nil)
 	if length(wanted) == 0 {
 		return nil, nil
 	}

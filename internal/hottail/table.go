@@ -276,7 +276,7 @@ func (t *table) take(ctx context.Context, b *event.Batch) error {
 		if err := t.builder.Append(e, b.Incarnation, b.Partition); err != nil {
 			return err
 		}
-		if t.builder.Rows() < sealRows && t.data < sealBytes {
+		if t.builder.Rows() < t.tail.rows && t.data < sealBytes {
 			return nil
 		}
 		ends := t.upto.Clone()

@@ -39,6 +39,8 @@ type Deps struct {
 	// Flush asks the loader of a stream to commit what it holds, and waits for it.
 	Flush  func(ctx context.Context, stream string) error
 	Logger *slog.Logger
+	// FileRows is how many rows finish a file; 0: the default. Tests lower it.
+	FileRows int64
 }
 
 // Tail is the tables of a lake with their hot tails. Safe for concurrent use.
@@ -50,6 +52,7 @@ type Tail struct {
 	flush  func(context.Context, string) error
 	logger *slog.Logger
 	folder *folder
+	rows   int64        // of a finished file
 	stages atomic.Int64 // bytes of all column buffers
 	counts Counts
 
@@ -74,6 +77,9 @@ var _ lake.Tables = (*Tail)(nil)
 // New makes a tail; Open makes it usable.
 func New(cfg Config, d Deps) *Tail {
 	h := &Tail{cfg: cfg, log: d.Log, lake: d.Lake, reader: d.Reader, flush: d.Flush, logger: d.Logger, folder: &folder{fs: d.FS, dir: d.Dir}}
+	if h.rows = d.FileRows; h.rows <= 0 {
+		h.rows = sealRows
+	}
 	h.mu.tables, h.mu.types = map[lake.Ident]*table{}, map[string]*types{}
 	return h
 }
@@ -266,7 +272,20 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 	}
 	wanted := make([][]event.Span, len(which))
 	for n, i := range which {
-		wanted[n] = spans(st, mark, views[i].Positions)
+		var trimmed bool
+		if wanted[n], trimmed = spans(st, mark, views[i].Positions); trimmed {
+			// What is gone may have been committed since the watermark was read.
+			p, err := h.log.Progress(ctx, h.reader(name))
+			if err == nil && !p.Positions.Equal(mark) {
+				err = stream.ErrTrimmed
+			}
+			if may.again && errors.Is(err, stream.ErrTrimmed) {
+				return nil, errTrimmed
+			}
+			if err != nil {
+				return errCold, h.cold(ctx, name, err)
+			}
+		}
 		if length(wanted[n]) > h.cfg.Events {
 			h.counts.Behind.Add(1)
 			return errBehind, nil

@@ -141,7 +141,7 @@ func (h *history) life() error {
 		}
 		w := p.run()
 		requests := 2 + h.rng.IntN(12)
-		if h.looks != nil {
+		if h.looks != nil && !testing.Short() {
 			requests *= 3
 		}
 		p.clients(h.rng, h.all, requests, 6, h.book.send, func(s shipment, a answer) { h.book.ack(s, a, h.cfg.collect.Partitions) })

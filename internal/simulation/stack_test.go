@@ -42,6 +42,7 @@ type settings struct {
 	lake     iceberg.Config
 	pipeline pipeline.Config
 	collect  collect.Config
+	hotRows  int64 // of a finished file of the hot tail
 }
 
 // smallSettings are of a naru that does everything often.
@@ -62,6 +63,7 @@ func smallSettings(rng *rand.Rand) settings {
 	s.pipeline.ReadBytes = 64 * quantity.KiB
 	s.pipeline.BackoffMin, s.pipeline.BackoffMax = 1, quantity.Duration(time.Millisecond)
 	s.collect.Partitions = int32(1 + 2*rng.IntN(2))
+	s.hotRows = []int64{0, 1, 2, 7}[s.lake.OpenWriters%4]
 	return s
 }
 
