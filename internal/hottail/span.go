@@ -18,7 +18,7 @@ func spans(st stream.Stat, watermark, table event.Positions) (out []event.Span, 
 			last[r.Partition] = i
 		}
 	}
-	began := map[int32]int64{} // where a life goes on when nothing of it is gone
+	began := map[int32]int64{}    // where a life goes on when nothing of it is gone
 	for i, r := range st.Ranges { // closed lives first
 		from := began[r.Partition]
 		began[r.Partition] = r.End
