@@ -23,6 +23,8 @@ var (
 	fieldProperties = []string{"naru.pii", "naru.enum"}
 )
 
+var statuses = []string{"proposed", "draft", "active", "deprecated", "retired"}
+
 var versions = []string{"v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0", "v3.2.0"}
 
 // contracts reads one file: a contract for each of its schema objects.
@@ -51,7 +53,7 @@ func (d *decoder) contracts(text []byte) []*Contract {
 		out = append(out, c)
 	}
 	if b.get("schema") == nil {
-		b.fail("schema", "is missing: a list of event types, each with name and properties")
+		d.note(b.line, "schema", "is missing, so the file is no contract of any event type: it is a list, each with name and properties")
 	}
 	d.formal(n)
 	return out
@@ -73,7 +75,7 @@ func (d *decoder) head(b *block) {
 	for _, need := range [][2]string{
 		{"id", "a name or UUID that stays when the contract changes"},
 		{"version", "the contract's own version, as in version: 1.0.0"},
-		{"status", "one of proposed, draft, active, deprecated, retired"},
+		{"status", "one of " + strings.Join(statuses, ", ")},
 	} {
 		if key := need[0]; b.value[key] == nil {
 			b.fail(key, "is missing: %s", need[1])
@@ -81,7 +83,9 @@ func (d *decoder) head(b *block) {
 			b.fail(key, "is empty: %s", need[1])
 		}
 	}
-	word(b, "status", "", "proposed", "draft", "active", "deprecated", "retired")
+	if status := b.quiet("status"); status != "" && !contains(statuses, status) {
+		d.note(b.lines["status"], "status", "%q is none of the standard's words (%s)%s; only retired means anything to naru: no event is judged", cut(status, 40), strings.Join(statuses, ", "), didYouMean(status, statuses))
+	}
 }
 
 // object reads a schema object: the contract of one event type. b is the file.

@@ -169,11 +169,8 @@ func (r *reader) numberRules(o *block, n *node, f *Field) {
 
 func (r *reader) timeRules(o *block, n *node, f *Field) {
 	zoned := o.get("timezone")
-	switch zone := o.text("defaultTimezone"); {
-	case zone == "":
-	case !contains([]string{"UTC", "Etc/UTC", "Z", "GMT"}, zone):
-		o.fail("defaultTimezone", "%q is not read: only UTC is; let the sender write the offset", cut(zone, 60))
-	case n.kind == timestampKind && zoned == nil:
+	zone := o.text("defaultTimezone")
+	if zone != "" && n.kind == timestampKind && zoned == nil {
 		n.layout = rfcEither
 	}
 	if zoned != nil {
@@ -219,6 +216,9 @@ func (r *reader) timeRules(o *block, n *node, f *Field) {
 	edgeOf(ruleMinimum, false, &n.from)
 	edgeOf(ruleExclusiveMaximum, true, &n.to)
 	edgeOf(ruleMaximum, false, &n.to)
+	if (n.from != nil || n.to != nil) && zone != "" && !n.layout.zoned() && !contains([]string{"UTC", "Etc/UTC", "Z", "GMT"}, zone) {
+		o.fail("defaultTimezone", "%q is not read: to compare a time without an offset only UTC is; let the sender write the offset", cut(zone, 60))
+	}
 	if n.from != nil && n.to != nil {
 		c := clock{year: 1970, month: 1, day: 1, fraction: []byte(n.from.fraction)}
 		c.second = 0

@@ -164,6 +164,16 @@ func newLayout(pattern string) (*layout, error) {
 	return l, nil
 }
 
+// zoned tells whether every time of the layout has an offset.
+func (l *layout) zoned() bool {
+	for _, p := range l.parts {
+		if strings.IndexByte("zXxZ", p.what) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // readTime reads the whole of t.
 func readTime(l *layout, t []byte) (c clock, ok bool) {
 	c = clock{year: 1970, month: 1, day: 1}
@@ -258,8 +268,8 @@ func (c *clock) zone(p *part, t []byte, i int) int {
 	switch p.what {
 	case 'X', 'x':
 		colon, short = p.width == 3, p.width == 1
-	case 'Z':
-		colon = false
+	case 'Z': // the JDK's is ±hhmm; people mean ±hh:mm too, as the standard's own examples do
+		colon = i >= 0 && i < len(t) && t[i] == ':'
 	}
 	if i >= 0 && short && (i >= len(t) || t[i]-'0' > 9) {
 		c.offset = sign * hours * 60
