@@ -73,15 +73,15 @@ func TestLimits(t *testing.T) {
 	}
 	many := strings.Repeat("      - {name: a}\n", MaxFields+2)
 	for text, want := range map[string]string{
-		strings.Repeat("#", MaxFile+1):                "is larger than 1024 KiB",
-		head + deep:                                   "nested deeper than 32 levels",
-		bomb:                                          "has more than 200000 values",
-		strings.Repeat("[", 200):                      "not YAML",
-		strings.Repeat("- ", 200) + "x":               "is nested deeper than 100 levels",
-		head + many:                                   "more mistakes than these",
-		"\xff":                                        "is not UTF-8",
-		"":                                            "is empty",
-		head + "      - {name: a}\n---\nb: 1\n":       "a second document begins here",
+		strings.Repeat("#", MaxFile+1):          "is larger than 1024 KiB",
+		head + deep:                             "nested deeper than 32 levels",
+		bomb:                                    "has more than 200000 values",
+		strings.Repeat("[", 200):                "not YAML",
+		strings.Repeat("- ", 200) + "x":         "is nested deeper than 100 levels",
+		head + many:                             "more mistakes than these",
+		"\xff":                                  "is not UTF-8",
+		"":                                      "is empty",
+		head + "      - {name: a}\n---\nb: 1\n": "a second document begins here",
 		head + "      - {name: a, <<: {required: 1}}": "merge keys are not read",
 		head + "      - {name: a, logicalType: string, logicalTypeOptions: {pattern: " + strings.Repeat("a", MaxPattern+1) + "}}": "has 1001 bytes: at most 1000",
 	} {

@@ -84,6 +84,9 @@ func Diff(before, after *Set) []Change {
 			d.add("", "contract", a.Version, "", false, true, "nothing is promised any more")
 		default:
 			d.contract(a, b)
+			if b.Mode == Observe {
+				d.observed()
+			}
 		}
 		out = append(out, d.out...)
 	}
@@ -99,7 +102,7 @@ func (d *differ) contract(a, b *Contract) {
 		}
 	}
 	if a.Unknown != b.Unknown {
-		d.add("", "naru.unknownFields", string(a.Unknown), string(b.Unknown), b.Unknown == Freeze, b.Unknown == Discard || a.Unknown != Evolve,
+		d.add("", "naru.unknownFields", string(a.Unknown), string(b.Unknown), b.Unknown == Freeze, b.Unknown == Discard,
 			map[Unknown]string{Freeze: "events with further fields are refused", Discard: "further fields make no columns any more", Evolve: "further fields become columns"}[b.Unknown])
 	}
 	for _, key := range []struct{ what, before, after string }{
@@ -121,6 +124,16 @@ func (d *differ) contract(a, b *Contract) {
 	}
 	d.schema(a.schema, b.schema)
 	d.fields(a, b)
+}
+
+// observed: nobody's events are refused by a contract that only observes.
+func (d *differ) observed() {
+	for i := range d.out {
+		if c := &d.out[i]; c.Producers == Breaking {
+			c.Producers = Compatible
+			c.Why += "; but the contract observes: they are counted, not refused"
+		}
+	}
 }
 
 func (d *differ) schema(a, b *jsonSchema) {

@@ -88,3 +88,15 @@ func TestCheckScripts(t *testing.T) {
 		wanted(t, strings.TrimSuffix(name, ".yaml")+".want", out.String())
 	}
 }
+
+// TestDiff: what each change does to those who send and those who read.
+func TestDiff(t *testing.T) {
+	var out strings.Builder
+	for _, pair := range [][2]string{{"diff/old.yaml", "diff/new.yaml"}, {"diff/new.yaml", "diff/old.yaml"}, {"diff/old.yaml", "diff/old.yaml"}} {
+		fmt.Fprintf(&out, "%s → %s\n", pair[0], pair[1])
+		for _, c := range Diff(load(t, pair[0]), load(t, pair[1])) {
+			fmt.Fprintf(&out, "  %s %s %s: %q → %q: producers %s, consumers %s: %s\n", c.Type, c.Field, c.What, c.Old, c.New, c.Producers, c.Consumers, c.Why)
+		}
+	}
+	wanted(t, "testdata/diff/diff.want", out.String())
+}

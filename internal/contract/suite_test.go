@@ -130,4 +130,3 @@ func TestODCSExamples(t *testing.T) {
 	}
 	t.Logf("%d files", len(names))
 }
-
