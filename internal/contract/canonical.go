@@ -18,7 +18,6 @@ type canonicalizer struct {
 	num   decimal
 	text  []byte
 	scan  jsonscan.Scanner
-	ends  []int
 	spans [][2]int
 }
 

@@ -103,8 +103,7 @@ func TestOlderViewThanTheLastQuery(t *testing.T) {
 	w.send("events", w.evs(3, "a", `,"x":1,"y":"new"`)...)
 	l := w.loader("events").write()
 	var newer []*lake.View
-	var again func()
-	again = func() { // between the snapshots and the end of the log
+	again := func() { // between the snapshots and the end of the log
 		w.view.onStat = nil
 		l.commit()
 		w.send("events", w.evs(2, "a", `,"x":2,"z":true`)...)

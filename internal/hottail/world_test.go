@@ -419,12 +419,6 @@ func (w *world) files() []string {
 	return names
 }
 
-// counts are what the tail has counted.
-func (w *world) counts() [5]int64 {
-	c := w.tail.Counts()
-	return [5]int64{c.Rows.Load(), c.Files.Load(), c.Flushes.Load(), c.Behind.Load(), c.Failed.Load()}
-}
-
 // change edits a table's current metadata file, as another engine's commit would.
 func (w *world) change(t lake.Ident, edit func(meta map[string]any)) {
 	w.t.Helper()
