@@ -232,6 +232,17 @@ func (h *Tail) cut(ctx context.Context, tables []lake.Ident, may hopes) (views [
 		}
 		views, states[i] = append(views, v), state
 	}
+	for i, v := range views {
+		// What is not loaded, for the table is ahead of the log, is not shown either:
+		// it would be a table with a gap.
+		refused, err := h.lake.Refusal(v.Ident)
+		if err != nil {
+			return views, &lake.CutError{Table: v.Ident, Err: err}
+		}
+		if len(refused) > 0 {
+			states[i] = nil
+		}
+	}
 	missed := map[string]error{}
 	for _, name := range slices.Sorted(maps.Keys(byStream)) {
 		if missed[name], err = h.warm(ctx, name, marks[name], byStream[name], views, states, may); err != nil {
@@ -303,7 +314,7 @@ func (h *Tail) warm(ctx context.Context, name string, mark event.Positions, whic
 	for n, i := range which {
 		leases = append(leases, nil)
 		if states[i] == nil || len(wanted[n]) == 0 {
-			continue // a table that naru cannot write to gets nothing from the log
+			continue // a table that takes no rows gets nothing from the log
 		}
 		t, err := h.table(ctx, views[i].Ident)
 		if err != nil {

@@ -85,3 +85,19 @@ func TestPartitionsAndLives(t *testing.T) {
 	w.send("events", in(1, w.evs(2, "a"))...)
 	w.requireAll(id("a"), id("b"))
 }
+
+// A table that is ahead of the log takes no rows until somebody decides: it shows
+// none of what it will not have.
+func TestTableThatIsRefusedHasNoTail(t *testing.T) {
+	w := newWorld(t)
+	w.send("events", append(w.evs(3, "a"), w.evs(3, "b")...)...)
+	w.load("events")
+	w.send("events", append(w.evs(2, "a"), w.evs(2, "b")...)...)
+	ends := w.cut(id("a"))[0].Positions
+	require.NoError(t, w.lake.Refuse(id("a"), ends))
+	views := w.cut(id("a"), id("b"))
+	require.Nil(t, views[0].Hot)
+	require.NotNil(t, views[1].Hot)
+	require.NoError(t, w.lake.Refuse(id("a"), nil))
+	w.requireAll(id("a"), id("b"))
+}
