@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-short='stream/seglog:FuzzFrame recordbatch:FuzzDecode collect/native:FuzzLines collect/native:FuzzBinary client/records:FuzzRecords serve/sql:FuzzParseBody query:FuzzJudge web:FuzzPlainHead'
+short='stream/seglog:FuzzFrame recordbatch:FuzzDecode collect/native:FuzzLines collect/native:FuzzBinary client/records:FuzzRecords serve/sql:FuzzParseBody query:FuzzJudge web:FuzzPlainHead contract:FuzzCheck'
 
 targets() {
   if [ "${1:-}" = --short ]; then

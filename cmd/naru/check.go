@@ -12,6 +12,7 @@ import (
 
 	"naru/internal/app"
 	"naru/internal/config"
+	"naru/internal/contract"
 	"naru/internal/vfs"
 )
 
@@ -20,9 +21,10 @@ func (c *cli) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [DIR]",
 		Short: "Find everything that is wrong in a folder, without starting it",
-		Long: `Reads the settings of DIR (default: this folder) and names everything that is
-wrong, each with its file, line, key and cure; a misspelt key with the nearest
-one that exists. It changes nothing. The exit code is 1 if anything is wrong.`,
+		Long: `Reads the settings and the contracts of DIR (default: this folder) and names
+everything that is wrong, each with its file, line, key and cure; a misspelt key
+with the nearest one that exists. It changes nothing. The exit code is 1 if
+anything is wrong.`,
 		Example: `  naru check
   naru check analytics --json`,
 		Args: usage(cobra.MaximumNArgs(1)),
@@ -80,7 +82,26 @@ func inspect(fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
 	if _, err := app.Whereabouts(fsys, f); err != nil {
 		problems = append(problems, config.Problem{File: "data", Text: err.Error()})
 	}
+	contracts, err := contract.Load(fsys, f.Contracts())
+	if err != nil {
+		return nil, nil, err
+	}
+	set, wrong := contract.Compile(contracts)
+	for _, p := range wrong {
+		problems = append(problems, config.Problem(p))
+	}
+	if set != nil {
+		for _, n := range set.Notes {
+			notes = append(notes, n.String())
+		}
+		if n := len(set.Contracts); n > 0 {
+			notes = append(notes, plural(n, "contract")+" in contracts/: the door of this version does not refuse by them; naru contract test does")
+		}
+	}
 	for _, p := range f.Projects() {
+		if p.Name == filepath.Base(f.Contracts()) {
+			continue
+		}
 		names, err := fsys.List(filepath.Join(string(f), p.Name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

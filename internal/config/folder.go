@@ -17,6 +17,9 @@ func OpenFolder(dir string) (Folder, error) {
 // Settings is the file naru.yaml.
 func (f Folder) Settings() string { return filepath.Join(string(f), FileName) }
 
+// Contracts holds what the event types look like.
+func (f Folder) Contracts() string { return filepath.Join(string(f), "contracts") }
+
 // Data holds everything that naru writes; never in git.
 func (f Folder) Data() string { return filepath.Join(string(f), "data") }
 

@@ -14,6 +14,10 @@ var propertyKeys = append(append([]string{}, elementKeys...),
 	"partitionKeyPosition", "classification", "encryptedName", "transformSourceObjects", "transformLogic", "transformDescription",
 	"examples", "criticalDataElement", "relationships", "quality", "properties", "items")
 
+var qualityKeys = []string{"id", "authoritativeDefinitions", "businessImpact", "customProperties", "description", "dimension", "method",
+	"name", "schedule", "scheduler", "severity", "tags", "type", "unit", "metric", "rule", "arguments", "query", "engine", "implementation",
+	"mustBe", "mustNotBe", "mustBeGreaterThan", "mustBeGreaterOrEqualTo", "mustBeLessThan", "mustBeLessOrEqualTo", "mustBeBetween", "mustNotBeBetween"}
+
 // keys32 are what ODCS 3.2 adds to a property.
 var keys32 = []string{"enum", "semanticType", "synonyms", "context"}
 
@@ -143,7 +147,7 @@ func (r *reader) kindOf(b *block) kind {
 			return objectKind
 		case b.value["items"] != nil:
 			return arrayKind
-		case b.value["logicalTypeOptions"] != nil:
+		case b.value["logicalTypeOptions"] != nil && !r.meant(b.path, "logicalType"):
 			b.fail("logicalTypeOptions", "needs logicalType: the options are those of a type")
 		}
 		return anyKind
@@ -160,6 +164,18 @@ func (r *reader) kindOf(b *block) kind {
 	b.fail("logicalType", "%q is none of %s%s", cut(text, 60), strings.Join(kindNames[1:], ", "), didYouMean(text, kindNames[1:]))
 	return anyKind
 }
+
+// meant tells whether a key of a block was unknown and near to the one named.
+func (r *reader) meant(path, key string) bool {
+	for _, p := range r.problems {
+		if parentPath(p.Key) == path && strings.HasSuffix(p.Text, didYouMean(key, []string{key})) {
+			return true
+		}
+	}
+	return false
+}
+
+func parentPath(path string) string { return path[:max(strings.LastIndexByte(path, '.'), 0)] }
 
 // nested reads what is inside an object or an array.
 func (r *reader) nested(b *block, n *node, depth int) {
@@ -336,7 +352,7 @@ func (r *reader) enum32(b *block, n *node, f *Field) {
 // must be 0. All others are a matter of the table.
 func (r *reader) quality(b *block, n *node, f *Field) {
 	for i, item := range b.items("quality") {
-		q := r.block(item, b.item("quality", i), nil)
+		q := r.block(item, b.item("quality", i), qualityKeys)
 		if q == nil {
 			continue
 		}
