@@ -55,3 +55,24 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCheckSchema is a contract with a JSON Schema beside its fields.
+func BenchmarkCheckSchema(b *testing.B) {
+	text, err := os.ReadFile("../../examples/wikipedia/contracts/edit.odcs.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, problems := Compile([]File{{Name: "edit.yaml", Data: text}})
+	if problems != nil {
+		b.Fatal(problems)
+	}
+	event := []byte(`{"time":"2015-09-12T00:46:58.771Z","channel":"#en.wikipedia","cityName":null,"countryIsoCode":null,"countryName":null,"isAnonymous":false,"isMinor":false,"isNew":false,"isRobot":false,"isUnpatrolled":false,"metroCode":null,"namespace":"Talk","page":"Talk:Oswald Tilghman","regionIsoCode":null,"regionName":null,"user":"GELongstreet","delta":36,"added":36,"deleted":0}`)
+	var s Scratch
+	b.SetBytes(int64(len(event)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := set.For("edit").Check(event, &s); v != nil {
+			b.Fatal(v)
+		}
+	}
+}

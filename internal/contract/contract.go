@@ -23,6 +23,7 @@ const (
 	MaxYAML    = 100      // levels of nesting in a file
 	MaxNodes   = 200_000  // values in a file, those behind aliases included
 	MaxPattern = 1000     // bytes of a pattern
+	MaxProgram = 1000     // steps that RE2 makes of a pattern: each costs some nanoseconds a byte
 	MaxEnum    = 10_000   // values of an enum
 )
 

@@ -261,6 +261,14 @@ func (n *node) find(path string) *node {
 				return found
 			}
 		}
+		for in := m.items; in != nil && strings.HasPrefix(path, in.path); in = in.items {
+			if path == in.path {
+				return in
+			}
+			if found := in.find(path); found != nil {
+				return found
+			}
+		}
 	}
 	return nil
 }

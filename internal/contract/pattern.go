@@ -19,8 +19,12 @@ func compilePattern(pattern string) (*regexp.Regexp, error) {
 	if len(pattern) > MaxPattern {
 		return nil, fmt.Errorf("has %d bytes: at most %d; say it with an enum, or with several fields", len(pattern), MaxPattern)
 	}
-	re, err := regexp.Compile(fromECMA(pattern))
+	text := fromECMA(pattern)
+	re, err := regexp.Compile(text)
 	if err == nil {
+		if n := steps(text); n > MaxProgram {
+			return nil, fmt.Errorf("takes %d steps for each character: at most %d; nest fewer repetitions, or say it with lengths", n, MaxProgram)
+		}
 		return re, nil
 	}
 	var bad *syntax.Error
@@ -36,6 +40,19 @@ func compilePattern(pattern string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("repeats more than 1000 times (%s): say it with minLength and maxLength", bad.Expr)
 	}
 	return nil, fmt.Errorf("is no pattern of RE2's: %s (%s)", bad.Code, cut(bad.Expr, 60))
+}
+
+// steps is the size of RE2's program for a pattern that compiles.
+func steps(text string) int {
+	tree, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return 0 // cannot be
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(prog.Inst)
 }
 
 // fromECMA rewrites what the two syntaxes write differently.

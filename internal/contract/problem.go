@@ -62,6 +62,9 @@ func (c *Contract) where() string { return fmt.Sprintf("%s:%d", c.File, c.Line) 
 func didYouMean(word string, known []string) string {
 	best, far := "", max(1, len(word)/3)+1
 	for _, k := range known {
+		if len(k)-len(word) >= far || len(word)-len(k) >= far {
+			continue
+		}
 		if n := distance(strings.ToLower(word), strings.ToLower(k)); n < far {
 			best, far = k, n
 		}

@@ -106,8 +106,8 @@ func (d *decoder) jsonSchema(p *block, c *Contract) (*jsonSchema, [][]byte) {
 	if strings.HasPrefix(name, "/") {
 		l.above, name = "/", name[1:]
 	}
-	here := (&url.URL{Path: name}).EscapedPath() + "/" + url.PathEscape(c.Type)
-	base := filesURL + path.Dir(strings.TrimSuffix(here, "/"+url.PathEscape(c.Type))) + "/." + url.PathEscape(path.Base(name)+"."+c.Type)
+	// The schema stands, by its URL, in the contract's folder, under a name that no file there has.
+	base := filesURL + (&url.URL{Path: path.Dir(name)}).EscapedPath() + "/." + url.PathEscape(path.Base(name)+"."+c.Type)
 	compiler := newCompiler(l)
 	err := checkDraft(doc)
 	if err == nil {
