@@ -240,11 +240,13 @@ func Compile(files []File) (*Set, Problems) {
 	return set, nil
 }
 
-func hashOf(parts ...[]byte) string {
-	h := sha256.New()
-	for _, p := range parts {
-		one := sha256.Sum256(p)
-		h.Write(one[:])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+// digest is the SHA-256 of some bytes.
+func digest(text []byte) []byte {
+	one := sha256.Sum256(text)
+	return one[:]
+}
+
+// hashOf puts digests together.
+func hashOf(digests ...[]byte) string {
+	return hex.EncodeToString(digest(slices.Concat(digests...))[:16])
 }

@@ -61,6 +61,9 @@ func (noLoader) Load(url string) (any, error) { return nil, errors.New("nothing 
 // said of a place, or of a place above or beneath it, is not said again.
 func (d *decoder) formal(n *yaml.Node) {
 	before := len(d.problems)
+	if before > maxProblems {
+		return
+	}
 	doc := d.tree(n)
 	if len(d.problems) > before {
 		return

@@ -39,9 +39,9 @@ func (d *decoder) contracts(text []byte) []*Contract {
 	}
 	d.head(b)
 	var out []*Contract
-	seen := map[string]int{}
+	seen, sum := map[string]int{}, digest(text)
 	for i, item := range b.items("schema") {
-		c := d.object(b, item, b.item("schema", i), text)
+		c := d.object(b, item, b.item("schema", i), sum)
 		if c == nil {
 			continue
 		}
@@ -88,8 +88,9 @@ func (d *decoder) head(b *block) {
 	}
 }
 
-// object reads a schema object: the contract of one event type. b is the file.
-func (d *decoder) object(b *block, item *yaml.Node, path string, text []byte) *Contract {
+// object reads a schema object: the contract of one event type. b is the file,
+// sum the digest of its bytes.
+func (d *decoder) object(b *block, item *yaml.Node, path string, sum []byte) *Contract {
 	o := d.block(item, path, objectKeys)
 	if o == nil {
 		return nil
@@ -110,13 +111,13 @@ func (d *decoder) object(b *block, item *yaml.Node, path string, text []byte) *C
 	for i, q := range o.items("quality") {
 		d.note(q.Line, o.item("quality", i), "is a matter of the table: it is not checked event by event")
 	}
-	parts := [][]byte{text}
+	parts := [][]byte{sum}
 	for _, level := range []*block{b, o} { // what stands at the type goes before
 		custom := d.custom(level, typeProperties)
 		parts = append(parts, d.settings(custom, c, root)...)
 	}
 	root.finish(false, c.Unknown == Freeze)
-	c.root, c.Hash = root, hashOf(append(parts, []byte(typ))...)
+	c.root, c.Hash = root, hashOf(append(parts, digest([]byte(typ)))...)
 	return c
 }
 
@@ -224,7 +225,9 @@ func (d *decoder) settings(custom map[string]*block, c *Contract, root *node) (p
 	if p := custom["naru.jsonSchema"]; p != nil {
 		var used [][]byte
 		if c.schema, used = d.jsonSchema(p, c); c.schema != nil {
-			parts = used
+			for _, text := range used {
+				parts = append(parts, digest(text))
+			}
 		}
 	}
 	d.ingestion(custom, c)
