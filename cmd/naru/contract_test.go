@@ -47,7 +47,7 @@ func writeFile(t *testing.T, name, text string) {
 
 func TestContractLintAndCheck(t *testing.T) {
 	dir := contractProject(t, strings.Replace(pageContract, "logicalType: integer", "logicalTyp: integer", 1))
-	want := "contracts/page.odcs.yaml:13: schema[0].properties[1].logicalTyp: unknown key; did you mean logicalType?\n"
+	want := "contracts/page.odcs.yaml:13: schema[page_view].properties[ms].logicalTyp: unknown key; did you mean logicalType?\n"
 	code, out, errs := call(t, "", nil, "contract", "lint", dir)
 	if code != 1 || !strings.Contains(out, want) || !strings.HasPrefix(errs, "naru: lint contracts: ") {
 		t.Errorf("lint: %d %q %q", code, out, errs)

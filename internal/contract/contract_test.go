@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"naru/internal/vfs"
@@ -184,4 +185,25 @@ func TestWikipediaEdits(t *testing.T) {
 	if !reflect.DeepEqual(count, want) {
 		t.Errorf("verdicts are %v, want %v", count, want)
 	}
+}
+
+// TestCheckConcurrently: contracts are shared, scratches are not.
+func TestCheckConcurrently(t *testing.T) {
+	set := load(t, "check/rules.yaml", "page.odcs.yaml")
+	events, _ := pageViews(50)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			var s Scratch
+			for _, e := range events {
+				if v := set.For("page").Check(e, &s); v != nil {
+					t.Error(v)
+				}
+				if v := set.For("r").Check(e, &s); len(v) != 2 {
+					t.Error(v)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -159,7 +159,11 @@ func (d *decoder) block(n *yaml.Node, path string, known []string) *block {
 		case b.lines[name] > 0:
 			d.fail(key.Line, at, "is set twice; the first time on line %d", b.lines[name])
 		case known != nil && !contains(known, name):
-			d.fail(key.Line, at, "unknown key%s", didYouMean(name, known))
+			cure := didYouMean(name, known)
+			if cure == "" && len(known) > 0 && len(known) <= 8 {
+				cure = ": here " + strings.Join(known, ", ") + " can stand"
+			}
+			d.fail(key.Line, at, "unknown key%s", cure)
 		default:
 			b.keys = append(b.keys, name)
 			b.value[name], b.lines[name] = val, key.Line
@@ -258,7 +262,24 @@ func (b *block) items(key string) (nodes []*yaml.Node) {
 	return n.Content
 }
 
-func (b *block) item(key string, i int) string { return fmt.Sprintf("%s[%d]", b.at(key), i) }
+// item is the path of an element: by its name where it has one, else by its
+// index.
+func (b *block) item(key string, i int) string {
+	return b.at(key) + "[" + label(plain(b.value[key]).Content[i], i) + "]"
+}
+
+// label names an element of a list.
+func label(n *yaml.Node, i int) string {
+	n = plain(n)
+	for k := 0; n.Kind == yaml.MappingNode && k+1 < len(n.Content); k += 2 {
+		if key, v := plain(n.Content[k]).Value, plain(n.Content[k+1]); (key == "name" || key == "property") && v.Kind == yaml.ScalarNode && labelText.MatchString(v.Value) {
+			return v.Value
+		}
+	}
+	return strconv.Itoa(i)
+}
+
+var labelText = regexp.MustCompile(`^[\pL_][\pL\pN_./ -]{0,60}$`)
 
 // texts gives a list of texts; one text alone counts as a list of one.
 func (b *block) texts(key string) (out []string) {

@@ -82,7 +82,7 @@ func (d *decoder) formal(n *yaml.Node) {
 		return slices.Compare(a.InstanceLocation, b.InstanceLocation)
 	})
 	for _, e := range found {
-		path := keyPath(e.InstanceLocation)
+		path := pathAt(n, e.InstanceLocation)
 		text := formalText(e)
 		if _, unknown := e.ErrorKind.(*schemakind.FalseSchema); unknown {
 			// A mistake elsewhere in a property makes the schema call its keys unknown.
@@ -200,6 +200,30 @@ func keyPath(location []string) string {
 		b.WriteString(token)
 	}
 	return b.String()
+}
+
+// pathAt writes an instance location of a file as problems have it.
+func pathAt(n *yaml.Node, location []string) string {
+	path := ""
+	for _, token := range location {
+		n = plain(n)
+		i, err := strconv.Atoi(token)
+		switch {
+		case n.Kind == yaml.SequenceNode && err == nil && i >= 0 && i < len(n.Content):
+			n = n.Content[i]
+			path += "[" + label(n, i) + "]"
+			continue
+		case n.Kind == yaml.MappingNode:
+			for k := 0; k+1 < len(n.Content); k += 2 {
+				if plain(n.Content[k]).Value == token {
+					n = n.Content[k+1]
+					break
+				}
+			}
+		}
+		path = join(path, token)
+	}
+	return path
 }
 
 // lineAt finds the line of an instance location.
