@@ -183,9 +183,16 @@ func (a table) lines() []string {
 	return out
 }
 
-// waitCell polls until a query over one cell gives want. Errors count as not
-// yet: a table exists only once it has been committed.
+// waitCell polls until a query over one cell gives want, and everything is
+// committed: SQL alone sees it before.
 func (s *server) waitCell(query, want string) {
+	s.t.Helper()
+	s.waitSQL(query, want)
+	s.settle()
+}
+
+// waitSQL polls until a query over one cell gives want. Errors count as not yet.
+func (s *server) waitSQL(query, want string) {
 	s.t.Helper()
 	eventually(s.t, query+" = "+want, func() (bool, string) {
 		if s.ended() {

@@ -23,7 +23,7 @@ class Naru:
         self.url = line.split()[1]
 
     def call(self, path, body, **headers):
-        """POSTs body and returns the answer's bytes; an error answer raises with its text."""
+        """POSTs body, or GETs when it is None, and returns the answer's bytes; an error answer raises with its text."""
         request = urllib.request.Request(
             self.url + path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         try:
@@ -45,15 +45,17 @@ class Naru:
                                       Accept="application/json"))
         return [(c["name"], c["type"]) for c in answer["columns"]], answer["rows"]
 
+    def waiting(self):
+        """How many events are not yet in committed files."""
+        status = json.loads(self.call("/v1/status", None))
+        return sum(stream["not_yet_written"] for stream in status["streams"])
+
     def wait(self, query, want, seconds=60):
-        """Polls until the first cell of query is want."""
+        """Polls until the first cell of query is want and all is committed, for other engines see commits only."""
         deadline = time.monotonic() + seconds
         while True:
-            try:
-                got = self.sql(query)[1][0][0]
-            except RuntimeError as not_yet:  # no such table before its first commit
-                got = str(not_yet)
-            if got == want:
+            got = self.sql(query)[1][0][0]
+            if got == want and self.waiting() == 0:
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{query}: {got!r}, want {want!r} within {seconds} s")

@@ -165,6 +165,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		logger.Error("stopping", slog.Any("error", err))
 	case <-health.poisoned:
 		err = health.reason()
+		server.Because(err)
 		logger.Error("stopping", slog.Any("error", err))
 	}
 

@@ -290,14 +290,11 @@ func (c *quickConn) begin() {
 func (c *quickConn) answer() bool {
 	c.q.s.serve(&c.out, c.req)
 	whole := c.body.left == 0
-	if !c.out.send(whole) {
-		return false
-	}
+	stays := c.out.send(whole)
 	if !whole {
 		c.linger()
-		return false
 	}
-	return true
+	return stays
 }
 
 // Limits of linger.
@@ -306,12 +303,16 @@ const (
 	lingerTime  = 500 * time.Millisecond
 )
 
-// linger reads some of a body that the handler did not want, so that the client
-// can read the answer before the connection breaks.
+// linger reads some of a body that the handler did not want, and then waits, as
+// net/http does: a connection that is closed over unread bytes breaks before the
+// client has read its answer.
 func (c *quickConn) linger() {
 	_ = c.conn.CloseWrite()
-	_ = c.conn.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, c.conn, lingerBytes)
+	end := time.Now().Add(lingerTime)
+	_ = c.conn.SetReadDeadline(end)
+	if n, err := io.CopyN(io.Discard, c.conn, lingerBytes); err == nil && n == lingerBytes {
+		time.Sleep(time.Until(end))
+	}
 }
 
 // quickBody is the body of the connection's current request.

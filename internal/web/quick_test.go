@@ -233,3 +233,33 @@ func TestQuickPathDrains(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestQuickPathLingers over real sockets: a client that is still sending a body
+// which nobody wants reads the answer, and no reset connection.
+func TestQuickPathLingers(t *testing.T) {
+	for _, quick := range []bool{false, true} {
+		s := NewServer(DefaultConfig(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Fail(w, &Error{Status: http.StatusRequestEntityTooLarge, Title: "too large"})
+		}), slog.New(slog.DiscardHandler))
+		if quick {
+			s.Quick("/x")
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = s.Serve(ln) }()
+		for range 5 {
+			resp, err := http.Post("http://"+ln.Addr().String()+"/x", "text/plain", bytes.NewReader(make([]byte, 32<<20)))
+			if err != nil {
+				t.Errorf("quick %v: %v", quick, err)
+				continue
+			}
+			if resp.StatusCode != http.StatusRequestEntityTooLarge {
+				t.Errorf("quick %v: %s", quick, resp.Status)
+			}
+			resp.Body.Close()
+		}
+		_ = s.Close()
+	}
+}

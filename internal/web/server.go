@@ -29,6 +29,7 @@ type Server struct {
 	closed atomic.Bool // the listener is, by us
 
 	draining atomic.Bool
+	why      atomic.Pointer[string] // it drains, when that is nobody's wish
 	inFlight atomic.Int64
 	empty    chan struct{} // gets a token when the last request ends while draining
 }
@@ -91,6 +92,12 @@ func (s *Server) InFlight() int64 { return s.inFlight.Load() }
 // Refuse makes every further request 503 with Retry-After and Connection: close.
 func (s *Server) Refuse() { s.draining.Store(true) }
 
+// Because tells requests that are refused while draining why the server stops.
+func (s *Server) Because(err error) {
+	why := err.Error()
+	s.why.Store(&why)
+}
+
 // Drain refuses new requests, waits for those in flight and then closes the
 // listeners and connections. When ctx ends first, what is left is cut and the
 // context's error returned.
@@ -152,10 +159,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		defer func() { r.Body = body }()
 	}
 	if s.draining.Load() {
-		Fail(rw, &Error{
-			Status: http.StatusServiceUnavailable, Title: "stopping", RetryAfter: drainRetry, Close: true,
-			Detail: "the server is being stopped and takes nothing new; send the same request again after Retry-After",
-		})
+		detail := "the server is being stopped and takes nothing new; send the same request again after Retry-After"
+		if why := s.why.Load(); why != nil {
+			detail += "; it stops because of this: " + *why
+		}
+		Fail(rw, &Error{Status: http.StatusServiceUnavailable, Title: "stopping", RetryAfter: drainRetry, Close: true, Detail: detail})
 		return
 	}
 	s.next.ServeHTTP(rw, r)
