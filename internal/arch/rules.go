@@ -15,6 +15,8 @@ var rings = map[string]int{
 	"internal/jsonscan":    1,
 	"internal/web":         1,
 	"internal/obs":         1,
+	"internal/problem":     1,
+	"internal/spelling":    1,
 	// 2 seams: interfaces and pure logic, with the conformance suites beside them.
 	"internal/stream":            2,
 	"internal/stream/streamtest": 2,

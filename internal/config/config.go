@@ -157,7 +157,7 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 	c.Place(folder)
 	d.validate(&c)
 	if len(d.problems) > 0 {
-		return nil, d.problems.sorted()
+		return nil, d.problems.Sorted()
 	}
 	return &c, nil
 }

@@ -213,7 +213,7 @@ func Compile(files []File) (*Set, Problems) {
 		}
 		d := &decoder{file: f.Name, others: others}
 		found := d.contracts(f.Data)
-		problems, notes = append(problems, d.problems.sorted()...), append(notes, d.notes.sorted()...)
+		problems, notes = append(problems, d.problems.Sorted()...), append(notes, d.notes.Sorted()...)
 		set.Contracts = append(set.Contracts, found...)
 	}
 	for _, c := range set.Contracts {

@@ -3,6 +3,8 @@ package query
 import (
 	"slices"
 	"strings"
+
+	"naru/internal/spelling"
 )
 
 // didYouMean names up to three of the known names that are nearest to name, as
@@ -29,7 +31,7 @@ func nearest(name string, known []string, n int) []string {
 		if abs(len(k)-len(name)) > limit+2 && !strings.Contains(strings.ToLower(k), name) {
 			continue
 		}
-		far := distance(name, strings.ToLower(k))
+		far := spelling.Distance(name, strings.ToLower(k))
 		if far > limit && len(name) >= 3 && strings.Contains(strings.ToLower(k), name) {
 			far = limit
 		}
@@ -48,29 +50,6 @@ func nearest(name string, known []string, n int) []string {
 		names = append(names, s.name)
 	}
 	return names
-}
-
-// distance is Levenshtein's, in bytes. Long names are cut: they are near
-// nothing that matters.
-func distance(a, b string) int {
-	a, b = a[:min(len(a), 128)], b[:min(len(b), 128)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diagonal
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func abs(n int) int {
