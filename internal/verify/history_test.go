@@ -86,9 +86,9 @@ func TestAfterRetention(t *testing.T) {
 	w.wrong(false, "doubled events.a "+double, "missing "+gone) // nobody knows any more whose they were
 }
 
-func TestTableAheadOfTheLog(t *testing.T) {
-	t.Parallel()
-	w := basic(t)
+// olderLog brings more into log and tables, and then the log back to where it was.
+func olderLog(t *testing.T, w *world) {
+	t.Helper()
 	w.close()
 	before := copyOf(t, w.logDir)
 	w.open()
@@ -97,6 +97,12 @@ func TestTableAheadOfTheLog(t *testing.T) {
 	w.close()
 	require.NoError(t, os.RemoveAll(w.logDir))
 	require.NoError(t, os.Rename(before, w.logDir))
+}
+
+func TestTableAheadOfTheLog(t *testing.T) {
+	t.Parallel()
+	w := basic(t)
+	olderLog(t, w)
 	r := w.verify(Options{})
 	require.Equal(t, []string{"ahead events.a 30-30,32-32,34-34", "ahead events.b 31-31,33-33,35-35"}, words(r.Differences))
 }
@@ -180,15 +186,8 @@ func TestAfterRepair(t *testing.T) {
 	t.Parallel()
 	w := basic(t)
 	first := w.incarnation()
-	w.close()
-	before := copyOf(t, w.logDir)
-	w.open()
-	w.send("events", each(6, "a", "b")...)
-	w.load()
-	w.close()
 	// The log as it was, and damage in it: what came behind is not there any more.
-	require.NoError(t, os.RemoveAll(w.logDir))
-	require.NoError(t, os.Rename(before, w.logDir))
+	olderLog(t, w)
 	damageTail(t, w)
 	r, err := seglog.Repair(w.fs, w.logDir, w.cfg, quiet)
 	require.NoError(t, err)
