@@ -190,7 +190,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	for len(failed) > 0 {
 		err = errors.Join(err, <-failed)
 	}
-	return err
+	return guarded.explain(err)
 }
 
 // listen binds the address.

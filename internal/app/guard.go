@@ -65,15 +65,27 @@ func (g *guarded) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
+		if err := g.check(); errors.Is(err, ErrElsewhere) {
+			return err
+		}
 		select {
 		case <-tick.C:
-			if err := g.check(); errors.Is(err, ErrElsewhere) {
-				return err
-			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// explain adds to an error of a missing file that the whole folder has gone, if
+// it has. A folder that is being removed loses the lock file at any time of the
+// removal, so it is looked for as long as watch would.
+func (g *guarded) explain(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrElsewhere) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), watchEvery+watchEvery/2)
+	defer cancel()
+	return errors.Join(g.watch(ctx), err)
 }
 
 func (g *guarded) Create(path string) (vfs.File, error) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"naru/internal/config"
 	"naru/internal/fault"
@@ -60,6 +61,12 @@ func TestGuard(t *testing.T) {
 		}
 	}
 	all("in place", false)
+	missing := &os.PathError{Op: "rename", Path: path, Err: os.ErrNotExist}
+	synctest.Test(t, func(t *testing.T) { // which looks again for a while
+		if err := g.explain(missing); errors.Is(err, ErrElsewhere) || !errors.Is(err, missing) {
+			t.Errorf("in place: a missing file became %v", err)
+		}
+	})
 	if err := os.Rename(dir, dir+"-moved"); err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +85,12 @@ func TestGuard(t *testing.T) {
 	}
 	if err := g.watch(t.Context()); !errors.Is(err, ErrElsewhere) {
 		t.Errorf("watch: %v", err)
+	}
+	if err := g.explain(missing); !errors.Is(err, ErrElsewhere) || !errors.Is(err, missing) || fault.HintOf(err) == "" {
+		t.Errorf("gone: a missing file became %v", err)
+	}
+	if err := g.explain(os.ErrPermission); errors.Is(err, ErrElsewhere) {
+		t.Errorf("another error became %v", err)
 	}
 }
 
