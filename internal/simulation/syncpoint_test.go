@@ -23,13 +23,14 @@ func TestPowerCutAtEverySync(t *testing.T) {
 	h := newHistory(t, rng)
 	h.cfg.log.Segment, h.cfg.log.RetainBytes = 16<<10, 32<<10
 	h.cfg.lake.CommitRate, h.cfg.lake.ExpireEvery, h.cfg.lake.KeepSnapshots = 1000, 1, 1
-	var mu sync.Mutex
-	var cuts []cut
-	requests := 3
+	lives := 2
 	if soaking(t) > 0 {
-		requests = 40
+		lives = 12 // each is checked at its end, because an image is a whole disk
 	}
-	for life := range 2 {
+	count, seen := 0, tally{}
+	for life := range lives {
+		var mu sync.Mutex
+		var cuts []cut
 		m := newMachine(h.left.disk, h.left.rows, rng)
 		m.onStep = func(step int, op vfs.Op, path string) {
 			if op&(vfs.OpSync|vfs.OpSyncDir) == 0 {
@@ -53,7 +54,7 @@ func TestPowerCutAtEverySync(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := p.run()
-		p.clients(rng, h.all[:1], requests, 6, h.book.send, func(s shipment, a answer) { h.book.ack(s, a, h.cfg.collect.Partitions) })
+		p.clients(rng, h.all[:1], 3, 6, h.book.send, func(s shipment, a answer) { h.book.ack(s, a, h.cfg.collect.Partitions) })
 		if err := p.drained(); err != nil {
 			t.Fatal(err)
 		}
@@ -64,18 +65,18 @@ func TestPowerCutAtEverySync(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.left = m.stop(true, rng.Uint64())
-	}
-	if len(cuts) < 60 {
-		t.Fatalf("only %d cuts", len(cuts))
-	}
-	seen := tally{}
-	for _, c := range cuts {
-		seen.add(c.inFlight)
-		after := &history{t: t, rng: rng, cfg: h.cfg, wall: h.wall, reader: h.reader, left: c.image, book: newLedger()}
-		after.book.sent, after.book.bad, after.book.at, after.book.acked = h.book.sent, h.book.bad, h.book.at, c.acked
-		if err := after.finish(); err != nil {
-			t.Fatalf("%s, during %q: %v", c.at, c.inFlight, err)
+		for _, c := range cuts {
+			seen.add(c.inFlight)
+			after := &history{t: t, rng: rng, cfg: h.cfg, wall: h.wall, reader: h.reader, left: c.image, book: newLedger()}
+			after.book.sent, after.book.bad, after.book.at, after.book.acked = h.book.sent, h.book.bad, h.book.at, c.acked
+			if err := after.finish(); err != nil {
+				t.Fatalf("%s, during %q: %v", c.at, c.inFlight, err)
+			}
 		}
+		count += len(cuts)
 	}
-	t.Logf("%d cuts; in flight:%s", len(cuts), seen)
+	if count < 60 {
+		t.Fatalf("only %d cuts", count)
+	}
+	t.Logf("%d cuts; in flight:%s", count, seen)
 }
