@@ -111,6 +111,7 @@ func (b *Builder) flush() error {
 	b.seal(full)
 	b.cur, b.next, b.held, b.both = b.next, full, full.bytes(), true
 	b.cur.reset(b.schema, b.plain)
+	b.cur.expect(full)
 	busy := make(chan error, 1)
 	b.busy = busy
 	go func() { busy <- b.x.encode(full) }()

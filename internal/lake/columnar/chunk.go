@@ -40,6 +40,15 @@ func (c *chunk) follow(s *Schema) {
 	}
 }
 
+// expect makes room for rows like those of a full chunk of the same schema.
+func (c *chunk) expect(full *chunk) {
+	for i, col := range c.cols {
+		if col != nil && full.cols[i] != nil && col.kind == full.cols[i].kind {
+			col.expect(full.cols[i])
+		}
+	}
+}
+
 // measureRows is how many rows may come in between two measurements.
 const measureRows = 1024
 

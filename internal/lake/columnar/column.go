@@ -147,6 +147,9 @@ func (c *column) filled() {
 }
 
 func (c *column) putLong(v int64) {
+	if len(c.longs) == cap(c.longs) {
+		c.longs = grow(c.longs, len(c.longs)+1)
+	}
 	c.longs = append(c.longs, v)
 	c.filled()
 }
@@ -174,17 +177,39 @@ func (c *column) putBool(v bool) {
 // putText appends a value to a String, JSON or Binary column.
 func (c *column) putText(v []byte) {
 	if c.dict != nil {
-		code, ok := c.dict.code(v)
-		if ok {
-			c.codes = append(c.codes, code)
-			c.filled()
+		if code, ok := c.dict.code(v); ok {
+			c.putCode(code)
 			return
 		}
 		c.spell()
 	}
+	if n := len(c.text) + len(v); n > cap(c.text) {
+		c.text = grow(c.text, n)
+	}
 	c.text = append(c.text, v...)
+	if len(c.ends) == cap(c.ends) {
+		c.ends = grow(c.ends, len(c.ends)+1)
+	}
 	c.ends = append(c.ends, int32(len(c.text)))
 	c.filled()
+}
+
+func (c *column) putCode(code int32) {
+	if len(c.codes) == cap(c.codes) {
+		c.codes = grow(c.codes, len(c.codes)+1)
+	}
+	c.codes = append(c.codes, code)
+	c.filled()
+}
+
+// repeat puts the text of the row before once more, if v is it; false: put it.
+func (c *column) repeat(row int, v []byte) bool {
+	if c.dict == nil || c.n != row || !c.dict.again(v) {
+		return false
+	}
+	c.dict.used++
+	c.putCode(c.dict.last)
+	return true
 }
 
 // spell turns the dictionary form into the plain one.
@@ -311,14 +336,42 @@ func zeros[T any](b []T, n int) []T {
 	return b
 }
 
-// grow makes room for n elements in all, more when b must move anyway.
+// grow makes room for n elements in all, more when b must move anyway: half as
+// many again, because append's quarter moves a long column twice as often, and
+// each time into memory that the system has yet to provide.
 func grow[T any](b []T, n int) []T {
 	if n <= cap(b) {
 		return b
 	}
-	moved := make([]T, len(b), max(n, 2*cap(b)))
+	moved := make([]T, len(b), max(n, cap(b)+cap(b)/2, growFirst))
 	copy(moved, b)
 	return moved
+}
+
+const growFirst = 16
+
+// room gives an empty buffer that held nothing so far as much room as another
+// one has used.
+func room[T any](b, used []T) []T {
+	if cap(b) >= len(used) {
+		return b
+	}
+	return append(make([]T, 0, len(used)+len(used)/16), b...)
+}
+
+// expect makes room for as much as c is about to hold when it is filled as like
+// was.
+func (c *column) expect(like *column) {
+	c.longs, c.ints, c.doubles = room(c.longs, like.longs), room(c.ints, like.ints), room(c.doubles, like.doubles)
+	switch {
+	case c.dict != nil:
+		c.codes = room(c.codes, like.codes)
+	case like.dict == nil:
+		c.text, c.ends = room(c.text, like.text), room(c.ends, like.ends)
+	}
+	if c.elem != nil && like.elem != nil {
+		c.elem.expect(like.elem)
+	}
 }
 
 // ones8 makes b a bitmap of n set bits.

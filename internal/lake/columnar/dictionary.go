@@ -1,6 +1,12 @@
 package columnar
 
-import "github.com/cespare/xxhash/v2"
+import (
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // A text column begins in dictionary form, and goes over to the plain one when
 // its values turn out to be many: then hashing them costs more than it saves.
@@ -17,6 +23,7 @@ type dictionary struct {
 	text  []byte
 	ends  []int32 // 0, then where each value ends
 	last  int32   // code of the last value
+	word  []byte  // its text
 	used  int     // values coded
 }
 
@@ -27,7 +34,7 @@ func newDictionary() *dictionary {
 func (d *dictionary) reset() {
 	clear(d.slots)
 	d.sums, d.text, d.ends = d.sums[:0], d.text[:0], d.ends[:1]
-	d.last, d.used = 0, 0
+	d.last, d.word, d.used = 0, nil, 0
 }
 
 func (d *dictionary) len() int { return len(d.sums) }
@@ -38,20 +45,28 @@ func (d *dictionary) value(code int32) []byte {
 	return d.text[d.ends[code]:d.ends[code+1]]
 }
 
+// again tells whether v is the last value, which costs next to nothing to know
+// and is true of most values of many columns.
+func (d *dictionary) again(v []byte) bool {
+	return string(d.word) == string(v) && len(d.sums) > 0
+}
+
 // code finds or adds v; false when the dictionary has grown too large for it.
 func (d *dictionary) code(v []byte) (int32, bool) {
 	d.used++
-	if len(d.sums) > 0 && string(d.value(d.last)) == string(v) {
+	if d.again(v) {
 		return d.last, true
 	}
-	h := uint32(xxhash.Sum64(v))
+	h := hash(v)
 	mask := uint32(len(d.slots) - 1)
 	at := h & mask
 	for d.slots[at] != 0 {
 		code := d.slots[at] - 1
-		if d.sums[code] == h && string(d.value(code)) == string(v) {
-			d.last = code
-			return code, true
+		if d.sums[code] == h {
+			if word := d.value(code); string(word) == string(v) {
+				d.last, d.word = code, word
+				return code, true
+			}
 		}
 		at = (at + 1) & mask
 	}
@@ -63,11 +78,33 @@ func (d *dictionary) code(v []byte) (int32, bool) {
 	d.ends = append(d.ends, int32(len(d.text)))
 	d.sums = append(d.sums, h)
 	d.slots[at] = int32(n + 1)
-	d.last = int32(n)
+	d.last, d.word = int32(n), d.value(int32(n))
 	if 2*(n+1) > len(d.slots) {
 		d.rehash()
 	}
 	return int32(n), true
+}
+
+// seed makes it impossible to send texts that are chosen to collide.
+var seed = [2]uint64{rand.Uint64(), rand.Uint64()}
+
+// hash is for texts that are mostly short: up to 16 bytes in one multiplication
+// (as wyhash does), longer ones by XXH64.
+func hash(v []byte) uint32 {
+	var a, b uint64
+	n := len(v)
+	switch {
+	case n > 16:
+		a, b = xxhash.Sum64(v), 0
+	case n >= 8:
+		a, b = binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[n-8:])
+	case n >= 4:
+		a, b = uint64(binary.LittleEndian.Uint32(v)), uint64(binary.LittleEndian.Uint32(v[n-4:]))
+	case n > 0:
+		a = uint64(v[0])<<16 | uint64(v[n/2])<<8 | uint64(v[n-1])
+	}
+	hi, lo := bits.Mul64(a^seed[0], b^seed[1]^uint64(n))
+	return uint32(hi ^ lo)
 }
 
 func (d *dictionary) rehash() {

@@ -61,7 +61,7 @@ func dayOf(micros int64) int32 {
 
 // fixedText appends to an envelope column; nil is null.
 func (b *Builder) fixedText(col *column, v []byte) {
-	if v == nil {
+	if v == nil || col.repeat(b.cur.rows, v) {
 		return
 	}
 	if !utf8.Valid(v) {

@@ -80,10 +80,15 @@ func (s *bounds) observe(a arrow.Array) {
 			s.blind = true
 			return
 		}
+		codes, ok := a.Indices().(*array.Int32)
+		if !ok {
+			s.blind = true
+			return
+		}
 		used := make([]bool, words.Len())
-		for i := range a.Len() {
-			if a.IsValid(i) {
-				used[a.GetValueIndex(i)] = true
+		for i, code := range codes.Int32Values() {
+			if nulls == 0 || a.IsValid(i) {
+				used[code] = true
 			}
 		}
 		for i, u := range used {
