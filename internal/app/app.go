@@ -121,8 +121,15 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 	opened.add("query engine", engine.Close)
 
+	// Contracts before the door, because no event may get in unjudged. There is no
+	// older state to go on with, so mistakes in them end the start.
+	contracts, err := openContracts(fsys, folder.Folder, registry, logger)
+	if err != nil {
+		return err
+	}
+
 	// The door behind the log that it writes to.
-	events, err := collect.New(o.Config.Collect, collect.Deps{Log: log, Registry: registry, Logger: logger})
+	events, err := collect.New(o.Config.Collect, collect.Deps{Log: log, Contracts: contracts.Set, Registry: registry, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -132,7 +139,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 
 	f := faces{
-		options: o, folder: folder, fs: fsys, log: log, lake: lake, engine: engine, door: door, health: health,
+		options: o, folder: folder, fs: fsys, log: log, lake: lake, engine: engine, door: door, health: health, contracts: contracts,
 		registry: registry, closing: make(chan struct{}), started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
 	}
 	if o.Pipelines {
@@ -143,9 +150,10 @@ func Serve(ctx context.Context, o Options) (err error) {
 
 	// What runs by itself. Each part has its own end, because they stop one
 	// behind the other.
-	failed := make(chan error, 5)
+	failed := make(chan error, 6)
 	watching := start("folder", failed, guarded.watch)
 	keeping := start("lake upkeep", failed, lake.Run)
+	reading := start("contracts", failed, contracts.Run)
 	warming := start("hot tail", failed, read.run)
 	loading := start("pipelines", failed, func(ctx context.Context) error {
 		if !o.Pipelines {
@@ -179,6 +187,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		logger.Warn("requests were cut off", slog.Any("error", derr))
 	}
 	serving.stop()
+	reading.stop()
 	// Then the tables commit what they hold and the watermarks are appended,
 	// while the log can still take them. A poisoned log takes nothing: there the
 	// pipelines find out by themselves.

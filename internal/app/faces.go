@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"naru/internal/collect/native"
+	"naru/internal/contract"
 	"naru/internal/lake"
 	"naru/internal/obs"
 	"naru/internal/pipeline"
@@ -28,6 +29,7 @@ type faces struct {
 	lake      lake.Reader
 	engine    query.Engine
 	door      *native.Door
+	contracts *contract.Folder
 	pipelines *pipeline.Set // nil when none run
 	tables    *table.Tables
 	health    *health
@@ -65,7 +67,8 @@ func (f *faces) routes() http.Handler {
 func (f *faces) report() *status.Source {
 	s := &status.Source{
 		Version: f.options.Version, Started: f.started, Log: f.log, Lake: f.lake,
-		Unready: func() error { return f.health.ready(context.Background()) },
+		Unready:   func() error { return f.health.ready(context.Background()) },
+		Contracts: func() status.Contracts { return contractStatus(f.contracts) },
 		Folder: func() status.Folder {
 			free, err := f.fs.Free(f.folder.Data())
 			if err != nil {

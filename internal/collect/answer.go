@@ -20,7 +20,13 @@ func (r *Request) Accepted() int {
 func (r *Request) Rejected() int { return r.rejected.count }
 
 // Refused lists the first refused items, at most 100, without their bytes.
-func (r *Request) Refused() []event.Rejection { return r.refused }
+func (r *Request) Refused() []event.Rejection {
+	out := make([]event.Rejection, len(r.refused))
+	for i := range r.refused {
+		out[i] = r.refused[i].Rejection
+	}
+	return out
+}
 
 // count adds what was stored to the metrics.
 func (r *Request) count() {
@@ -29,6 +35,9 @@ func (r *Request) count() {
 		if n > 0 {
 			r.door.rejected[i].Add(float64(n))
 		}
+	}
+	for _, b := range r.broken {
+		r.e.metrics.violations.WithLabelValues(b.c.Type, b.rule, string(b.c.Mode)).Add(float64(b.n))
 	}
 }
 
@@ -54,6 +63,7 @@ func (r *Request) AppendResult(dst []byte) []byte {
 		dst = web.AppendJSONString(dst, string(rej.Reason))
 		dst = append(dst, `, "detail": `...)
 		dst = web.AppendJSONString(dst, rej.Detail)
+		dst = rej.appendContract(dst)
 		dst = append(dst, '}')
 	}
 	dst = append(dst, ']')
@@ -87,4 +97,35 @@ func (r *Request) AppendResult(dst []byte) []byte {
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
+}
+
+// appendContract appends what was broken, and whom to ask.
+func (rej *refused) appendContract(dst []byte) []byte {
+	c := rej.contract
+	if c == nil {
+		return dst
+	}
+	member := func(name, value string) {
+		if value != "" {
+			dst = append(append(dst, ", "...), name...)
+			dst = web.AppendJSONString(dst, value)
+		}
+	}
+	member(`"rule": `, rej.Rule)
+	member(`"path": `, rej.Path)
+	member(`"contract": `, c.ID)
+	member(`"version": `, c.Version)
+	member(`"owner": `, c.Owner)
+	for i, s := range c.Support {
+		if i == 0 {
+			dst = append(dst, `, "support": [`...)
+		} else {
+			dst = append(dst, ", "...)
+		}
+		dst = web.AppendJSONString(dst, s.Channel)
+	}
+	if len(c.Support) > 0 {
+		dst = append(dst, ']')
+	}
+	return dst
 }

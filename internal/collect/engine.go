@@ -16,24 +16,28 @@ import (
 	"naru/internal/web"
 )
 
-// Deps are what an engine works with. Now may be nil: time.Now.
+// Deps are what an engine works with. Now may be nil: time.Now; and Contracts:
+// there are none.
 type Deps struct {
-	Log      stream.Log
-	Registry *obs.Registry
-	Logger   *slog.Logger
-	Now      func() time.Time
+	Log       stream.Log
+	Contracts Contracts
+	Registry  *obs.Registry
+	Logger    *slog.Logger
+	Now       func() time.Time
 }
 
 // Engine is shared by all front doors: one budget, one set of limits, one log.
 type Engine struct {
-	cfg     Config
-	log     stream.Log
-	logger  *slog.Logger
-	now     func() time.Time
-	budget  *web.Budget
-	bodies  web.BodyReader
-	metrics *Metrics
-	pool    sync.Pool // *Request
+	cfg       Config
+	log       stream.Log
+	contracts Contracts
+	logger    *slog.Logger
+	now       func() time.Time
+	budget    *web.Budget
+	bodies    web.BodyReader
+	metrics   *Metrics
+	pool      sync.Pool // *Request
+	judges    sync.Pool // *judge, for those without a request
 
 	warned atomic.Int64 // Unix second of the last warning about the log
 	mu     struct {
@@ -53,11 +57,12 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	budget := web.NewBudget(int64(cfg.InFlight))
 	registerBudget(deps.Registry, budget)
 	e := &Engine{
-		cfg: cfg, log: deps.Log, logger: deps.Logger, now: deps.Now, budget: budget,
+		cfg: cfg, log: deps.Log, contracts: deps.Contracts, logger: deps.Logger, now: deps.Now, budget: budget,
 		bodies:  web.BodyReader{Max: int64(cfg.Body), MaxInflate: int64(cfg.Decompressed), Budget: budget, Weight: weigh, Section: "collect."},
 		metrics: NewMetrics(deps.Registry),
 	}
 	e.pool.New = func() any { return newRequest(e) }
+	e.judges.New = func() any { return &judge{} }
 	return e, nil
 }
 

@@ -21,6 +21,7 @@ type Metrics struct {
 	read       *prometheus.CounterVec // door
 	unparsable *prometheus.CounterVec // door
 	seconds    *prometheus.HistogramVec
+	violations *prometheus.CounterVec // type, rule, mode
 }
 
 // NewMetrics registers the metrics of the doors.
@@ -33,12 +34,13 @@ func NewMetrics(reg *obs.Registry) *Metrics {
 		read:       reg.CounterVec("naru_door_body_bytes_total", "Bytes of bodies once decompressed.", "door"),
 		unparsable: reg.CounterVec("naru_door_times_unparsable_total", "Events whose time could not be read; their time of receipt stands in.", "door"),
 		seconds:    reg.HistogramVec("naru_door_request_seconds", "Time from the headers of a request to its answer.", "door"),
+		violations: reg.CounterVec("naru_contract_violations_total", "Ways in which stored events break their contract, by event type and rule; mode enforce: the event was refused, observe: it was kept.", "type", "rule", "mode"),
 	}
 }
 
 // reasons are the values of the label reason; a reason that is not here counts
 // as "other", so that the label stays bounded.
-var reasons = [...]event.Reason{event.NotJSON, event.NotObject, event.TooLarge, event.BadAttribute}
+var reasons = [...]event.Reason{event.NotJSON, event.NotObject, event.TooLarge, event.BadAttribute, event.BadContract}
 
 // DoorMetrics are the metrics of one door, looked up beforehand.
 type DoorMetrics struct {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"naru/internal/contract"
 	"naru/internal/event"
 	"naru/internal/jsonscan"
 	"naru/internal/quantity"
@@ -45,14 +46,17 @@ type Request struct {
 	// Scan is for the door's use: scanners are too large to make for each item.
 	Scan jsonscan.Scanner
 
-	body     web.Body
-	items    int
-	accepted []lane // by partition
-	rejected lane
-	refused  []event.Rejection // the first maxListed, without their bytes
-	refusals [len(reasons) + 1]int
-	writes   []stream.Write
-	at       []event.Position
+	body      web.Body
+	items     int
+	accepted  []lane // by partition
+	rejected  lane
+	refused   []refused // the first maxListed
+	contracts *contract.Set
+	judge     judge
+	broken    []broken
+	refusals  [len(reasons) + 1]int
+	writes    []stream.Write
+	at        []event.Position
 
 	ids   idMaker
 	own   recordbatch.Headers
@@ -65,6 +69,7 @@ type Request struct {
 // kind holds the headers that events of one type share.
 type kind struct {
 	typ, source, contentType []byte
+	contract                 *contract.Contract // nil: none
 	headers                  recordbatch.Headers
 }
 
@@ -75,7 +80,8 @@ func newRequest(e *Engine) *Request {
 func (r *Request) begin(door *DoorMetrics, name string, now time.Time) {
 	r.door, r.stream = door, name
 	r.items = 0
-	r.refused = r.refused[:0]
+	r.refused, r.broken = r.refused[:0], r.broken[:0]
+	r.contracts = r.e.inForce()
 	r.refusals = [len(reasons) + 1]int{}
 	r.ids.begun = false
 	r.receive(now)
@@ -98,6 +104,8 @@ func (r *Request) Release() {
 	}
 	r.rejected.trim()
 	clear(r.refused)
+	clear(r.broken)
+	r.contracts = nil
 	clear(r.writes) // they alias the lanes
 	r.e.pool.Put(r)
 }
@@ -143,8 +151,17 @@ func (r *Request) next() error {
 	return nil
 }
 
-// Accept takes an event.
+// Accept takes an event, and judges it by the contract of its type: it may be
+// refused after all.
 func (r *Request) Accept(it *Item) error {
+	if c := r.contracts.ForBytes(it.Type); c != nil {
+		return r.judged(c, it)
+	}
+	return r.accept(nil, it, nil)
+}
+
+// accept takes an event that keeps its contract, or one that only observes.
+func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) error {
 	if err := r.next(); err != nil {
 		return err
 	}
@@ -166,8 +183,11 @@ func (r *Request) Accept(it *Item) error {
 		x := &it.Extensions[i]
 		own.AddBytes("ce_"+string(x.Name), x.Value)
 	}
+	if violations != nil {
+		own.AddBytes(recordbatch.HeaderViolations, violations)
+	}
 	l := &r.accepted[partitionOf(it.Key, int32(len(r.accepted)))]
-	l.add(it.Key, it.Data, r.shared(it), own)
+	l.add(it.Key, it.Data, r.shared(it, c), own)
 	return r.charge(l)
 }
 
@@ -193,10 +213,10 @@ func (r *Request) charge(l *lane) error {
 }
 
 // shared returns the headers that the item's kind shares, built once for each kind.
-func (r *Request) shared(it *Item) *recordbatch.Headers {
+func (r *Request) shared(it *Item, c *contract.Contract) *recordbatch.Headers {
 	for i := range r.kinds {
 		k := &r.kinds[i]
-		if bytes.Equal(k.typ, it.Type) && bytes.Equal(k.source, it.Source) && bytes.Equal(k.contentType, it.ContentType) && k.typ != nil {
+		if k.contract == c && bytes.Equal(k.typ, it.Type) && bytes.Equal(k.source, it.Source) && bytes.Equal(k.contentType, it.ContentType) && k.typ != nil {
 			return &k.headers
 		}
 	}
@@ -205,11 +225,12 @@ func (r *Request) shared(it *Item) *recordbatch.Headers {
 		k = &r.kinds[r.turn%len(r.kinds)]
 		r.turn++
 	}
-	k.set(it)
+	k.set(it, c)
 	return &k.headers
 }
 
-func (k *kind) set(it *Item) {
+func (k *kind) set(it *Item, c *contract.Contract) {
+	k.contract = c
 	k.typ = append(k.typ[:0], it.Type...)
 	k.source = append(k.source[:0], it.Source...)
 	k.contentType = append(k.contentType[:0], it.ContentType...)
@@ -218,12 +239,27 @@ func (k *kind) set(it *Item) {
 	k.headers.AddBytes(recordbatch.HeaderSource, it.Source)
 	k.headers.AddBytes(recordbatch.HeaderType, it.Type)
 	k.headers.AddBytes(recordbatch.HeaderContentType, it.ContentType)
+	if c != nil {
+		addRef(&k.headers, c)
+	}
+}
+
+// refused is a refused item as the answer lists it.
+type refused struct {
+	event.Rejection                    // without its bytes
+	contract        *contract.Contract // that it breaks; nil: none
 }
 
 // Refuse takes an item that is not accepted: it goes to the stream `rejected`
 // with its bytes. source and contentType describe the bytes. Index and Stream
 // of rej are set here.
 func (r *Request) Refuse(rej event.Rejection, source, contentType []byte) error {
+	return r.refuse(&rej, &Item{Source: source, ContentType: contentType}, nil)
+}
+
+// refuse stores a refused item with all that an accepted one would have, so that
+// it can be sent again as it was. Its type and id stand in the rejection.
+func (r *Request) refuse(rej *event.Rejection, it *Item, c *contract.Contract) error {
 	index := r.items
 	if err := r.next(); err != nil {
 		return err
@@ -231,14 +267,22 @@ func (r *Request) Refuse(rej event.Rejection, source, contentType []byte) error 
 	rej.Index, rej.Stream = index, r.stream
 	ev := event.Event{
 		ID: r.ids.next(r.Received.UnixMilli()), GeneratedID: true,
-		Source: source, Type: rejectionType, ContentType: contentType, Refusal: &rej,
+		Source: it.Source, Type: rejectionType, ContentType: it.ContentType, Subject: it.Subject, Extensions: it.Extensions, Refusal: rej,
 	}
-	r.own.Reset()
-	recordbatch.EventHeaders(&r.own, &ev)
-	r.rejected.add(nil, rej.Original, &r.none, &r.own)
+	own := &r.own
+	own.Reset()
+	recordbatch.EventHeaders(own, &ev)
+	if it.Time != nil {
+		own.AddBytes(recordbatch.HeaderTime, it.Time)
+	}
+	if c != nil {
+		addRef(own, c)
+	}
+	r.rejected.add(it.Key, rej.Original, &r.none, own)
 	if len(r.refused) < maxListed {
-		rej.Original = nil
-		r.refused = append(r.refused, rej)
+		listed := refused{*rej, c}
+		listed.Original = nil
+		r.refused = append(r.refused, listed)
 	}
 	r.refusals[reasonIndex(rej.Reason)]++
 	return r.charge(&r.rejected)

@@ -34,9 +34,18 @@ type Event struct {
 	Offset     int64
 	ReceivedAt time.Time
 
+	// Contract is the one that the event was held against at the door; zero: none.
+	Contract Contract
+	// Violations is what a contract that only observes found wrong: a JSON array
+	// of {"rule", "path", "detail"}. nil: nothing.
+	Violations []byte
+
 	// Refusal is set on records of the stream `rejected`.
 	Refusal *Rejection
 }
+
+// Contract names the contract that an event was held against.
+type Contract struct{ ID, Version, Hash []byte }
 
 // Attr is a CloudEvents extension attribute.
 type Attr struct{ Name, Value []byte }
@@ -50,6 +59,7 @@ const (
 	NotObject    Reason = "not_object"    // valid JSON, but not an object
 	TooLarge     Reason = "too_large"     // larger than limits.event
 	BadAttribute Reason = "bad_attribute" // a CloudEvents attribute is missing or malformed
+	BadContract  Reason = "contract"      // the contract of its type is broken; Rule and Path say how
 )
 
 // Rejection is an event that was refused: data, never a Go error, never dropped.
@@ -60,5 +70,8 @@ type Rejection struct {
 	Stream   string // the stream it was meant for
 	Reason   Reason
 	Detail   string // what and where, and the cure
+	Rule     string // of the contract, the first that is broken; for the reason contract
+	Path     string // JSONPath of what breaks it
+	Changed  bool   // a contract's PII action has changed Original
 	Original []byte // the bytes as sent
 }

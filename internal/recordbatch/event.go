@@ -21,6 +21,12 @@ const (
 	HeaderContentType = "content-type"
 	// HeaderIDOrigin is "generated" when naru made the id.
 	HeaderIDOrigin = "naru_id"
+	// The contract that the event was held against.
+	HeaderContract        = "naru_contract"
+	HeaderContractVersion = "naru_contract_version"
+	HeaderContractHash    = "naru_contract_hash"
+	// HeaderViolations is what a contract that only observes found.
+	HeaderViolations = "naru_violations"
 
 	// On records of the stream `rejected`.
 	HeaderReason       = "naru_reason"
@@ -29,7 +35,14 @@ const (
 	HeaderRefusedType  = "naru_type"
 	HeaderRefusedID    = "naru_event_id"
 	HeaderRefusedIndex = "naru_index"
+	HeaderRule         = "naru_rule"
+	HeaderPath         = "naru_path"
+	// HeaderChanged is "pii" when the value is not byte for byte as it was sent.
+	HeaderChanged = "naru_changed"
 )
+
+// ChangedPII is the value of HeaderChanged.
+const ChangedPII = "pii"
 
 // RejectionType is the ce_type of a rejection's record.
 const RejectionType = "naru.rejection"
@@ -57,6 +70,14 @@ func EventHeaders(h *Headers, e *event.Event) {
 	for _, x := range e.Extensions {
 		h.AddBytes("ce_"+string(x.Name), x.Value)
 	}
+	if e.Contract.ID != nil {
+		h.AddBytes(HeaderContract, e.Contract.ID)
+		h.AddBytes(HeaderContractVersion, e.Contract.Version)
+		h.AddBytes(HeaderContractHash, e.Contract.Hash)
+	}
+	if e.Violations != nil {
+		h.AddBytes(HeaderViolations, e.Violations)
+	}
 	if r := e.Refusal; r != nil {
 		h.Add(HeaderReason, string(r.Reason))
 		h.Add(HeaderDetail, r.Detail)
@@ -64,6 +85,13 @@ func EventHeaders(h *Headers, e *event.Event) {
 		h.Add(HeaderRefusedType, r.Type)
 		h.Add(HeaderRefusedID, r.ID)
 		h.Add(HeaderRefusedIndex, strconv.Itoa(r.Index))
+		if r.Rule != "" {
+			h.Add(HeaderRule, r.Rule)
+			h.Add(HeaderPath, r.Path)
+		}
+		if r.Changed {
+			h.Add(HeaderChanged, ChangedPII)
+		}
 	}
 }
 
@@ -90,6 +118,14 @@ func setHeader(e *event.Event, name, value []byte) error {
 		e.Time = t
 	case HeaderIDOrigin:
 		e.GeneratedID = string(value) == "generated"
+	case HeaderContract:
+		e.Contract.ID = value
+	case HeaderContractVersion:
+		e.Contract.Version = value
+	case HeaderContractHash:
+		e.Contract.Hash = value
+	case HeaderViolations:
+		e.Violations = value
 	default:
 		if len(name) > 3 && string(name[:3]) == "ce_" {
 			e.Extensions = append(e.Extensions, event.Attr{Name: name[3:], Value: value})
@@ -125,6 +161,12 @@ func setRefusal(e *event.Event, name, value []byte) error {
 			return fmt.Errorf("%w: header %s: %q", ErrMalformed, name, value)
 		}
 		r.Index = n
+	case HeaderRule:
+		r.Rule = string(value)
+	case HeaderPath:
+		r.Path = string(value)
+	case HeaderChanged:
+		r.Changed = string(value) == ChangedPII
 	}
 	return nil
 }

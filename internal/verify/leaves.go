@@ -85,6 +85,9 @@ func (s *leaves) event(e *event.Event, rejected bool) {
 		s.text = appendString(s.text[:0], x.Value)
 		s.take(s.path, s.text)
 	}
+	if len(e.Violations) > 0 {
+		s.nested([]byte(columnar.ColumnViolations), e.Violations)
+	}
 	if len(e.Data) == 0 {
 		return
 	}
@@ -101,13 +104,17 @@ func (s *leaves) event(e *event.Event, rejected bool) {
 
 func (s *leaves) refusal(e *event.Event) {
 	if r := e.Refusal; r != nil {
-		for name, text := range map[string]string{"reason": string(r.Reason), "detail": r.Detail, "stream": r.Stream, "event_type": r.Type, "event_id": r.ID} {
+		for name, text := range map[string]string{"reason": string(r.Reason), "detail": r.Detail, "stream": r.Stream, "event_type": r.Type, "event_id": r.ID,
+			"rule": r.Rule, "path": r.Path} {
 			if text != "" {
 				s.envelope(name, []byte(text))
 			}
 		}
 		s.number("item_index", int64(r.Index))
 	}
+	s.envelope("contract", e.Contract.ID)
+	s.envelope("contract_version", e.Contract.Version)
+	s.envelope("contract_hash", e.Contract.Hash)
 	s.bytes("original", e.Data)
 	s.envelope("content_type", e.ContentType)
 }
@@ -137,7 +144,12 @@ func (s *leaves) row(r *columnar.Row, layout columnar.Layout) {
 	for i := range r.Values {
 		v := &r.Values[i]
 		name := fixed[layout][v.Field.ID]
+		if name == "" && layout == columnar.Rejected {
+			name = v.Field.Name // those that came later have whatever ids were free
+		}
 		switch {
+		case v.Field.Name == columnar.ColumnViolations && v.Field.Path == "" && name == "":
+			s.nested([]byte(columnar.ColumnViolations), v.Text)
 		case name == columnar.ColumnRescued:
 			s.rescued(v.Text)
 		case name != "" && v.Field.Kind == columnar.Binary:

@@ -27,12 +27,18 @@ var received = time.Date(2026, 11, 21, 10, 0, 0, 5e6, time.UTC)
 // newDoor makes a door before log. The registry tells what it counts.
 func newDoor(t testing.TB, log stream.Log, change func(*collect.Config)) (*Door, *obs.Registry) {
 	t.Helper()
+	return newDoorWith(t, log, nil, change)
+}
+
+// newDoorWith makes a door that judges events by contracts.
+func newDoorWith(t testing.TB, log stream.Log, contracts collect.Contracts, change func(*collect.Config)) (*Door, *obs.Registry) {
+	t.Helper()
 	cfg := collect.DefaultConfig()
 	if change != nil {
 		change(&cfg)
 	}
 	reg := obs.NewRegistry()
-	e, err := collect.New(cfg, collect.Deps{Log: log, Registry: reg, Logger: obs.Discard(), Now: func() time.Time { return received }})
+	e, err := collect.New(cfg, collect.Deps{Log: log, Contracts: contracts, Registry: reg, Logger: obs.Discard(), Now: func() time.Time { return received }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,8 +67,10 @@ type result struct {
 	Status   int
 	Accepted int
 	Rejected []struct {
-		Index              int
-		ID, Reason, Detail string
+		Index                                int
+		ID, Reason, Detail                   string
+		Rule, Path, Contract, Version, Owner string
+		Support                              []string
 	}
 	RejectedCount int `json:"rejected_count"`
 	Positions     []struct {
@@ -112,7 +120,7 @@ func stored(t testing.TB, log stream.Log, name string) []event.Event {
 			}
 			err = dec.EachIn(b, func(e *event.Event) error {
 				c := *e
-				for _, p := range []*[]byte{&c.ID, &c.Source, &c.Type, &c.Subject, &c.ContentType, &c.Data, &c.Key} {
+				for _, p := range []*[]byte{&c.ID, &c.Source, &c.Type, &c.Subject, &c.ContentType, &c.Data, &c.Key, &c.Violations, &c.Contract.ID, &c.Contract.Version, &c.Contract.Hash} {
 					*p = bytes.Clone(*p)
 				}
 				c.Extensions = nil

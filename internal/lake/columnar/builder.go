@@ -63,6 +63,7 @@ func NewBuilder(fs vfs.FS, schema *Schema, opt Options) *Builder {
 // adopt begins anew with a schema.
 func (b *Builder) adopt(s *Schema) {
 	b.schema, b.start = s, s.Clone()
+	s.addLater()
 	b.paths = newPaths(s)
 	b.plain = map[int]bool{idID: true}
 	b.cur.reset(s, b.plain)

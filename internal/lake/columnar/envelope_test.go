@@ -130,13 +130,57 @@ func TestRejected(t *testing.T) {
 	e = x.at(`{"a":1}`)
 	e.Extensions = attrs("x", "y")
 	x.append(e)
+	e = x.at(`{"a":"1"}`)
+	e.Contract = event.Contract{ID: []byte("pages"), Version: []byte("1.0.0"), Hash: []byte("0a")}
+	e.Refusal = &event.Rejection{Reason: event.BadContract, Rule: "type", Path: "$.a"}
+	x.append(e)
 	x.commit()
 	require.Equal(t, []string{
 		`reason="not_json" detail="line 4" stream="events" event_type="ty" event_id="i" item_index=4 original=ff7b2261223a317d content_type="application/json"`,
 		`original=7b2261223a317d`,
+		`reason="contract" item_index=0 original=7b2261223a2231227d rule="type" path="$.a" contract="pages" contract_version="1.0.0" contract_hash="0a"`,
 	}, x.rows())
-	require.Equal(t, NewRejectedSchema(), x.schema)
-	require.Equal(t, "_id _type _source _subject _time _received_at _log _partition _offset reason detail stream event_type event_id item_index original content_type", names(x.schema))
+	require.True(t, x.schema.Continues(NewRejectedSchema()))
+	require.Equal(t, "_id _type _source _subject _time _received_at _log _partition _offset reason detail stream event_type event_id item_index original content_type "+
+		"rule path contract contract_version contract_hash", names(x.schema))
+}
+
+// A table that somebody gave a column of that name keeps it; one that somebody
+// dropped is not made again.
+func TestRejectedColumnsThatCameLater(t *testing.T) {
+	s := NewRejectedSchema()
+	s.add("Rule", "", String)
+	s.Fields[len(s.Fields)-1].Kind = Foreign
+	s.add("path", "", String)
+	s.Fields[len(s.Fields)-1].Dropped = true
+	x := newTable(t, s, Options{})
+	e := x.at(`{}`)
+	e.Contract = event.Contract{ID: []byte("pages")}
+	e.Refusal = &event.Rejection{Reason: event.BadContract, Rule: "type", Path: "$.a"}
+	x.append(e)
+	x.commit()
+	require.Equal(t, []string{`reason="contract" item_index=0 original=7b7d contract="pages"`}, x.rows())
+	require.NoError(t, x.schema.Clone().Adopt(x.schema.Columns()[:17], 22), "they may be dropped")
+	require.Error(t, x.schema.Clone().Adopt(x.schema.Columns()[:16], 22))
+}
+
+func TestViolations(t *testing.T) {
+	x := newTable(t, NewSchema(), Options{})
+	x.send(`{"a":1}`)
+	e := x.at(`{"a":"x","_violations":2}`)
+	e.Violations = []byte(`[{"rule":"type","path":"$.a","detail":"\"x\""}]`)
+	x.append(e)
+	x.commit()
+	require.Equal(t, []string{`a=1`, rescue(`{"a":"x","_violations":2}`) + ` _violations="[{\"rule\":\"type\",\"path\":\"$.a\",\"detail\":\"\\\"x\\\"\"}]"`}, x.rows())
+	require.Equal(t, Field{ID: 12, Name: "_violations", Kind: JSON}, x.schema.Fields[len(x.schema.Fields)-1])
+
+	// Dropped: they are kept in _rescued.
+	s := x.schema.Clone()
+	s.Fields[len(s.Fields)-1].Dropped = true
+	x = newTable(t, s, Options{})
+	x.append(e)
+	x.commit()
+	require.Equal(t, []string{rescue(`{"a":"x","_violations":2,"_violations\\2":[{"rule":"type","path":"$.a","detail":"\"x\""}]}`)}, x.rows())
 }
 
 func TestWhole(t *testing.T) {

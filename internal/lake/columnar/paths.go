@@ -93,6 +93,7 @@ type paths struct {
 	refused int             // nodes that only remember a refusal
 	fixed   [idRescued + 1]int
 	ext     int // index of _extensions, -1 for none
+	broken  int // of _violations
 }
 
 // maxRefused bounds what is remembered about paths without a column; beyond
@@ -106,13 +107,13 @@ const (
 // own, the partition field's, and those that Iceberg keeps for itself, which
 // make a table unreadable in Spark.
 var reserved = []string{
-	ColumnRescued, ColumnExtensions, DayField,
+	ColumnRescued, ColumnExtensions, ColumnViolations, DayField,
 	"_file", "_pos", "_deleted", "_spec_id", "_row_id", "_last_updated_sequence_number",
 	"_change_type", "_change_ordinal", "_commit_snapshot_id",
 }
 
 func newPaths(s *Schema) *paths {
-	p := &paths{schema: s, root: &object{}, names: map[string]bool{}, ext: -1}
+	p := &paths{schema: s, root: &object{}, names: map[string]bool{}, ext: -1, broken: -1}
 	for _, name := range reserved {
 		p.names[name] = true
 	}
@@ -129,6 +130,8 @@ func newPaths(s *Schema) *paths {
 			p.bind(f.Path, i, f.Dropped)
 		case f.Name == ColumnExtensions && !f.Dropped:
 			p.ext = i
+		case f.Name == ColumnViolations && !f.Dropped:
+			p.broken = i
 		case f.ID < len(p.fixed):
 			p.fixed[f.ID] = i
 		}
@@ -214,16 +217,28 @@ func (p *paths) refuse(o *object, n *node, key []byte) {
 // extensions returns the index of the column _extensions, which it makes when
 // there is none; -1 when somebody dropped it.
 func (p *paths) extensions() int {
-	if p.ext >= 0 {
-		return p.ext
+	return p.own(&p.ext, ColumnExtensions)
+}
+
+// violations is the same for _violations; -1 also when the table has no room.
+func (p *paths) violations() int {
+	if p.broken < 0 && p.full() {
+		return -1
+	}
+	return p.own(&p.broken, ColumnViolations)
+}
+
+func (p *paths) own(at *int, name string) int {
+	if *at >= 0 {
+		return *at
 	}
 	for _, f := range p.schema.Fields {
-		if f.Name == ColumnExtensions && f.Dropped {
+		if f.Name == name && f.Dropped {
 			return -1
 		}
 	}
-	p.ext = len(p.schema.Fields)
-	p.schema.add(ColumnExtensions, "", JSON)
+	*at = len(p.schema.Fields)
+	p.schema.add(name, "", JSON)
 	p.columns++
-	return p.ext
+	return *at
 }

@@ -118,6 +118,7 @@ func (b *Builder) flat(e *event.Event) {
 		}
 	}
 	b.extensions(e)
+	b.violations(e)
 	b.endRescued()
 }
 
@@ -161,6 +162,23 @@ func (b *Builder) extensions(e *event.Event) {
 	b.cur.cols[at].putText(j)
 }
 
+// violations puts what a contract found into _violations.
+func (b *Builder) violations(e *event.Event) {
+	if len(e.Violations) == 0 {
+		return
+	}
+	at := b.paths.violations()
+	b.cur.follow(b.schema)
+	if at < 0 {
+		b.rescue(b.paths.root, []byte(ColumnViolations), e.Violations)
+		return
+	}
+	b.cur.since += int64(len(e.Violations))
+	col := b.cur.cols[at]
+	col.begin(b.cur.rows)
+	col.putText(appendJSON(nil, e.Violations))
+}
+
 // endRescued writes _rescued of the row and counts its paths.
 func (b *Builder) endRescued() {
 	r := &b.rescued
@@ -184,6 +202,7 @@ func (b *Builder) endRescued() {
 func (b *Builder) whole(e *event.Event) {
 	b.rescued.reset()
 	b.extensions(e)
+	b.violations(e)
 	b.endRescued()
 	if len(e.Data) == 0 {
 		return
@@ -215,6 +234,10 @@ func (b *Builder) refusal(e *event.Event) {
 			continue
 		}
 		col := b.cur.cols[i]
+		if f.ID > idContentType {
+			b.fixedText(col, laterText(f.Name, e, r))
+			continue
+		}
 		switch f.ID {
 		case idReason:
 			b.fixedText(col, orNull(string(r.Reason)))
@@ -237,6 +260,23 @@ func (b *Builder) refusal(e *event.Event) {
 			b.fixedText(col, e.ContentType)
 		}
 	}
+}
+
+// laterText is the text of a column of laterRejected; nil for none.
+func laterText(name string, e *event.Event, r *event.Rejection) []byte {
+	switch name {
+	case columnRule:
+		return orNull(r.Rule)
+	case columnPath:
+		return orNull(r.Path)
+	case columnContract:
+		return e.Contract.ID
+	case columnContractVersion:
+		return e.Contract.Version
+	case columnContractHash:
+		return e.Contract.Hash
+	}
+	return nil
 }
 
 func orNull(s string) []byte {

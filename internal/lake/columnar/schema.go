@@ -91,7 +91,43 @@ const (
 	ColumnOffset     = "_offset"
 	ColumnRescued    = "_rescued"
 	ColumnExtensions = "_extensions"
+	ColumnViolations = "_violations"
 )
+
+// What a table of the stream `rejected` has besides: columns that came later, so
+// they have whatever ids were free.
+const (
+	columnRule            = "rule"
+	columnPath            = "path"
+	columnContract        = "contract"
+	columnContractVersion = "contract_version"
+	columnContractHash    = "contract_hash"
+)
+
+var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash}
+
+// addLater adds the columns that a table of the stream `rejected` may be too old
+// to have. One that somebody dropped is not made again.
+func (s *Schema) addLater() {
+	if s.Layout != Rejected {
+		return
+	}
+	for _, name := range laterRejected {
+		if !slices.ContainsFunc(s.Fields, func(f Field) bool { return fold(f.Name) == name }) {
+			s.add(name, "", String)
+		}
+	}
+}
+
+// isFixed tells whether a column must be there, because naru made it with the
+// table.
+func (s *Schema) isFixed(f *Field) bool {
+	last := idRescued
+	if s.Layout == Rejected {
+		last = idContentType
+	}
+	return f.Path == "" && f.Kind != Foreign && f.ID <= last
+}
 
 // DayField is the name of the partition field, day(_time).
 const DayField = "_time_day"
@@ -281,7 +317,7 @@ func (s *Schema) Adopt(columns []lake.Column, lastID int) error {
 		if seen[f.ID] {
 			continue
 		}
-		if f.Path == "" && f.Kind != Foreign && f.Name != ColumnExtensions {
+		if s.isFixed(f) {
 			return fmt.Errorf("adopt columns: the table has lost %s, which naru needs", f.Name)
 		}
 		f.Dropped = true

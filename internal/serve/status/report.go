@@ -27,6 +27,8 @@ type Report struct {
 	Balanced bool     `json:"balanced"`
 	Streams  []Stream `json:"streams"`
 	Tables   []Table  `json:"tables"`
+	// Contracts are those that events are judged by; nil where nothing is.
+	Contracts *Contracts `json:"contracts,omitempty"`
 	// Problems are what people should look at, with the cure.
 	Problems []string `json:"problems"`
 }
@@ -36,6 +38,15 @@ type Folder struct {
 	ID   string `json:"id"`
 	Root string `json:"root"`
 	Free int64  `json:"free_bytes"` // on the disk that holds it
+}
+
+// Contracts says which contracts are in force.
+type Contracts struct {
+	InForce int       `json:"in_force"`
+	Loaded  time.Time `json:"loaded"`
+	// Error is why what is in the folder is not in force; empty: it is.
+	Error string    `json:"error,omitempty"`
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Stream counts one stream's input events, as one pipeline sees them.
@@ -119,6 +130,8 @@ type Source struct {
 	// Pending lists what waits for its commit, table by table; nil when nothing
 	// is loaded.
 	Pending func() []Pending
+	// Contracts tells what is in force; nil: nothing is judged.
+	Contracts func() Contracts
 	// Unready tells why no events are taken; nil, or nil from it: they are.
 	Unready func() error
 	Now     func() time.Time // nil: time.Now
@@ -310,6 +323,12 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 	if s.Unready != nil {
 		if err := s.Unready(); err != nil {
 			problem("no events are taken: %s%s", err, cure(fault.HintOf(err)))
+		}
+	}
+	if s.Contracts != nil {
+		c := s.Contracts()
+		if r.Contracts = &c; c.Error != "" {
+			problem("contracts/ is broken and those read before stay in force: %s%s", strings.ReplaceAll(c.Error, "\n", "; "), cure("naru contract lint names what is wrong"))
 		}
 	}
 	if log, ok := s.Log.(stream.Retainer); ok {

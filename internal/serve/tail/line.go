@@ -43,9 +43,20 @@ func AppendEvent(dst []byte, stream string, partition int32, inc event.Incarnati
 		dst = web.AppendJSONString(dst, string(x.Name))
 		text(":", x.Value)
 	}
+	if e.Contract.ID != nil {
+		text(`,"_contract":`, e.Contract.ID)
+		text(`,"_contract_version":`, e.Contract.Version)
+	}
+	if e.Violations != nil && json.Valid(e.Violations) {
+		dst = append(append(dst, `,"_violations":`...), e.Violations...)
+	}
 	if r := e.Refusal; r != nil {
 		text(`,"_reason":`, []byte(r.Reason))
 		text(`,"_detail":`, []byte(r.Detail))
+		if r.Rule != "" {
+			text(`,"_rule":`, []byte(r.Rule))
+			text(`,"_path":`, []byte(r.Path))
+		}
 		text(`,"_refused_stream":`, []byte(r.Stream))
 		text(`,"_refused_type":`, []byte(r.Type))
 		text(`,"_refused_id":`, []byte(r.ID))
