@@ -83,6 +83,13 @@ type ack struct {
 		ID     string `json:"id"`
 		Reason string `json:"reason"`
 		Detail string `json:"detail"`
+		// Of the reason contract.
+		Rule     string   `json:"rule"`
+		Path     string   `json:"path"`
+		Contract string   `json:"contract"`
+		Version  string   `json:"version"`
+		Owner    string   `json:"owner"`
+		Support  []string `json:"support"`
 	} `json:"rejected"`
 	// RejectedCount stands there when Rejected lists only the first of them.
 	RejectedCount int `json:"rejected_count"`
