@@ -22,6 +22,16 @@ func cpuTime(b *testing.B) int64 {
 // On a machine with other work, the CPU time is what counts.
 func BenchmarkDoor(b *testing.B) {
 	d, _ := newDoor(b, &sink{Log: memory.New()}, nil)
+	benchmarkDoor(b, d)
+}
+
+// BenchmarkDoorContract is the same with the nine-field contract in force.
+func BenchmarkDoorContract(b *testing.B) {
+	d, _ := newDoorWith(b, &sink{Log: memory.New()}, always(nine(b)), nil)
+	benchmarkDoor(b, d)
+}
+
+func benchmarkDoor(b *testing.B, d *Door) {
 	const events = 500
 	all := corpus(b, 20000)
 	var bodies []func()
