@@ -67,7 +67,7 @@ func TestBadRequests(t *testing.T) {
 		{"words", "", "", "text/plain", "hello", nil, 400, "not JSON", `expected a JSON value at byte 0 (line 1), found "hello"; nothing was stored`},
 		{"gzip without saying so", "", "", "", "\x1f\x8b\x08\x00", nil, 400, "not JSON", `expected a JSON value at byte 0 (line 1), found "\x1f\x8b\b\x00"; nothing was stored; the body looks like gzip: say so with Content-Encoding: gzip`},
 		{"a number", "", "", js, " 42", nil, 400, "not an object", "the value at byte 1 is no event; send a JSON object, a JSON array of objects or NDJSON"},
-		{"two objects as JSON", "", "", js, `{"a":1} {"a":2}`, nil, 400, "text behind the object", "the object ends at byte 7, but more follows at byte 8; nothing was stored; send several objects as application/x-ndjson, or as a JSON array"},
+		{"text behind an object", "", "", js, `{"a":1} "a":2`, nil, 400, "text behind the object", "the object ends at byte 7, but more follows at byte 8; nothing was stored; send several objects as application/x-ndjson, or as a JSON array"},
 		{"array with a fault", "", "", js, `[{"a":1}, {"a":2} {"a":3}]`, nil, 400, "not JSON", `expected "," or "]" behind the element at byte 18 (line 1), found "{\"a\":3}]"; the whole array was refused and nothing stored; mend it, or send NDJSON, where a bad line is refused alone`},
 		{"array cut off", "", "", "", "[{},\n{}", nil, 400, "not JSON", `the JSON ends too early at byte 7 (line 2); the whole array was refused and nothing stored; mend it, or send NDJSON, where a bad line is refused alone`},
 		{"text behind an array", "", "", js, `[{}] {}`, nil, 400, "text behind the array", "the array ends at byte 4, but more follows at byte 5; nothing was stored"},

@@ -277,7 +277,8 @@ func TestBudgetHoldsWhileTheDiskWorks(t *testing.T) {
 // Whatever comes as NDJSON: every object is stored as it was sent, everything
 // else is in `rejected`, and together they are the body.
 func FuzzLines(f *testing.F) {
-	for _, s := range []string{"{}\n{}", "{\"type\":\"x\",\"time\":5}\nbad\n", "{\n\"a\":1}\n[1]\n7", "{\"a\":1\n{\"b\":2}\n", "\xef\xbb\xbf{}x{}"} {
+	for _, s := range []string{"{}\n{}", "{\"type\":\"x\",\"time\":5}\nbad\n", "{\n\"a\":1}\n[1]\n7", "{\"a\":1\n{\"b\":2}\n", "\xef\xbb\xbf{}x{}",
+		`{"event_name":"view","event_value":"{\"content_list\":{\"comic_id\":321}}"}{"event_name":"view"}`, "{\n \"a\": {\n  \"b\": 1\n }\n}{\n \"a\": 2\n}\n{}"} {
 		f.Add([]byte(s), uint8(0))
 		f.Add([]byte(s), uint8(1))
 		f.Add([]byte(s), uint8(2))

@@ -69,9 +69,10 @@ func (wk *work) takeLines(body []byte) error {
 	}
 }
 
-// takeJSON reads one object or one array, all or nothing. When the framing is
-// to be found out, several objects are NDJSON, and so is a broken first line
-// before a line that begins an object.
+// takeJSON reads one object or one array, all or nothing. Several objects one
+// behind the other are NDJSON, with line breaks between them or without, as mobile
+// measurement partners send them under application/json. When the framing is to be
+// found out, so is a broken first line before a line that begins an object.
 func (wk *work) takeJSON(body []byte, sniff bool) error {
 	scan := &wk.req.Scan
 	start := jsonscan.Space(body, jsonscan.SkipMark(body))
@@ -85,7 +86,8 @@ func (wk *work) takeJSON(body []byte, sniff bool) error {
 	}
 	switch {
 	case sniff && (end < 0 || body[start] != '{') && linesFollow(body, start),
-		sniff && end >= 0 && body[start] == '{' && rest < len(body):
+		sniff && end >= 0 && body[start] == '{' && rest < len(body),
+		end >= 0 && body[start] == '{' && rest < len(body) && body[rest] == '{':
 		return wk.takeLines(body)
 	case end < 0:
 		return notJSON(body, &scan.Err, "nothing was stored")
