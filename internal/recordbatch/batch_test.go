@@ -2,8 +2,10 @@ package recordbatch
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -135,12 +137,111 @@ func FuzzDecode(f *testing.F) {
 	f.Add(build(50, Snappy))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		// Let the body through: the checksum would hide the parser.
-		var d Decoder
 		if h, err := ReadHead(raw); err == nil {
 			fixCRC(raw[:h.Size])
 		}
-		_ = d.Each(raw, func(*event.Event) error { return nil })
+		sameWithoutLikeness(t, raw)
 	})
+}
+
+// all decodes a batch; each record by itself when alone is set, else with what is
+// known from the one before.
+func all(raw []byte, alone bool) (events []string, alike int, err error) {
+	var d Decoder
+	err = d.Each(raw, func(e *event.Event) error {
+		if d.like.before != nil && len(e.ID) > 0 {
+			alike++
+		}
+		shown := *e
+		shown.Refusal, shown.Data = nil, nil // a pointer, and long
+		text := fmt.Sprintf("%+v %x", shown, sha256.Sum256(e.Data))
+		if e.Refusal != nil {
+			refusal := *e.Refusal
+			refusal.Original = nil
+			text += fmt.Sprintf(" %+v", refusal)
+		}
+		events = append(events, text)
+		if alone {
+			d.like.before = nil
+		}
+		return nil
+	})
+	return events, alike, err
+}
+
+func sameWithoutLikeness(t *testing.T, raw []byte) (alike int) {
+	t.Helper()
+	got, alike, err := all(raw, false)
+	want, _, werr := all(raw, true)
+	if fmt.Sprint(err) != fmt.Sprint(werr) || len(got) != len(want) {
+		t.Fatalf("with what is known from the record before %d events, %v; without %d, %v", len(got), err, len(want), werr)
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Fatalf("event %d with what is known from the record before:\n%s\nwithout:\n%s", i, got[i], want[i])
+		}
+	}
+	return alike
+}
+
+// Records are read the same whatever stands before them.
+func TestLikeness(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	pick := func(of ...string) []byte {
+		if s := of[rng.IntN(len(of))]; s != "" {
+			return []byte(s)
+		}
+		return nil
+	}
+	total := 0
+	for range 300 {
+		var b Builder
+		b.Reset(received)
+		for i := range 1 + rng.IntN(40) {
+			e := &event.Event{ID: pick("", "a", "b", "a long one that has ce_id in it"), Source: pick("/s", "/s", "/other"), Type: pick("t", "t", "t", "u"),
+				Subject: pick("", "", "", "who"), Data: fmt.Appendf(nil, "%d", i), Key: pick("", "k"), GeneratedID: rng.IntN(4) == 0,
+				ContentType: pick("", "", "", "text/plain")}
+			switch rng.IntN(12) {
+			case 0:
+				e.Time = received
+			case 1:
+				e.Extensions = []event.Attr{{Name: []byte("x"), Value: pick("1", "2")}}
+			case 2:
+				e.Extensions = []event.Attr{{Name: []byte("id"), Value: pick("1", "2")}} // a second ce_id
+			case 3:
+				e.Refusal = &event.Rejection{Reason: event.NotJSON, Detail: "d", Index: i}
+			}
+			b.AppendEvent(e)
+		}
+		total += sameWithoutLikeness(t, b.Finish(nil, None))
+	}
+	if total < 1000 {
+		t.Errorf("only %d records could be compared", total)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	var bld Builder
+	var shared, own Headers
+	shared.Add(HeaderSpecVersion, "1.0")
+	shared.Add(HeaderSource, "/shop")
+	shared.Add(HeaderType, "page")
+	shared.Add(HeaderContentType, "application/json")
+	bld.Reset(received)
+	for i := range 500 {
+		own.Reset()
+		own.Add(HeaderID, fmt.Sprintf("0198c0de-0000-7000-8000-%012d", i))
+		bld.Append(nil, bytes.Repeat([]byte("x"), 264), &shared, &own)
+	}
+	raw := bld.Finish(nil, None)
+	var d Decoder
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := d.Each(raw, func(*event.Event) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(500*b.N), "ns/event")
 }
 
 func BenchmarkAppend(b *testing.B) {

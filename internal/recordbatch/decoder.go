@@ -1,6 +1,7 @@
 package recordbatch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -20,6 +21,15 @@ type Decoder struct {
 	buf  []byte
 	zstd *zstd.Decoder
 	ev   event.Event
+	like likeness
+}
+
+// likeness is what the headers of the record before looked like. Records of a
+// batch mostly differ in the event's id alone, so what stands around it is
+// compared with one look and needs no reading.
+type likeness struct {
+	before, behind []byte      // the id; nil: nothing to compare with
+	of             event.Event // without id, key, data, offset
 }
 
 // Each calls fn for every event of the batch in raw, in order. The event and
@@ -34,6 +44,7 @@ func (d *Decoder) Each(raw []byte, fn func(*event.Event) error) error {
 	if err != nil {
 		return err
 	}
+	d.like.before = nil // it lay in the memory that now holds this batch
 	for i := int32(0); i < h.Count; i++ {
 		size, n := readVarint(recs)
 		if n == 0 || size < 0 || size > int64(len(recs)-n) {
@@ -92,9 +103,6 @@ func (d *Decoder) records(h Head, b []byte) ([]byte, error) {
 var errShort = fmt.Errorf("%w: record ends early", ErrMalformed)
 
 func (d *Decoder) record(h Head, b []byte) error {
-	ext := d.ev.Extensions[:0]
-	d.ev = event.Event{Extensions: ext}
-	e := &d.ev
 	if len(b) < 1 {
 		return errShort
 	}
@@ -109,33 +117,21 @@ func (d *Decoder) record(h Head, b []byte) error {
 		return errShort
 	}
 	b = b[n:]
-	var err error
-	if e.Key, b, err = readBytes(b); err != nil {
+	key, b, err := readBytes(b)
+	if err != nil {
 		return err
 	}
-	if e.Data, b, err = readBytes(b); err != nil {
+	data, b, err := readBytes(b)
+	if err != nil {
 		return err
 	}
-	headers, n := readVarint(b)
-	if n == 0 || headers < 0 {
-		return errShort
-	}
-	b = b[n:]
-	for range headers {
-		var name, value []byte
-		if name, b, err = readBytes(b); err != nil {
-			return err
-		}
-		if value, b, err = readBytes(b); err != nil {
-			return err
-		}
-		if err := setHeader(e, name, value); err != nil {
+	if !d.alike(b) {
+		if err := d.headers(b); err != nil {
 			return err
 		}
 	}
-	if len(b) != 0 {
-		return fmt.Errorf("%w: %d bytes behind a record's headers", ErrMalformed, len(b))
-	}
+	e := &d.ev
+	e.Key, e.Data = key, data
 	if e.Refusal != nil {
 		e.Refusal.Original = e.Data
 	}
@@ -145,6 +141,61 @@ func (d *Decoder) record(h Head, b []byte) error {
 		ms = h.MaxTimeMs
 	}
 	e.ReceivedAt = time.UnixMilli(ms).UTC()
+	return nil
+}
+
+// alike sets the headers of the event from those of the record before, if b has
+// the same but for the id.
+func (d *Decoder) alike(b []byte) bool {
+	l := &d.like
+	if l.before == nil || !bytes.HasPrefix(b, l.before) {
+		return false
+	}
+	id, behind, err := readBytes(b[len(l.before):])
+	if err != nil || !bytes.Equal(behind, l.behind) {
+		return false
+	}
+	d.ev = l.of
+	d.ev.ID = id
+	return true
+}
+
+// headers reads all headers into the event.
+func (d *Decoder) headers(block []byte) error {
+	d.ev = event.Event{Extensions: d.ev.Extensions[:0]}
+	d.like.before = nil
+	count, n := readVarint(block)
+	if n == 0 || count < 0 {
+		return errShort
+	}
+	b := block[n:]
+	ids := 0
+	for range count {
+		var name, value []byte
+		var err error
+		if name, b, err = readBytes(b); err != nil {
+			return err
+		}
+		at := len(block) - len(b)
+		if value, b, err = readBytes(b); err != nil {
+			return err
+		}
+		if err := setHeader(&d.ev, name, value); err != nil {
+			return err
+		}
+		if string(name) == HeaderID {
+			ids++
+			d.like.before, d.like.behind = block[:at], b
+		}
+	}
+	if len(b) != 0 {
+		return fmt.Errorf("%w: %d bytes behind a record's headers", ErrMalformed, len(b))
+	}
+	if ids != 1 || d.ev.Refusal != nil || len(d.ev.Extensions) > 0 {
+		d.like.before = nil // more than the id is the record's own
+		return nil
+	}
+	d.like.of = d.ev
 	return nil
 }
 

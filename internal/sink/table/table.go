@@ -92,6 +92,7 @@ type Sink struct {
 	dec    recordbatch.Decoder
 
 	types  map[string]*target // by type
+	last   []byte             // type of the event before
 	names  map[string]*target // by table name
 	end    event.Positions    // of everything written so far
 	lives  map[int32][]event.Incarnation
@@ -217,17 +218,21 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 	now := s.tables.now()
 	s.batch++
 	s.touched = s.touched[:0]
+	var t *target // of the event before
+	s.last = s.last[:0]
 	err := s.dec.EachIn(b, func(e *event.Event) error {
 		typ := e.Type
 		if s.stream == event.RejectedStream {
 			typ = nil // one table, whatever the type
 		}
-		t := s.types[string(typ)]
-		if t == nil {
-			var err error
-			if t, err = s.route(ctx, typ); err != nil {
-				return err
+		if t == nil || string(s.last) != string(typ) { // events of a type mostly come together
+			if t = s.types[string(typ)]; t == nil {
+				var err error
+				if t, err = s.route(ctx, typ); err != nil {
+					return err
+				}
 			}
+			s.last = append(s.last[:0], typ...)
 		}
 		if t.batch != s.batch {
 			t.begin(s, b)
