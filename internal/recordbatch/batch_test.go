@@ -263,3 +263,25 @@ func BenchmarkAppend(b *testing.B) {
 		out = bld.Finish(out[:0], Snappy)
 	}
 }
+
+// What is known of a record ends with its batch, whose memory the next one takes.
+func TestBatchesByTurns(t *testing.T) {
+	var d Decoder
+	for i := range 4 {
+		var b Builder
+		b.Reset(received)
+		at := received.Add(time.Duration(i) * time.Second)
+		for range 50 { // enough to be compressed
+			b.AppendEvent(&event.Event{ID: []byte("x"), Source: []byte("/s"), Type: []byte("t"), Time: at, Data: []byte("{}")})
+		}
+		err := d.Each(b.Finish(nil, Snappy), func(e *event.Event) error {
+			if !e.Time.Equal(at) {
+				t.Errorf("batch of %s: %s", at, e.Time)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
