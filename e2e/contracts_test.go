@@ -135,3 +135,47 @@ func TestObservedViolationsStayWithTheirRow(t *testing.T) {
 	}
 	must(t, "", "verify", "--deep", dir)
 }
+
+// A mobile partner's sample: objects run together, with JSON inside a string.
+func TestMobilePartnersSample(t *testing.T) {
+	t.Parallel()
+	dir := project(t, "pipelines:\n  commit_interval: 200ms\n")
+	if err := os.MkdirAll(filepath.Join(dir, "contracts"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "contracts", "event.yaml"), []byte(`apiVersion: v3.1.0
+kind: DataContract
+id: partner
+version: 1.0.0
+status: active
+schema:
+  - name: event
+    properties:
+      - {name: event_name, logicalType: string, required: true}
+      - {name: event_value, logicalType: object, properties: [{name: content_list, logicalType: object}]}
+    customProperties: [{property: naru.jsonStrings, value: [event_value]}]
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, dir)
+	body := `{"event_name":"view","event_value":"{\"content_list\":{\"comic_id\":321}, \"p\":1.5}"}{"event_name":"buy","event_value":"{}"}{"event_name":"odd","event_value":"comic 321"}`
+	a := s.post("", "application/json", body)
+	if a.Accepted != 2 || len(a.Rejected) != 1 || a.Rejected[0].Rule != "json" || a.Rejected[0].Path != "$.event_value" {
+		t.Fatalf("%+v", a)
+	}
+	want := "view|321|1.5\nbuy|NULL|NULL"
+	query := "select event_name, event_value_content_list_comic_id, event_value_p from event order by _offset"
+	for _, when := range []string{"in the hot tail", "in the table"} {
+		if got := strings.Join(s.sql(query).lines(), "\n"); got != want {
+			t.Errorf("%s: %s", when, got)
+		}
+		s.settle()
+	}
+	if out := must(t, "", "log", "cat", "events", dir); !strings.Contains(out, `"event_value":"{\"content_list\":{\"comic_id\":321}, \"p\":1.5}"`) {
+		t.Errorf("the log has not what was sent: %s", out)
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	must(t, "", "verify", "--deep", dir)
+}

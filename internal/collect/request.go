@@ -241,6 +241,9 @@ func (k *kind) set(it *Item, c *contract.Contract) {
 	k.headers.AddBytes(recordbatch.HeaderContentType, it.ContentType)
 	if c != nil {
 		addRef(&k.headers, c)
+		if paths := c.Embedded(); paths != nil {
+			k.headers.AddBytes(recordbatch.HeaderJSONStrings, paths)
+		}
 	}
 }
 

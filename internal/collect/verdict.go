@@ -23,6 +23,8 @@ type Verdict struct {
 	Contract event.Contract
 	// Violations is what a contract that only observes found; nil for nothing.
 	Violations []byte
+	// JSONStrings are the paths of strings whose JSON becomes columns; nil for none.
+	JSONStrings []byte
 	// Owner and Support say whom to ask about the type; empty for a type without
 	// a contract.
 	Owner   string
@@ -40,7 +42,7 @@ func (e *Engine) Judge(typ, data []byte, again bool) Verdict {
 	}
 	j := e.judges.Get().(*judge)
 	defer e.judges.Put(j)
-	v := Verdict{Data: data, Contract: ref(c), Owner: c.Owner, Support: channels(c)}
+	v := Verdict{Data: data, Contract: ref(c), JSONStrings: c.Embedded(), Owner: c.Owner, Support: channels(c)}
 	if found := j.check(c, data, again); found != nil {
 		if c.Mode == contract.Enforce {
 			v.Refusal = refusal(found)

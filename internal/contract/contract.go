@@ -9,6 +9,7 @@ package contract
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strings"
 )
@@ -95,8 +96,25 @@ type Contract struct {
 
 	Fields []Field `json:"fields"` // in the order of the file, parents first
 
-	root   *node
-	schema *jsonSchema
+	root     *node
+	schema   *jsonSchema
+	embedded []byte
+}
+
+// Embedded are the paths of strings whose JSON becomes columns, as a JSON array of
+// texts; nil for none. A string within an array is judged and stays text.
+func (c *Contract) Embedded() []byte { return c.embedded }
+
+func (c *Contract) embed() {
+	var paths []string
+	for _, p := range c.JSONStrings {
+		if !strings.Contains(p, "[]") {
+			paths = append(paths, p)
+		}
+	}
+	if len(paths) > 0 {
+		c.embedded, _ = json.Marshal(paths) // texts cannot fail
+	}
 }
 
 // Member is a person of the team.

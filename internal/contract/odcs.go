@@ -117,6 +117,7 @@ func (d *decoder) object(b *block, item *yaml.Node, path string, sum []byte) *Co
 		parts = append(parts, d.settings(custom, c, root)...)
 	}
 	root.finish(false, c.Unknown == Freeze)
+	c.embed()
 	c.root, c.Hash = root, hashOf(append(parts, digest([]byte(typ)))...)
 	return c
 }

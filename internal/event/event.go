@@ -40,6 +40,10 @@ type Event struct {
 	// of {"rule", "path", "detail"}. nil: nothing.
 	Violations []byte
 
+	// JSONStrings are the paths of strings that hold JSON, which becomes columns: a
+	// JSON array of texts, keys joined with '.'. nil: none.
+	JSONStrings []byte
+
 	// Refusal is set on records of the stream `rejected`.
 	Refusal *Rejection
 }

@@ -27,6 +27,8 @@ const (
 	HeaderContractHash    = "naru_contract_hash"
 	// HeaderViolations is what a contract that only observes found.
 	HeaderViolations = "naru_violations"
+	// HeaderJSONStrings is the paths of strings whose JSON becomes columns.
+	HeaderJSONStrings = "naru_json_strings"
 
 	// On records of the stream `rejected`.
 	HeaderReason       = "naru_reason"
@@ -74,6 +76,9 @@ func EventHeaders(h *Headers, e *event.Event) {
 		h.AddBytes(HeaderContract, e.Contract.ID)
 		h.AddBytes(HeaderContractVersion, e.Contract.Version)
 		h.AddBytes(HeaderContractHash, e.Contract.Hash)
+	}
+	if e.JSONStrings != nil {
+		h.AddBytes(HeaderJSONStrings, e.JSONStrings)
 	}
 	if e.Violations != nil {
 		h.AddBytes(HeaderViolations, e.Violations)
@@ -126,6 +131,8 @@ func setHeader(e *event.Event, name, value []byte) error {
 		e.Contract.Hash = value
 	case HeaderViolations:
 		e.Violations = value
+	case HeaderJSONStrings:
+		e.JSONStrings = value
 	default:
 		if len(name) > 3 && string(name[:3]) == "ce_" {
 			e.Extensions = append(e.Extensions, event.Attr{Name: name[3:], Value: value})

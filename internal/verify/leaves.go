@@ -26,6 +26,25 @@ type leaves struct {
 	path []byte
 	text []byte
 	scan jsonscan.Scanner
+
+	// Paths of strings that hold JSON, of the event being read.
+	embedded     map[string]bool
+	embeddedText []byte
+}
+
+// embed takes over the paths of strings that hold JSON.
+func (s *leaves) embed(text []byte) {
+	if bytes.Equal(text, s.embeddedText) {
+		return
+	}
+	var paths []string
+	s.embedded, s.embeddedText = nil, bytes.Clone(text)
+	if json.Unmarshal(text, &paths) == nil && len(paths) > 0 {
+		s.embedded = map[string]bool{}
+		for _, p := range paths {
+			s.embedded[p] = true
+		}
+	}
 }
 
 func (s *leaves) envelope(name string, value []byte) {
@@ -94,7 +113,9 @@ func (s *leaves) event(e *event.Event, rejected bool) {
 	isJSON, isText := columnar.MediaType(e.ContentType)
 	switch {
 	case isJSON && s.scan.Valid(e.Data):
+		s.embed(e.JSONStrings)
 		s.json(e.Data)
+		s.embed(nil)
 	case isText || isJSON && utf8.Valid(e.Data):
 		s.take([]byte("data"), appendString(nil, e.Data))
 	default:
@@ -226,6 +247,12 @@ func (s *leaves) value(path []byte, depth int, text []byte, i int) int {
 		})
 	}
 	b, end := appendCanonical(nil, text, i)
+	if text[i] == '"' && s.embedded[string(path)] {
+		if in := bytes.TrimSpace(decode(text[i:end])); len(in) > 0 && in[0] != '"' && s.scan.Valid(in) {
+			s.value(path, depth, in, 0)
+			return end
+		}
+	}
 	if text[i] != 'n' {
 		s.take(path, b)
 	}

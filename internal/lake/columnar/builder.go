@@ -45,6 +45,7 @@ type Builder struct {
 	checked   bool // data was looked at as a whole
 	broken    bool // and is no JSON
 	rescued   rescued
+	embedded  embedded
 	scan      scanner
 	text      []byte // scratch, as the next two
 	path      []byte

@@ -109,7 +109,7 @@ func (b *Builder) flat(e *event.Event) {
 	if len(e.Data) > 0 {
 		if media := mediaOf(e.ContentType); media != mediaJSON {
 			b.opaque(e.Data, media == mediaText)
-		} else if b.data = e.Data; !b.parse(e.Data) {
+		} else if b.data = b.json(e); !b.parse(b.data) {
 			b.cur.cut(b.schema)
 			b.rescued.reset()
 			b.counters = saved
@@ -120,6 +120,14 @@ func (b *Builder) flat(e *event.Event) {
 	b.extensions(e)
 	b.violations(e)
 	b.endRescued()
+}
+
+// json is the event's data, strings that hold JSON unpacked.
+func (b *Builder) json(e *event.Event) []byte {
+	if len(e.JSONStrings) == 0 {
+		return e.Data
+	}
+	return b.unpacked(e.Data, e.JSONStrings)
 }
 
 // opaque keeps data that is no JSON: text under the path data, bytes in base64
@@ -210,7 +218,7 @@ func (b *Builder) whole(e *event.Event) {
 	var j []byte
 	switch media := mediaOf(e.ContentType); {
 	case media == mediaJSON && b.scan.valid(e.Data):
-		j = appendJSON(nil, e.Data)
+		j = appendJSON(nil, b.json(e))
 	case media == mediaText || media == mediaJSON && utf8.Valid(e.Data):
 		j = jsonscan.AppendQuoted(nil, e.Data)
 	default:
