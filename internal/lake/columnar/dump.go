@@ -12,11 +12,11 @@ import (
 // bounds it by Clear.
 func NewStage(schema *Schema, allowPromotion func(fieldID int) bool) *Builder {
 	const unbounded = 1 << 62
-	return NewBuilder(nil, schema, Options{AllowPromotion: allowPromotion, ChunkBytes: unbounded})
+	return NewBuilder(nil, schema, Options{AllowPromotion: allowPromotion, ChunkRows: MaxChunkRows, ChunkBytes: unbounded})
 }
 
 // MaxStage is the number of rows that a stage may hold: Clear it before.
-const MaxStage = DefaultChunkRows - 1
+const MaxStage = MaxChunkRows - 1
 
 // Dump writes the rows that a stage holds to one file, days mixed and without
 // compression, and keeps them: more may be appended, and dumped again.

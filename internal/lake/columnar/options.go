@@ -16,7 +16,10 @@ type Options struct {
 	// Writers bounds the files open for writing over all builders; nil bounds
 	// this builder by itself.
 	Writers *Writers
-	// ChunkRows is the largest row group (default and limit 122,880).
+	// ChunkRows is the largest row group (default 49,152, at most 122,880). Two
+	// chunks are held in columns, one being filled and one being encoded, so half
+	// the rows are half the memory, and less is left to encode at a commit; with
+	// fewer still, dictionaries are written too often.
 	ChunkRows int
 	// ChunkBytes bounds the column buffers of one chunk; a Builder has two
 	// (default 32 MiB). One event larger than that makes a chunk by itself.
@@ -25,14 +28,16 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultChunkRows  = 122_880
+	DefaultChunkRows  = 49_152
+	MaxChunkRows      = 122_880
 	DefaultChunkBytes = 32 << 20
 )
 
 func (o Options) withDefaults() Options {
-	if o.ChunkRows <= 0 || o.ChunkRows > DefaultChunkRows {
+	if o.ChunkRows <= 0 {
 		o.ChunkRows = DefaultChunkRows
 	}
+	o.ChunkRows = min(o.ChunkRows, MaxChunkRows)
 	if o.ChunkBytes <= 0 {
 		o.ChunkBytes = DefaultChunkBytes
 	}

@@ -70,7 +70,7 @@ func openPart(create func(string) (Output, error), path string, day int32, s *Sc
 		parquet.WithCompression(codec),
 		parquet.WithCompressionLevel(zstdLevel),
 		parquet.WithDataPageSize(pageBytes),
-		parquet.WithMaxRowGroupLength(DefaultChunkRows),
+		parquet.WithMaxRowGroupLength(MaxChunkRows),
 		parquet.WithStats(false),
 		parquet.WithDictionaryDefault(false),
 		parquet.WithCreatedBy("naru"),
