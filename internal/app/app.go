@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -215,11 +216,20 @@ func listen(addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Tune sets the Go runtime's memory behaviour. What the environment says
-// (GOGC, GOMEMLIMIT) goes first.
+// Tune sets the Go runtime's behaviour: memory and threads. What the environment
+// says (GOGC, GOMEMLIMIT, GOMAXPROCS) goes first.
 func Tune(p config.Process, getenv func(string) string) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(p.GCPercent)
+	}
+	if getenv("GOMAXPROCS") == "" {
+		// One more than cores: a thread in fdatasync keeps its place for up to 10 ms
+		// although its core has nothing to do, and requests wait for that.
+		threads := p.Threads
+		if threads == 0 {
+			threads = runtime.GOMAXPROCS(0) + 1 // the cores that this process may use
+		}
+		runtime.GOMAXPROCS(threads)
 	}
 	if getenv("GOMEMLIMIT") == "" && p.MemoryLimit > 0 {
 		debug.SetMemoryLimit(int64(p.MemoryLimit))

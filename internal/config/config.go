@@ -78,6 +78,7 @@ func CheckAddress(addr string) error {
 type Process struct {
 	GCPercent   int            `yaml:"gc_percent"`
 	MemoryLimit quantity.Bytes `yaml:"memory_limit"`
+	Threads     int            `yaml:"threads"` // 0: one more than cores
 }
 
 // Validate names what cannot work.
@@ -89,8 +90,13 @@ func (p Process) Validate() error {
 	if p.MemoryLimit != 0 && p.MemoryLimit < 64*quantity.MiB {
 		errs = append(errs, errors.New("memory_limit: must be at least 64MiB, or 0 for none"))
 	}
+	if p.Threads < 0 || p.Threads > maxThreads {
+		errs = append(errs, fmt.Errorf("threads: must be between 1 and %d, or 0 for one more than cores", maxThreads))
+	}
 	return errors.Join(errs...)
 }
+
+const maxThreads = 1024
 
 // Query holds the limits of SQL: those of the engine and of its door.
 type Query struct {
