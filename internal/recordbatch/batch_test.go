@@ -197,10 +197,14 @@ func TestLikeness(t *testing.T) {
 	for range 300 {
 		var b Builder
 		b.Reset(received)
+		timed := rng.IntN(2) == 0
 		for i := range 1 + rng.IntN(40) {
 			e := &event.Event{ID: pick("", "a", "b", "a long one that has ce_id in it"), Source: pick("/s", "/s", "/other"), Type: pick("t", "t", "t", "u"),
 				Subject: pick("", "", "", "who"), Data: fmt.Appendf(nil, "%d", i), Key: pick("", "k"), GeneratedID: rng.IntN(4) == 0,
 				ContentType: pick("", "", "", "text/plain")}
+			if timed {
+				e.Time = received.Add(time.Duration(rng.Int64N(int64(time.Hour))))
+			}
 			switch rng.IntN(12) {
 			case 0:
 				e.Time = received
@@ -231,6 +235,7 @@ func BenchmarkDecode(b *testing.B) {
 	for i := range 500 {
 		own.Reset()
 		own.Add(HeaderID, fmt.Sprintf("0198c0de-0000-7000-8000-%012d", i))
+		own.Add(HeaderTime, received.Add(time.Duration(i)*time.Millisecond).Format(time.RFC3339Nano))
 		bld.Append(nil, bytes.Repeat([]byte("x"), 264), &shared, &own)
 	}
 	raw := bld.Finish(nil, None)

@@ -18,18 +18,22 @@ const MaxRecords = 128 << 20
 
 // Decoder reads batches and reuses its memory. Not for concurrent use.
 type Decoder struct {
-	buf  []byte
-	zstd *zstd.Decoder
-	ev   event.Event
-	like likeness
+	buf   []byte
+	zstd  *zstd.Decoder
+	ev    event.Event
+	like  likeness
+	times times
 }
 
 // likeness is what the headers of the record before looked like. Records of a
-// batch mostly differ in the event's id alone, so what stands around it is
-// compared with one look and needs no reading.
+// batch mostly differ in the event's id and time alone, so what stands around
+// them is compared with one look and needs no reading.
 type likeness struct {
-	before, behind []byte      // the id; nil: nothing to compare with
-	of             event.Event // without id, key, data, offset
+	before  []byte // the id; nil: nothing to compare with
+	between []byte // id and time; all behind the id when there is no time
+	behind  []byte // the time
+	timed   bool
+	of      event.Event // without id, time, key, data, offset
 }
 
 // Each calls fn for every event of the batch in raw, in order. The event and
@@ -151,12 +155,24 @@ func (d *Decoder) alike(b []byte) bool {
 	if l.before == nil || !bytes.HasPrefix(b, l.before) {
 		return false
 	}
-	id, behind, err := readBytes(b[len(l.before):])
-	if err != nil || !bytes.Equal(behind, l.behind) {
+	id, rest, err := readBytes(b[len(l.before):])
+	if err != nil || !bytes.HasPrefix(rest, l.between) {
+		return false
+	}
+	rest = rest[len(l.between):]
+	var at time.Time
+	if l.timed {
+		var text []byte
+		if text, rest, err = readBytes(rest); err != nil {
+			return false
+		}
+		at, _ = d.times.parse(text)
+	}
+	if !bytes.Equal(rest, l.behind) {
 		return false
 	}
 	d.ev = l.of
-	d.ev.ID = id
+	d.ev.ID, d.ev.Time = id, at
 	return true
 }
 
@@ -169,7 +185,8 @@ func (d *Decoder) headers(block []byte) error {
 		return errShort
 	}
 	b := block[n:]
-	ids := 0
+	var like likeness
+	ids, times := 0, 0
 	for range count {
 		var name, value []byte
 		var err error
@@ -180,22 +197,34 @@ func (d *Decoder) headers(block []byte) error {
 		if value, b, err = readBytes(b); err != nil {
 			return err
 		}
-		if err := setHeader(&d.ev, name, value); err != nil {
-			return err
-		}
-		if string(name) == HeaderID {
+		switch string(name) {
+		case HeaderID:
 			ids++
-			d.like.before, d.like.behind = block[:at], b
+			d.ev.ID = value
+			like.before, like.between = block[:at], b
+		case HeaderTime:
+			// Foreign producers may write anything; the receipt time stands in.
+			if t, ok := d.times.parse(value); ok {
+				d.ev.Time = t
+			}
+			if times++; times == 1 && ids == 1 {
+				like.timed = true
+				like.between, like.behind = like.between[:len(like.between)-len(block[at:])], b
+			}
+		default:
+			if err := setHeader(&d.ev, name, value); err != nil {
+				return err
+			}
 		}
 	}
 	if len(b) != 0 {
 		return fmt.Errorf("%w: %d bytes behind a record's headers", ErrMalformed, len(b))
 	}
-	if ids != 1 || d.ev.Refusal != nil || len(d.ev.Extensions) > 0 {
-		d.like.before = nil // more than the id is the record's own
-		return nil
+	// What has more of its own is not worth comparing with.
+	if ids == 1 && (times == 0 || times == 1 && like.timed) && d.ev.Refusal == nil && len(d.ev.Extensions) == 0 {
+		d.like = like
+		d.like.of = d.ev
 	}
-	d.like.of = d.ev
 	return nil
 }
 

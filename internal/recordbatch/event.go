@@ -100,12 +100,11 @@ func EventHeaders(h *Headers, e *event.Event) {
 	}
 }
 
-// setHeader puts one header into e. Both slices alias the batch.
+// setHeader puts a header, other than id and time, into e. Both slices alias the
+// batch.
 func setHeader(e *event.Event, name, value []byte) error {
 	switch string(name) {
 	case HeaderSpecVersion:
-	case HeaderID:
-		e.ID = value
 	case HeaderSource:
 		e.Source = value
 	case HeaderType:
@@ -114,13 +113,6 @@ func setHeader(e *event.Event, name, value []byte) error {
 		e.Subject = value
 	case HeaderContentType:
 		e.ContentType = value
-	case HeaderTime:
-		t, err := time.Parse(time.RFC3339, string(value))
-		if err != nil {
-			// Foreign producers may write anything; the receipt time stands in.
-			return nil
-		}
-		e.Time = t
 	case HeaderIDOrigin:
 		e.GeneratedID = string(value) == "generated"
 	case HeaderContract:

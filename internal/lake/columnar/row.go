@@ -31,6 +31,11 @@ const microsPerDay = 24 * 60 * 60 * 1e6
 // holds it.
 func rowTime(e *event.Event) (micros int64, clamped bool) {
 	t := e.Time
+	if !t.IsZero() && !e.ReceivedAt.IsZero() { // what nearly all are, by whole seconds
+		if s := t.Unix(); s >= minSecond && s <= maxSecond && s-e.ReceivedAt.Unix() < int64(maxAhead/time.Second) {
+			return s*1e6 + int64(t.Nanosecond())/1e3, false
+		}
+	}
 	switch {
 	case t.IsZero():
 		t = e.ReceivedAt
