@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"path/filepath"
 	"testing"
@@ -54,5 +55,32 @@ func TestGenerate(t *testing.T) {
 func TestRefusesMemory(t *testing.T) {
 	if name, err := fileSystem("/dev/shm"); err == nil && name == "tmpfs" {
 		t.Error("tmpfs was taken")
+	}
+}
+
+// A body that is sent again has ids that no other event has had.
+func TestIDs(t *testing.T) {
+	event := func(id string) string { return `{"event_id":"` + id + `","type":"page"}` }
+	bodies := [][]byte{[]byte(event("0123456789abcdef") + "\n" + event("fedcba9876543210")), []byte(event("00aa00aa00aa00aa"))}
+	x := newIDs(bodies)
+	seen := map[string]bool{}
+	for range 40 {
+		for i, b := range bodies {
+			before := len(b)
+			x.renew(i, b)
+			if len(b) != before || !json.Valid(bytes.Split(b, []byte("\n"))[0]) {
+				t.Fatalf("body became %s", b)
+			}
+			for _, at := range x.at[i] {
+				id := string(b[at : at+16])
+				if seen[id] {
+					t.Fatalf("%s comes twice", id)
+				}
+				seen[id] = true
+			}
+		}
+	}
+	if len(seen) != 120 {
+		t.Errorf("%d ids, not 120", len(seen))
 	}
 }

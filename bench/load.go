@@ -15,6 +15,7 @@ type target struct {
 	address string // host:port
 	path    string
 	media   string // Content-Type
+	ids     *ids   // nil: bodies are sent as they are, each time
 }
 
 // Content types of loads.
@@ -110,8 +111,13 @@ func closedLoop(to target, bodies [][]byte, batch, connections, rounds int, last
 			if last > 0 && time.Since(began) > last || last == 0 && i >= rounds*len(requests) {
 				return nil
 			}
+			request := requests[i%len(requests)]
+			if to.ids != nil {
+				body := bodies[i%len(bodies)]
+				to.ids.renew(i%len(bodies), request[len(request)-len(body):])
+			}
 			t := time.Now()
-			if _, err := c.do(requests[i%len(requests)]); err != nil {
+			if _, err := c.do(request); err != nil {
 				return err
 			}
 			own = append(own, time.Since(t))

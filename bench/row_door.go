@@ -76,7 +76,7 @@ func (b *bench) door(bentoConfig string, batch, connections int, media string) e
 		if err != nil {
 			return err
 		}
-		m, err = b.stretch(bentoLines, p, target{bentoAddress, "/post", media}, all, batch, connections, nil)
+		m, err = b.stretch(bentoLines, p, target{address: bentoAddress, path: "/post", media: media}, all, batch, connections, nil)
 		_ = p.stop() // its exit code does not matter to the figure
 		if err = errors.Join(err, os.RemoveAll(folder)); err != nil {
 			return err

@@ -105,7 +105,7 @@ func (b *bench) bentoRows() error {
 	if err != nil {
 		return err
 	}
-	to := target{bentoAddress, "/post", ndjson}
+	to := target{address: bentoAddress, path: "/post", media: ndjson}
 	_, err = closedLoop(to, all, batchSize, bentoParquetConnections, 0, b.warm)
 	var m measure
 	if err == nil {

@@ -40,14 +40,20 @@ func commitEvery(interval string) string {
 
 // startNaru starts a server in a fresh folder with that naru.yaml.
 func (s settings) startNaru(config string, args ...string) (*server, error) {
-	folder, err := s.fresh("naru")
+	folder, err := s.folder(config)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(folder, "naru.yaml"), []byte(config), 0o644); err != nil {
-		return nil, err
-	}
 	return s.resume(folder, args...)
+}
+
+// folder makes a fresh one with that naru.yaml.
+func (s settings) folder(config string) (string, error) {
+	folder, err := s.fresh("naru")
+	if err != nil {
+		return "", err
+	}
+	return folder, os.WriteFile(filepath.Join(folder, "naru.yaml"), []byte(config), 0o644)
 }
 
 // resume starts a server on a folder as it is.
@@ -66,7 +72,7 @@ func (s settings) resume(folder string, args ...string) (*server, error) {
 
 // to is where a load goes: all its events become rows of one table.
 func (s *server) to(table, media string) target {
-	return target{s.address, "/v1/events?type=" + table, media}
+	return target{address: s.address, path: "/v1/events?type=" + table, media: media}
 }
 
 // remove ends the server and removes its folder.
