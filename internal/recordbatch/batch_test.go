@@ -274,14 +274,19 @@ func TestBatchesByTurns(t *testing.T) {
 	var d Decoder
 	for i := range 4 {
 		var b Builder
+		var shared, own Headers
+		shared.Add(HeaderType, "t")
 		b.Reset(received)
-		at := received.Add(time.Duration(i) * time.Second)
-		for range 50 { // enough to be compressed
-			b.AppendEvent(&event.Event{ID: []byte("x"), Source: []byte("/s"), Type: []byte("t"), Time: at, Data: []byte("{}")})
+		origin := []string{"generated", "somewhere"}[i%2] // of one length
+		for range 50 {                                    // enough to be compressed
+			own.Reset()
+			own.Add(HeaderID, "x")
+			own.Add(HeaderIDOrigin, origin)
+			b.Append(nil, []byte("{}"), &shared, &own)
 		}
 		err := d.Each(b.Finish(nil, Snappy), func(e *event.Event) error {
-			if !e.Time.Equal(at) {
-				t.Errorf("batch of %s: %s", at, e.Time)
+			if e.GeneratedID != (origin == "generated") {
+				t.Errorf("batch of %s: %t", origin, e.GeneratedID)
 			}
 			return nil
 		})
