@@ -3,8 +3,10 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -178,4 +180,49 @@ schema:
 		t.Errorf("exit code %d", code)
 	}
 	must(t, "", "verify", "--deep", dir)
+}
+
+// naru serve --dev shows what comes while it comes.
+func TestServeDev(t *testing.T) {
+	t.Parallel()
+	dir, _ := withContract(t)
+	out := filepath.Join(t.TempDir(), "out")
+	file, err := os.Create(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command(naruBin, "serve", dir, "--listen", "127.0.0.1:0", "--dev")
+	cmd.Stdout = file
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	shows := func(what string) string {
+		t.Helper()
+		text := ""
+		eventually(t, what, func() (bool, string) {
+			b, err := os.ReadFile(out)
+			if text = string(b); err != nil {
+				text = err.Error()
+			}
+			return strings.Contains(text, what), text
+		})
+		return text
+	}
+	ready := strings.TrimSpace(strings.TrimPrefix(shows("ready http://127.0.0.1:"), "ready "))
+	s := &server{t: t, url: ready}
+	s.post("?type=edit", "application/json", `{"delta":"x"}`)
+	s.post("?type=hello", "application/json", `{"from":"me"}`)
+	shows("REJECTED events edit: contract: $.delta is \"x\": want a whole number")
+	shows(`accepted events hello  {"from":"me"}`)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 }

@@ -76,7 +76,8 @@ func inspect(fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
 	if _, err := fsys.Stat(f.Settings()); errors.Is(err, fs.ErrNotExist) {
 		notes = append(notes, "there is no "+config.FileName+": the defaults hold")
 	}
-	if _, err := config.Load(fsys, f); err != nil && !errors.As(err, &problems) {
+	settings, err := config.Load(fsys, f)
+	if err != nil && !errors.As(err, &problems) {
 		return nil, nil, err
 	}
 	if _, err := app.Whereabouts(fsys, f); err != nil {
@@ -94,8 +95,9 @@ func inspect(fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
 		for _, n := range set.Notes {
 			notes = append(notes, n.String())
 		}
-		if n := len(set.Contracts); n > 0 {
-			notes = append(notes, plural(n, "contract")+" in contracts/: the door of this version does not refuse by them; naru contract test does")
+		var more config.Problems
+		if settings != nil && errors.As(settings.PII.Allow(set), &more) {
+			problems = append(problems, more...)
 		}
 	}
 	for _, p := range f.Projects() {

@@ -74,7 +74,11 @@ func TestContractLintAndCheck(t *testing.T) {
 	if code, out, _ := call(t, "", nil, "contract", "lint", filepath.Join(dir, "contracts", "page.odcs.yaml")); code != 0 || !strings.HasSuffix(out, "1 contract, nothing is wrong\n") {
 		t.Errorf("lint: %d %q", code, out)
 	}
-	if code, out, _ := call(t, "", nil, "check", dir); code != 0 || !strings.Contains(out, "note: 1 contract in contracts/") || strings.Contains(out, "is not read") {
+	if code, out, _ := call(t, "", nil, "check", dir); code != 1 || !strings.Contains(out, "contracts/page.odcs.yaml:14: schema[page_view].mail: naru.pii hash needs a key") {
+		t.Errorf("check without a key: %d %q", code, out)
+	}
+	writeFile(t, filepath.Join(dir, "naru.yaml"), "pii: {keys: [\"k1=env:NARU_TEST_PII\"]}\n")
+	if code, out, _ := call(t, "", nil, "check", dir); code != 0 || strings.Contains(out, "is not read") {
 		t.Errorf("check: %d %q", code, out)
 	}
 	if code, _, errs := call(t, "", nil, "contract", "lint", filepath.Join(dir, "nowhere")); code != 1 || !strings.Contains(errs, "no such file") {
@@ -204,5 +208,27 @@ func TestContractInit(t *testing.T) {
 	code, out, errs = call(t, "", nil, "contract", "init", "--from-data", "page_view", "--url", srv.URL)
 	if code != 0 || !strings.Contains(out, "# A draft from 2 events of type page_view") || !strings.Contains(out, "- name: id\n") || strings.Contains(out, "name: x") {
 		t.Errorf("init from a server: %d %s%s", code, out, errs)
+	}
+}
+
+func TestPIIHash(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "naru.yaml"), "pii: {keys: [\"k2=env:NARU_TEST_PII\", \"k1=file:old.key\"]}\n")
+	writeFile(t, filepath.Join(dir, "old.key"), "0123456789abcdef\n")
+	env := map[string]string{"NARU_TEST_PII": "fedcba9876543210"}
+	code, out, errs := call(t, "", env, "pii", "hash", "--dir", dir, "me@example.com")
+	lines := strings.Split(out, "\n")
+	if code != 0 || len(lines) != 3 || !strings.HasPrefix(lines[0], "k2:") || !strings.HasPrefix(lines[1], "k1:") || len(lines[0]) != 3+64 {
+		t.Errorf("%d %q %q", code, out, errs)
+	}
+	code, same, _ := call(t, "me@example.com\n", env, "pii", "hash", "--dir", dir)
+	if code != 0 || same != out {
+		t.Errorf("from standard input: %d %q", code, same)
+	}
+	if code, out, errs := call(t, "", nil, "pii", "hash", "--dir", dir, "x"); code != 1 || out != "" || !strings.Contains(errs, "NARU_TEST_PII is not set") {
+		t.Errorf("without the key: %d %q %q", code, out, errs)
+	}
+	if code, _, errs := call(t, "", nil, "pii", "hash", "--dir", t.TempDir(), "x"); code != 1 || !strings.Contains(errs, "there is no key") {
+		t.Errorf("without keys: %d %q", code, errs)
 	}
 }

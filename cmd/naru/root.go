@@ -58,7 +58,7 @@ Exit codes:
 	root.AddCommand(
 		c.initCommand(), c.serveCommand(), c.checkCommand(),
 		c.sendCommand(), c.tailCommand(), c.queryCommand(), c.statusCommand(),
-		c.tableCommand(), c.contractCommand(), c.logCommand(), c.backupCommand(), c.verifyCommand(), c.benchCommand(), c.versionCommand(),
+		c.tableCommand(), c.contractCommand(), c.piiCommand(), c.logCommand(), c.backupCommand(), c.verifyCommand(), c.benchCommand(), c.versionCommand(),
 	)
 	return root
 }

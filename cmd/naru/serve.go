@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"naru/internal/app"
+	"naru/internal/collect"
 	"naru/internal/config"
 	"naru/internal/fault"
 	"naru/internal/obs"
@@ -24,7 +25,7 @@ var errInterrupted = errors.New("interrupted")
 
 func (c *cli) serveCommand() *cobra.Command {
 	var listen string
-	var noPipelines bool
+	var noPipelines, dev bool
 	cmd := &cobra.Command{
 		Use:   "serve [DIR]",
 		Short: "Run the server",
@@ -42,11 +43,16 @@ tables commit what they hold (pipelines.drain_timeout, 20s by default; what is
 not committed is loaded at the next start), and the exit code is 0. A second
 signal cuts: nothing acknowledged is lost by that either.
 
+With --dev every event that comes is shown on standard output, accepted or
+rejected, with the reason, as far as people can read: 20 accepted and 40 rejected
+a second, and how many more there were. Showing never makes the door wait.
+
 Memory: the Go runtime collects at process.gc_percent (50 by default, half of
 Go's own, because the live heap is small) and heeds process.memory_limit; the
 variables GOGC and GOMEMLIMIT go first. DuckDB has query.memory beside that.`,
 		Example: `  naru serve
   naru serve mydata --listen 127.0.0.1:0
+  naru serve mydata --dev               show events and what is wrong with them
   naru serve mydata --no-pipelines      take events in, load no tables`,
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,8 +76,20 @@ variables GOGC and GOMEMLIMIT go first. DuckDB has query.memory beside that.`,
 			signal.Ignore(syscall.SIGPIPE)
 			soft, hard, stop := interrupts(cmd.Context())
 			defer stop()
+			var watch *collect.Watch
+			if dev {
+				watch = collect.NewWatch()
+				showing, end := context.WithCancel(context.Background())
+				shown := make(chan struct{})
+				go func() {
+					defer close(shown)
+					_ = watch.Run(showing, c.out) // it ends with showing
+				}()
+				defer func() { end(); <-shown }()
+			}
 			return cuttable(hard, func() error {
 				return app.Serve(soft, app.Options{
+					Watch:  watch,
 					Folder: f, Config: *cfg, Pipelines: !noPipelines, Version: version, Logger: logger,
 					Ready: func(url string) { fmt.Fprintln(c.out, "ready "+url) },
 				})
@@ -79,6 +97,7 @@ variables GOGC and GOMEMLIMIT go first. DuckDB has query.memory beside that.`,
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "", "address to listen on: HOST:PORT on loopback, port 0 takes a free one (default listen.http of naru.yaml)")
+	cmd.Flags().BoolVar(&dev, "dev", false, "show events on standard output while they come")
 	cmd.Flags().BoolVar(&noPipelines, "no-pipelines", false, "load no tables; events stay in the log until a later start loads them")
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"naru/internal/collect"
 	"naru/internal/collect/native"
 	"naru/internal/config"
+	"naru/internal/contract"
 	"naru/internal/duck"
 	"naru/internal/fault"
 	"naru/internal/lake/iceberg"
@@ -38,6 +40,8 @@ type Options struct {
 	Version   string // of the binary
 	Logger    *slog.Logger
 	FS        vfs.FS // nil: the machine's; SQLite and DuckDB go past it
+	// Watch shows events while they come; nil: nobody looks on.
+	Watch *collect.Watch
 	// Ready is called once, when events are taken, with the server's address.
 	Ready func(url string)
 }
@@ -124,13 +128,17 @@ func Serve(ctx context.Context, o Options) (err error) {
 
 	// Contracts before the door, because no event may get in unjudged. There is no
 	// older state to go on with, so mistakes in them end the start.
-	contracts, err := openContracts(fsys, folder.Folder, registry, logger)
+	keys, err := contract.LoadKeys(fsys, string(folder.Folder), o.Config.PII, os.Getenv, []byte(folder.ID))
+	if err != nil {
+		return err
+	}
+	contracts, err := openContracts(fsys, folder.Folder, keys, registry, logger)
 	if err != nil {
 		return err
 	}
 
 	// The door behind the log that it writes to.
-	events, err := collect.New(o.Config.Collect, collect.Deps{Log: log, Contracts: contracts.Set, Registry: registry, Logger: logger})
+	events, err := collect.New(o.Config.Collect, collect.Deps{Log: log, Contracts: contracts.Set, Keys: keys, Watch: o.Watch, Registry: registry, Logger: logger})
 	if err != nil {
 		return err
 	}

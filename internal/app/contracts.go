@@ -13,8 +13,8 @@ import (
 )
 
 // openContracts reads the folder's contracts and shows their state in metrics.
-func openContracts(fsys vfs.FS, f config.Folder, reg *obs.Registry, logger *slog.Logger) (*contract.Folder, error) {
-	contracts, err := contract.OpenFolder(fsys, f.Contracts(), logger)
+func openContracts(fsys vfs.FS, f config.Folder, keys *contract.Keys, reg *obs.Registry, logger *slog.Logger) (*contract.Folder, error) {
+	contracts, err := contract.OpenFolder(fsys, f.Contracts(), keys.Allow, logger)
 	if err != nil {
 		return nil, fault.WithHint(fmt.Errorf("read contracts of %s:\n%w", f, err), "naru contract lint shows the same; nothing was touched, and no event was taken")
 	}

@@ -50,6 +50,7 @@ func (f *faces) routes() http.Handler {
 	mux := &web.Mux{}
 
 	f.door.Register(mux) // POST /v1/events
+	mux.Handle(native.ValidatePath, guard.Wrap(f.door.Validator()), http.MethodPost)
 	mux.Handle("/v1/sql", guard.Wrap(sql.Handler(f.engine, cfg.Query.Door(), logger)), http.MethodPost)
 	mux.Handle(status.Path, guard.Wrap(status.Handler(report, logger)), http.MethodGet)
 	mux.HandlePrefix(tail.Prefix, guard.Wrap(tail.New(cfg.Tail, f.log, f.closing, logger)), http.MethodGet)

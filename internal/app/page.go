@@ -43,6 +43,7 @@ This is version {{.Version}}.</p>
 <h2>All paths</h2>
 <table>
 <tr><td><code>POST /v1/events</code><td>events: JSON, NDJSON, CloudEvents
+<tr><td><code>POST /v1/validate</code><td>the same, judged and not stored: what would become of each event
 <tr><td><code>POST /v1/sql</code><td>SQL as text/plain or {"sql": "..."}
 <tr><td><a href="/v1/status"><code>GET /v1/status</code></a><td>what every stream and table has and lacks
 <tr><td><a href="/v1/streams/events/events?last=10"><code>GET /v1/streams/events/events</code></a><td>events of a stream; <code>?last=10</code>, <code>?follow=true</code>

@@ -36,6 +36,9 @@ func (r *Request) count() {
 			r.door.rejected[i].Add(float64(n))
 		}
 	}
+	if r.e.watch != nil {
+		r.show()
+	}
 	for _, b := range r.broken {
 		r.e.metrics.violations.WithLabelValues(b.c.Type, b.rule, string(b.c.Mode)).Add(float64(b.n))
 	}

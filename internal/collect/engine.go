@@ -10,17 +10,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"naru/internal/contract"
 	"naru/internal/fault"
 	"naru/internal/obs"
 	"naru/internal/stream"
 	"naru/internal/web"
 )
 
-// Deps are what an engine works with. Now may be nil: time.Now; and Contracts:
-// there are none.
+// Deps are what an engine works with. Now may be nil: time.Now; Contracts: there
+// are none; Keys: there are none; Watch: nobody looks on.
 type Deps struct {
 	Log       stream.Log
 	Contracts Contracts
+	Keys      *contract.Keys // that personal values are hashed with
+	Watch     *Watch
 	Registry  *obs.Registry
 	Logger    *slog.Logger
 	Now       func() time.Time
@@ -31,6 +34,8 @@ type Engine struct {
 	cfg       Config
 	log       stream.Log
 	contracts Contracts
+	keys      *contract.Keys
+	watch     *Watch // nil: nobody looks on
 	logger    *slog.Logger
 	now       func() time.Time
 	budget    *web.Budget
@@ -54,15 +59,18 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	if deps.Keys == nil {
+		deps.Keys = &contract.Keys{}
+	}
 	budget := web.NewBudget(int64(cfg.InFlight))
 	registerBudget(deps.Registry, budget)
 	e := &Engine{
-		cfg: cfg, log: deps.Log, contracts: deps.Contracts, logger: deps.Logger, now: deps.Now, budget: budget,
+		cfg: cfg, log: deps.Log, contracts: deps.Contracts, keys: deps.Keys, watch: deps.Watch, logger: deps.Logger, now: deps.Now, budget: budget,
 		bodies:  web.BodyReader{Max: int64(cfg.Body), MaxInflate: int64(cfg.Decompressed), Budget: budget, Weight: weigh, Section: "collect."},
 		metrics: NewMetrics(deps.Registry),
 	}
 	e.pool.New = func() any { return newRequest(e) }
-	e.judges.New = func() any { return &judge{} }
+	e.judges.New = func() any { return &judge{keys: deps.Keys} }
 	return e, nil
 }
 

@@ -31,6 +31,8 @@ type Item struct {
 	Data        []byte
 	Extensions  []event.Attr
 	Key         []byte // nil: none
+
+	sent []byte // digest of what was sent, where Data is not that; nil: it is
 }
 
 // Request is one request on its way: it owns all its buffers and is pooled. The
@@ -55,6 +57,9 @@ type Request struct {
 	judge     judge
 	broken    []broken
 	refusals  [len(reasons) + 1]int
+	seen      []seen // for those who look on
+	unseen    [2]int // accepted and refused beyond these
+	dry       dryRun
 	writes    []stream.Write
 	at        []event.Position
 
@@ -74,13 +79,15 @@ type kind struct {
 }
 
 func newRequest(e *Engine) *Request {
-	return &Request{e: e, accepted: make([]lane, e.cfg.Partitions)}
+	return &Request{e: e, accepted: make([]lane, e.cfg.Partitions), judge: judge{keys: e.keys}}
 }
 
 func (r *Request) begin(door *DoorMetrics, name string, now time.Time) {
 	r.door, r.stream = door, name
 	r.items = 0
 	r.refused, r.broken = r.refused[:0], r.broken[:0]
+	r.seen, r.unseen = r.seen[:0], [2]int{}
+	r.dry = dryRun{}
 	r.contracts = r.e.inForce()
 	r.refusals = [len(reasons) + 1]int{}
 	r.ids.begun = false
@@ -105,7 +112,8 @@ func (r *Request) Release() {
 	r.rejected.trim()
 	clear(r.refused)
 	clear(r.broken)
-	r.contracts = nil
+	clear(r.seen)
+	r.contracts, r.dry = nil, dryRun{}
 	clear(r.writes) // they alias the lanes
 	r.e.pool.Put(r)
 }
@@ -165,6 +173,9 @@ func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) erro
 	if err := r.next(); err != nil {
 		return err
 	}
+	if r.dry.on {
+		return r.dryResult(c, it, nil)
+	}
 	own := &r.own
 	own.Reset()
 	if it.ID != nil {
@@ -183,11 +194,17 @@ func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) erro
 		x := &it.Extensions[i]
 		own.AddBytes("ce_"+string(x.Name), x.Value)
 	}
+	if it.sent != nil {
+		own.AddBytes(recordbatch.HeaderSent, it.sent)
+	}
 	if violations != nil {
 		own.AddBytes(recordbatch.HeaderViolations, violations)
 	}
 	l := &r.accepted[partitionOf(it.Key, int32(len(r.accepted)))]
 	l.add(it.Key, it.Data, r.shared(it, c), own)
+	if r.e.watch != nil {
+		r.looked(c, string(it.Type), string(it.ID), nil, violations != nil, it.Data)
+	}
 	return r.charge(l)
 }
 
@@ -257,7 +274,9 @@ type refused struct {
 // with its bytes. source and contentType describe the bytes. Index and Stream
 // of rej are set here.
 func (r *Request) Refuse(rej event.Rejection, source, contentType []byte) error {
-	return r.refuse(&rej, &Item{Source: source, ContentType: contentType}, nil)
+	it := Item{Source: source, ContentType: contentType}
+	r.cleanRefused(&rej, &it)
+	return r.refuse(&rej, &it, nil)
 }
 
 // refuse stores a refused item with all that an accepted one would have, so that
@@ -268,9 +287,12 @@ func (r *Request) refuse(rej *event.Rejection, it *Item, c *contract.Contract) e
 		return err
 	}
 	rej.Index, rej.Stream = index, r.stream
+	if r.dry.on {
+		return r.dryResult(c, it, rej)
+	}
 	ev := event.Event{
 		ID: r.ids.next(r.Received.UnixMilli()), GeneratedID: true,
-		Source: it.Source, Type: rejectionType, ContentType: it.ContentType, Subject: it.Subject, Extensions: it.Extensions, Refusal: rej,
+		Source: it.Source, Type: rejectionType, ContentType: it.ContentType, Subject: it.Subject, Extensions: it.Extensions, Sent: it.sent, Refusal: rej,
 	}
 	own := &r.own
 	own.Reset()
@@ -286,6 +308,9 @@ func (r *Request) refuse(rej *event.Rejection, it *Item, c *contract.Contract) e
 		listed := refused{*rej, c}
 		listed.Original = nil
 		r.refused = append(r.refused, listed)
+	}
+	if r.e.watch != nil {
+		r.looked(r.contracts.For(rej.Type), rej.Type, rej.ID, rej, false, rej.Original)
 	}
 	r.refusals[reasonIndex(rej.Reason)]++
 	return r.charge(&r.rejected)

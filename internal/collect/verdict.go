@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"bytes"
 	"strings"
 
 	"naru/internal/contract"
@@ -17,8 +18,10 @@ type Contracts func() *contract.Set
 type Verdict struct {
 	// Refusal is nil for an event that is accepted. Index and Stream are not set.
 	Refusal *event.Rejection
-	// Data is the event as it is to be stored.
-	Data []byte
+	// Data is the event as it is to be stored; nil where it cannot be cleaned of
+	// personal data. Changed says that it is not what was sent.
+	Data    []byte
+	Changed bool
 	// Contract is the one that it was held against; zero for none.
 	Contract event.Contract
 	// Violations is what a contract that only observes found; nil for nothing.
@@ -42,14 +45,18 @@ func (e *Engine) Judge(typ, data []byte, again bool) Verdict {
 	}
 	j := e.judges.Get().(*judge)
 	defer e.judges.Put(j)
-	v := Verdict{Data: data, Contract: ref(c), JSONStrings: c.Embedded(), Owner: c.Owner, Support: channels(c)}
-	if found := j.check(c, data, again); found != nil {
-		if c.Mode == contract.Enforce {
-			v.Refusal = refusal(found)
-			v.Refusal.Original = data
-			return v
-		}
+	v := Verdict{Contract: ref(c), JSONStrings: c.Embedded(), Owner: c.Owner, Support: channels(c)}
+	found := j.check(c, data, again)
+	refused := found != nil && c.Mode == contract.Enforce
+	if refused {
+		v.Refusal = refusal(found)
+	} else if found != nil {
 		v.Violations = appendViolations(nil, found)
+	}
+	cleaned := j.clean(c, data, refused)
+	v.Data, v.Changed = bytes.Clone(cleaned.data), cleaned.changed
+	if v.Refusal != nil {
+		v.Refusal.Original, v.Refusal.Changed = v.Data, v.Changed
 	}
 	return v
 }
@@ -66,17 +73,81 @@ func (e *Engine) inForce() *contract.Set {
 	return noContracts
 }
 
-// judge holds events against contracts: one at a time.
+// judge holds events against contracts, and changes them as these say: one at a
+// time.
 type judge struct {
 	scratch contract.Scratch
 	text    []byte
+
+	// Made when they are first needed: few types have personal data.
+	keys     *contract.Keys
+	cleaner  *contract.Cleaner
+	digester *contract.Digester
+	sent     []byte
 }
 
-// check returns what is wrong with an event, valid until it is used again.
+// check returns what is wrong with an event, valid until it is used again. again:
+// PII actions have changed it before.
 func (j *judge) check(c *contract.Contract, data []byte, again bool) []contract.Violation {
-	_ = again
+	j.scratch.Again = again
 	return c.Check(data, &j.scratch)
 }
+
+// cleaned is an event as it is to be stored.
+type cleaned struct {
+	data    []byte // nil: it cannot be cleaned
+	changed bool
+	lost    bool // data is nil although something was sent
+}
+
+// clean does what the contract says about personal data and unknown fields: those
+// of a refused event stay. The answer is valid until it is used again.
+func (j *judge) clean(c *contract.Contract, data []byte, refused bool) cleaned {
+	if !c.Changes() || refused && !c.Cleans() || len(data) == 0 {
+		return cleaned{data: data}
+	}
+	out, changed, ok := j.cleanerOf().Clean(c, data, !refused)
+	return j.result(c, out, changed, ok)
+}
+
+// cleanEnvelope is clean for a refused CloudEvent in JSON.
+func (j *judge) cleanEnvelope(c *contract.Contract, data []byte) cleaned {
+	out, changed, ok := j.cleanerOf().CleanEnvelope(c, data)
+	return j.result(c, out, changed, ok)
+}
+
+func (j *judge) result(c *contract.Contract, out []byte, changed, ok bool) cleaned {
+	if !ok && c.Cleans() {
+		return cleaned{changed: true, lost: true}
+	}
+	return cleaned{data: out, changed: changed}
+}
+
+func (j *judge) cleanerOf() *contract.Cleaner {
+	if j.cleaner == nil {
+		j.cleaner = contract.NewCleaner(j.keys)
+	}
+	return j.cleaner
+}
+
+// digest is what tells later whether an event that was changed is the same as
+// another: of all that was sent, but for source and id.
+func (j *judge) digest(it *Item) []byte {
+	if j.digester == nil {
+		j.digester = j.keys.Digester()
+	}
+	j.text = j.text[:0]
+	for i := range it.Extensions {
+		x := &it.Extensions[i]
+		j.text = append(append(append(j.text, x.Name...), 0), x.Value...)
+		j.text = append(j.text, 0)
+	}
+	j.sent = j.digester.Append(j.sent[:0], it.Type, it.Subject, it.ContentType, it.Time, j.text, it.Data)
+	return j.sent
+}
+
+// notKept ends the detail of a rejection whose bytes are not stored.
+const notKept = "; the bytes were not kept: they cannot be read, so the personal data that the contract names cannot be found in them"
 
 // refusal words violations as one rejection: the first names rule and path.
 func refusal(found []contract.Violation) *event.Rejection {
@@ -158,15 +229,55 @@ next:
 // judged takes an event of a type that has a contract.
 func (r *Request) judged(c *contract.Contract, it *Item) error {
 	found := r.judge.check(c, it.Data, false)
-	if found == nil {
-		return r.accept(c, it, nil)
+	refused := found != nil && c.Mode == contract.Enforce
+	var rej *event.Rejection
+	var kept []byte
+	if found != nil {
+		r.tally(c, found)
+		if r.dry.on {
+			r.dry.found = appendViolations(nil, found)
+		}
+		if refused {
+			rej = refusal(found)
+		} else {
+			kept = appendViolations(nil, found)
+		}
 	}
-	r.tally(c, found)
-	if c.Mode == contract.Observe {
-		r.judge.text = appendViolations(r.judge.text[:0], found)
-		return r.accept(c, it, r.judge.text)
+	changed := false
+	if c.Changes() {
+		now := r.judge.clean(c, it.Data, refused)
+		if changed = now.changed; changed {
+			it.sent = r.judge.digest(it)
+			if it.Data = now.data; now.lost && refused {
+				rej.Detail += notKept
+			}
+		}
 	}
-	rej := refusal(found)
-	rej.ID, rej.Type, rej.Original = string(it.ID), string(it.Type), it.Data
+	if !refused {
+		return r.accept(c, it, kept)
+	}
+	rej.ID, rej.Type, rej.Original, rej.Changed = string(it.ID), string(it.Type), it.Data, changed
 	return r.refuse(rej, it, c)
 }
+
+// cleanRefused cleans an item that is refused for another reason, if it is known
+// of what type it would have been.
+func (r *Request) cleanRefused(rej *event.Rejection, it *Item) {
+	c := r.contracts.For(rej.Type)
+	if c == nil || !c.Cleans() || len(rej.Original) == 0 {
+		return
+	}
+	var now cleaned
+	if string(it.ContentType) == envelopeMedia {
+		now = r.judge.cleanEnvelope(c, rej.Original)
+	} else {
+		now = r.judge.clean(c, rej.Original, true)
+	}
+	if rej.Changed = now.changed; now.lost {
+		rej.Detail += notKept
+	}
+	rej.Original = now.data
+}
+
+// envelopeMedia is the media type of a rejected CloudEvent with its attributes.
+const envelopeMedia = "application/cloudevents+json"

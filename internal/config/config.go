@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"naru/internal/collect"
+	"naru/internal/contract"
 	"naru/internal/duck"
 	"naru/internal/hottail"
 	"naru/internal/lake/iceberg"
@@ -32,16 +33,17 @@ const maxFile = 1 << 20
 
 // Config is naru.yaml. The order of the fields is that of the file.
 type Config struct {
-	Listen    Listen          `yaml:"listen"`
-	Logging   obs.LogConfig   `yaml:"logging"`
-	Process   Process         `yaml:"process"`
-	Log       seglog.Config   `yaml:"log"`
-	Collect   collect.Config  `yaml:"collect"`
-	Lake      iceberg.Config  `yaml:"lake"`
-	Pipelines pipeline.Config `yaml:"pipelines"`
-	Query     Query           `yaml:"query"`
-	HotTail   hottail.Config  `yaml:"hot_tail"`
-	Tail      tail.Config     `yaml:"tail"`
+	Listen    Listen             `yaml:"listen"`
+	Logging   obs.LogConfig      `yaml:"logging"`
+	Process   Process            `yaml:"process"`
+	Log       seglog.Config      `yaml:"log"`
+	Collect   collect.Config     `yaml:"collect"`
+	PII       contract.PIIConfig `yaml:"pii"`
+	Lake      iceberg.Config     `yaml:"lake"`
+	Pipelines pipeline.Config    `yaml:"pipelines"`
+	Query     Query              `yaml:"query"`
+	HotTail   hottail.Config     `yaml:"hot_tail"`
+	Tail      tail.Config        `yaml:"tail"`
 }
 
 // Listen says where the server can be reached.
@@ -122,6 +124,7 @@ func Default() Config {
 		Process:   Process{GCPercent: 50},
 		Log:       seglog.DefaultConfig(),
 		Collect:   collect.DefaultConfig(),
+		PII:       contract.DefaultPIIConfig(),
 		Lake:      iceberg.DefaultConfig(),
 		Pipelines: pipeline.DefaultConfig(),
 		Query:     Query{Config: duck.DefaultConfig(), WriteTimeout: sql.DefaultConfig().WriteTimeout},

@@ -11,6 +11,10 @@ import (
 // Scratch is what Check works with. Keep one and reuse it; not for concurrent
 // use. The zero value is ready.
 type Scratch struct {
+	// Again: the bytes come from the stream rejected and PII actions have changed
+	// them. What an action has changed was judged before, and is not judged again.
+	Again bool
+
 	found []Violation
 	way   []step
 	scan  jsonscan.Scanner
@@ -152,6 +156,9 @@ func (s *Scratch) object(n *node, data []byte, i int) int {
 		if many < 0 && few>>k&1 != 0 || many >= 0 && s.seen[many+k>>6]>>(k&63)&1 != 0 {
 			continue
 		}
+		if s.Again && m.acts {
+			continue
+		}
 		s.missing(n, m, data[start:i])
 	}
 	if many >= 0 {
@@ -203,6 +210,8 @@ func (s *Scratch) skip(data []byte, i int) int {
 // member judges the value of a member, or of an item.
 func (s *Scratch) member(m *node, data []byte, i int) int {
 	switch c := data[i]; {
+	case s.Again && m.pii != PIINone:
+		return s.skip(data, i)
 	case c == '"' && m.kind == stringKind:
 		end, escaped := jsonscan.StringEnd(data, i+1)
 		if end < 0 || !m.checks || !escaped && m.short(data[i+1:end-1]) {
@@ -373,6 +382,8 @@ func (s *Scratch) array(n *node, data []byte, i int) int {
 			}
 			s.way[at].index = count
 			if n.items == nil {
+				i = s.skip(data, i)
+			} else if s.Again && n.items.acts && (n.items.pii != PIINone || data[i] == 'n') {
 				i = s.skip(data, i)
 			} else {
 				item := i

@@ -44,7 +44,7 @@ type Unknown string
 const (
 	Evolve  Unknown = "evolve"  // they become columns
 	Freeze  Unknown = "freeze"  // they break the contract
-	Discard Unknown = "discard" // they are left out of the row
+	Discard Unknown = "discard" // they are left out of what is stored
 )
 
 // PII is what is done with a personal value before it is stored.
@@ -97,6 +97,7 @@ type Contract struct {
 	Fields []Field `json:"fields"` // in the order of the file, parents first
 
 	root     *node
+	envelope *node // a CloudEvent in JSON around it
 	schema   *jsonSchema
 	embedded []byte
 }

@@ -27,6 +27,7 @@ const unread = "\x00"
 type Folder struct {
 	fs     vfs.FS
 	dir    string
+	allow  func(*Set) error
 	logger *slog.Logger
 	now    func() time.Time
 
@@ -52,9 +53,10 @@ type State struct {
 }
 
 // OpenFolder reads the contracts of a folder, which need not exist. Mistakes in
-// them are an error, Problems: there is nothing older to go on with.
-func OpenFolder(fsys vfs.FS, dir string, logger *slog.Logger) (*Folder, error) {
-	f := &Folder{fs: fsys, dir: dir, logger: logger, now: time.Now}
+// them are an error, Problems, and so is what allow, unless it is nil, says against
+// them: there is nothing older to go on with.
+func OpenFolder(fsys vfs.FS, dir string, allow func(*Set) error, logger *slog.Logger) (*Folder, error) {
+	f := &Folder{fs: fsys, dir: dir, allow: allow, logger: logger, now: time.Now}
 	stamp, err := f.stamp()
 	if err != nil {
 		return nil, err
@@ -129,6 +131,11 @@ func (f *Folder) read() (*Set, error) {
 	set, problems := Compile(files)
 	if problems != nil {
 		return nil, problems
+	}
+	if f.allow != nil {
+		if err := f.allow(set); err != nil {
+			return nil, err
+		}
 	}
 	return set, nil
 }

@@ -41,7 +41,7 @@ func write(t *testing.T, disk *vfs.Memory, path, text string) {
 func TestFolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
-		f, err := OpenFolder(disk, "/p/contracts", obs.Discard())
+		f, err := OpenFolder(disk, "/p/contracts", nil, obs.Discard())
 		if err != nil || f.Set().For("page") != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func TestFolderBrokenAtTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, disk, "/contracts/page.yaml", "apiVersion: v3.1.0")
-	if _, err := OpenFolder(disk, "/contracts", obs.Discard()); err == nil || !strings.Contains(err.Error(), "contracts/page.yaml:1: kind") {
+	if _, err := OpenFolder(disk, "/contracts", nil, obs.Discard()); err == nil || !strings.Contains(err.Error(), "contracts/page.yaml:1: kind") {
 		t.Error(err)
 	}
 }

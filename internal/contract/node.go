@@ -41,6 +41,13 @@ type node struct {
 	personal bool // its value, or one above or beneath it, is not to be shown
 	isJSON   bool // a string here is parsed as JSON first
 
+	// What Clean does.
+	pii      PII
+	keep     int  // characters that truncate leaves
+	acts     bool // something is done to it, or to what is beneath
+	discard  bool // members that are not listed are left out
+	discards bool // here or beneath
+
 	// Strings and times.
 	minLen, maxLen int // in code points; -1 for none
 	pattern        *regexp.Regexp
@@ -115,17 +122,22 @@ func (n *node) child(name string) *node {
 
 // finish prepares a node, and all beneath it, for Check. above says that
 // something above is personal; the answer says whether something here is.
-func (n *node) finish(above, freeze bool) bool {
+func (n *node) finish(above bool, unknown Unknown) bool {
 	here := n.personal
+	n.acts = n.pii != PIINone
+	n.discard = unknown == Discard && len(n.members) > 0
+	n.discards = n.discard
 	if n.items != nil {
-		here = n.items.finish(above || n.personal, freeze) || here
+		here = n.items.finish(above || n.personal, unknown) || here
+		n.acts, n.discards = n.acts || n.items.acts, n.discards || n.items.discards
 	}
 	n.index = make(map[string]int, len(n.members))
 	for i, m := range n.members {
 		n.index[m.name] = i
-		here = m.finish(above || n.personal, freeze) || here
+		here = m.finish(above || n.personal, unknown) || here
+		n.acts, n.discards = n.acts || m.acts, n.discards || m.discards
 	}
-	n.frozen = freeze && len(n.members) > 0
+	n.frozen = unknown == Freeze && len(n.members) > 0
 	n.checks = n.minLen >= 0 || n.maxLen >= 0 || n.pattern != nil || n.format != nil || n.enum != nil || n.layout != nil ||
 		n.low != nil || n.high != nil || n.min != nil || n.max != nil || n.aboveMin != nil || n.belowMax != nil || n.multipleOf != nil
 	n.personal = here || above

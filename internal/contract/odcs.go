@@ -20,7 +20,7 @@ var objectKeys = append(append([]string{}, elementKeys...),
 // of a field.
 var (
 	typeProperties  = []string{"naru.mode", "naru.unknownFields", "naru.table", "naru.partition", "naru.sort", "naru.jsonStrings", "naru.jsonSchema"}
-	fieldProperties = []string{"naru.pii", "naru.enum"}
+	fieldProperties = []string{"naru.pii", "naru.piiKeep", "naru.enum"}
 )
 
 var statuses = []string{"proposed", "draft", "active", "deprecated", "retired"}
@@ -116,8 +116,9 @@ func (d *decoder) object(b *block, item *yaml.Node, path string, sum []byte) *Co
 		custom := d.custom(level, typeProperties)
 		parts = append(parts, d.settings(custom, c, root)...)
 	}
-	root.finish(false, c.Unknown == Freeze)
+	root.finish(false, c.Unknown)
 	c.embed()
+	c.envelope = envelopeOf(root)
 	c.root, c.Hash = root, hashOf(append(parts, digest([]byte(typ)))...)
 	return c
 }

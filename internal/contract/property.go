@@ -239,6 +239,18 @@ func (r *reader) personal(b *block, n *node, f *Field) {
 		if (f.PII == PIITruncate || f.PII == PIIIP) && n.kind != stringKind {
 			p.fail("value", "%s is for strings: set logicalType: string, or take hash or drop", f.PII)
 		}
+		n.pii, n.keep = f.PII, DefaultKeep
+	}
+	if p := custom["naru.piiKeep"]; p != nil {
+		keep, ok := p.whole("value")
+		switch {
+		case f.PII != PIITruncate:
+			p.fail("value", "says how many characters naru.pii truncate leaves, which is not set here")
+		case ok && (keep < 0 || keep > 1000):
+			p.fail("value", "%d is not between 0 and 1000", keep)
+		case ok:
+			n.keep = keep
+		}
 	}
 	if n.personal && f.PII == PIINone {
 		r.note(b.line, b.path, "holds personal data and is stored as it is: naru.pii drop, hash, truncate or ip says what to do with it")

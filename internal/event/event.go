@@ -30,6 +30,10 @@ type Event struct {
 	// GeneratedID says that naru made the ID; such an event is never a duplicate.
 	GeneratedID bool
 
+	// Sent is the digest of the bytes as they were sent, where what is stored is
+	// not the same (a contract's PII action); nil: it is.
+	Sent []byte
+
 	// Set by the log.
 	Offset     int64
 	ReceivedAt time.Time

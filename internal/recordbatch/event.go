@@ -21,6 +21,10 @@ const (
 	HeaderContentType = "content-type"
 	// HeaderIDOrigin is "generated" when naru made the id.
 	HeaderIDOrigin = "naru_id"
+
+	// HeaderSent is the digest of the bytes as they were sent (docs/format/records.md)
+	// where the value is not what was sent.
+	HeaderSent = "naru_sent"
 	// The contract that the event was held against.
 	HeaderContract        = "naru_contract"
 	HeaderContractVersion = "naru_contract_version"
@@ -69,6 +73,9 @@ func EventHeaders(h *Headers, e *event.Event) {
 	if e.GeneratedID {
 		h.Add(HeaderIDOrigin, "generated")
 	}
+	if e.Sent != nil {
+		h.AddBytes(HeaderSent, e.Sent)
+	}
 	for _, x := range e.Extensions {
 		h.AddBytes("ce_"+string(x.Name), x.Value)
 	}
@@ -115,6 +122,8 @@ func setHeader(e *event.Event, name, value []byte) error {
 		e.ContentType = value
 	case HeaderIDOrigin:
 		e.GeneratedID = string(value) == "generated"
+	case HeaderSent:
+		e.Sent = value
 	case HeaderContract:
 		e.Contract.ID = value
 	case HeaderContractVersion:

@@ -76,12 +76,13 @@ func (c *client) item(cloud bool) item {
 		return item{key: key, bad: true, text: fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/s","data":%s}}`, key, head)}
 	}
 	typ, when := pick(c.rng, c.topic.types), fmt.Sprintf("%sT10:%02d:00Z", pick(c.rng, c.topic.days), c.seq%60)
-	body := head + c.fields() + "}"
+	agreed, breaks := c.agreed(typ)
+	body := head + agreed + c.fields() + "}"
 	if cloud {
-		return item{key: key, text: fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/s%d","type":"%s","time":"%s","subject":"u%d","partitionkey":"p%d","data":%s}`,
+		return item{key: key, bad: breaks, text: fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/s%d","type":"%s","time":"%s","subject":"u%d","partitionkey":"p%d","data":%s}`,
 			key, c.n, typ, when, c.n, c.rng.IntN(9), body)}
 	}
-	return item{key: key, text: fmt.Sprintf(`%s,"type":"%s","time":"%s"}`, strings.TrimSuffix(body, "}"), typ, when)}
+	return item{key: key, bad: breaks, text: fmt.Sprintf(`%s,"type":"%s","time":"%s"}`, strings.TrimSuffix(body, "}"), typ, when)}
 }
 
 // fields are what a type may turn out to have.

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -123,7 +124,7 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 		return p, fmt.Errorf("open lake: %w", err)
 	}
 	p.seen = watch(p.log, m)
-	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
+	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: theContracts, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
 	if err != nil {
 		return p, err
 	}
@@ -282,6 +283,9 @@ func stored(l stream.Log) (map[string]map[place]string, error) {
 					return nil, fmt.Errorf("read %s at %s: %w", name, at, err)
 				}
 				err = d.EachIn(b, func(e *event.Event) error {
+					if bytes.Contains(e.Data, []byte("PERSONAL")) || bytes.Contains(e.Violations, []byte("PERSONAL")) {
+						return fmt.Errorf("personal data was stored: %s", e.Data)
+					}
 					out[name][place{b.Incarnation, b.Partition, e.Offset}] = keyOf(e.Data)
 					return nil
 				})

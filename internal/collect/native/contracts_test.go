@@ -190,3 +190,18 @@ func TestContractAllocatesLittle(t *testing.T) {
 		t.Errorf("%v allocations for a body of 500 events", n)
 	}
 }
+
+// The record names the strings that become columns, so that nobody asks the
+// contract again.
+func TestRecordNamesJSONStrings(t *testing.T) {
+	log := memory.New()
+	text := strings.Replace(pages, "      - {name: ms,", "      - {name: extra, logicalType: object}\n      - {name: list, logicalType: array, items: {logicalType: object}}\n      - {name: ms,", 1)
+	d, _ := newDoorWith(t, log, always(compile(t, text+"    customProperties: [{property: naru.jsonStrings, value: [extra, \"list[]\"]}]\n")), nil)
+	data := `{"type":"page","path":"/","extra":"{\"a\":1}","list":["{}"]}`
+	if got := do(t, d, request("", data)); got.Accepted != 1 {
+		t.Fatal(got.body)
+	}
+	if e := stored(t, log, "events")[0]; string(e.JSONStrings) != `["extra"]` || string(e.Data) != data {
+		t.Errorf("%s %s", e.JSONStrings, e.Data)
+	}
+}

@@ -18,6 +18,9 @@ import (
 // Path is where the door is.
 const Path = "/v1/events"
 
+// ValidatePath is where events are judged and not stored.
+const ValidatePath = "/v1/validate"
+
 // DefaultSource is the source of plain events whose request names none.
 const DefaultSource = Path
 
@@ -25,7 +28,8 @@ const DefaultSource = Path
 type Door struct {
 	engine  *collect.Engine
 	metrics *collect.DoorMetrics
-	plain   *fields // by the configuration
+	dry     *collect.DoorMetrics // of ValidatePath
+	plain   *fields              // by the configuration
 	pool    sync.Pool
 }
 
@@ -36,7 +40,7 @@ func New(e *collect.Engine) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{engine: e, metrics: e.Door("native"), plain: f}
+	d := &Door{engine: e, metrics: e.Door("native"), dry: e.Door("validate"), plain: f}
 	d.pool.New = func() any { return new(work) }
 	return d, nil
 }
@@ -49,8 +53,18 @@ func (d *Door) Register(mux *web.Mux) {
 // ServeHTTP implements http.Handler.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	status := d.serve(w, r)
+	status := d.serve(w, r, false)
 	d.metrics.Answered(status, time.Since(began))
+}
+
+// Validator is the handler of ValidatePath: it takes what the door takes, says of
+// each event what the door would, and stores nothing.
+func (d *Door) Validator() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		status := d.serve(w, r, true)
+		d.dry.Answered(status, time.Since(began))
+	})
 }
 
 // work is the scratch space of one request.
@@ -83,7 +97,7 @@ func (wk *work) forget() {
 	}
 }
 
-func (d *Door) serve(w http.ResponseWriter, r *http.Request) int {
+func (d *Door) serve(w http.ResponseWriter, r *http.Request, dry bool) int {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
 		return web.Fail(w, &web.Error{Status: http.StatusMethodNotAllowed, Title: "method not allowed", Detail: "send events with POST"})
@@ -100,7 +114,11 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) int {
 	if err != nil {
 		return web.Fail(w, err)
 	}
-	req, err := d.engine.Begin(r.Context(), d.metrics, wk.params.stream)
+	begin, metrics := d.engine.Begin, d.metrics
+	if dry {
+		begin, metrics = d.engine.DryRun, d.dry
+	}
+	req, err := begin(r.Context(), metrics, wk.params.stream)
 	if err != nil {
 		return web.Fail(w, err)
 	}
@@ -113,11 +131,14 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) int {
 	if err == nil {
 		err = wk.take(mode, r.Header, body)
 	}
-	if err == nil {
+	if err == nil && !dry {
 		err = req.Append(r.Context())
 	}
 	if err != nil {
 		return web.Fail(w, err)
+	}
+	if dry {
+		return wk.report(w)
 	}
 	return wk.answer(w)
 }
@@ -199,6 +220,27 @@ func (wk *work) answer(w http.ResponseWriter) int {
 	wk.out = out
 	w.WriteHeader(status)
 	_, _ = w.Write(out) // the client has gone; its events are stored
+	return status
+}
+
+// report tells what would have been stored: 200, or 422 when the client asked to
+// be strict and something would be refused.
+func (wk *work) report(w http.ResponseWriter) int {
+	status := http.StatusOK
+	out := append(wk.out[:0], '{')
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["X-Content-Type-Options"] = noSniff
+	if wk.params.strict && wk.req.Invalid() > 0 {
+		status = http.StatusUnprocessableEntity
+		h["Content-Type"] = problemType
+		out = append(out, `"title": "some events would be refused", "detail": "results says why, one by one; nothing was stored; strict=1 asks for this status", "status": 422, `...)
+	}
+	out = wk.req.AppendReport(out)
+	out = append(out, "}\n"...)
+	wk.out = out
+	w.WriteHeader(status)
+	_, _ = w.Write(out) // the client has gone
 	return status
 }
 

@@ -120,7 +120,7 @@ func stored(t testing.TB, log stream.Log, name string) []event.Event {
 			}
 			err = dec.EachIn(b, func(e *event.Event) error {
 				c := *e
-				for _, p := range []*[]byte{&c.ID, &c.Source, &c.Type, &c.Subject, &c.ContentType, &c.Data, &c.Key, &c.Violations, &c.Contract.ID, &c.Contract.Version, &c.Contract.Hash} {
+				for _, p := range []*[]byte{&c.ID, &c.Source, &c.Type, &c.Subject, &c.ContentType, &c.Data, &c.Key, &c.Sent, &c.JSONStrings, &c.Violations, &c.Contract.ID, &c.Contract.Version, &c.Contract.Hash} {
 					*p = bytes.Clone(*p)
 				}
 				c.Extensions = nil

@@ -261,7 +261,7 @@ func (wk *work) tooLarge(size int) string {
 // refuseItem refuses an item that is not JSON, or no object.
 func (wk *work) refuseItem(body []byte, it jsonscan.Item) error {
 	item := &wk.item
-	*item = collect.Item{Data: body[it.Start:it.End]}
+	*item = collect.Item{Type: wk.typ, Data: body[it.Start:it.End]}
 	var other *jsonscan.NotObject
 	if errors.As(it.Err, &other) {
 		return wk.refuse(event.NotObject, other.Error()+"; an event is a JSON object", jsonMedia)
