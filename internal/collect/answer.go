@@ -116,18 +116,19 @@ func (rej *refused) appendContract(dst []byte) []byte {
 	}
 	member(`"rule": `, rej.Rule)
 	member(`"path": `, rej.Path)
-	member(`"contract": `, c.ID)
-	member(`"version": `, c.Version)
-	member(`"owner": `, c.Owner)
-	for i, s := range c.Support {
+	member(`"contract": `, cutRef(c.ID))
+	member(`"version": `, cutRef(c.Version))
+	member(`"owner": `, cutRef(c.Owner))
+	support := channels(c)
+	for i, s := range support {
 		if i == 0 {
 			dst = append(dst, `, "support": [`...)
 		} else {
 			dst = append(dst, ", "...)
 		}
-		dst = web.AppendJSONString(dst, s.Channel)
+		dst = web.AppendJSONString(dst, s)
 	}
-	if len(c.Support) > 0 {
+	if len(support) > 0 {
 		dst = append(dst, ']')
 	}
 	return dst

@@ -79,8 +79,8 @@ func (r *Request) dryResult(c *contract.Contract, it *Item, rej *event.Rejection
 		d.valid++
 		out = append(out, `, "valid": true`...)
 		if c != nil {
-			member(`"contract": `, c.ID)
-			member(`"version": `, c.Version)
+			member(`"contract": `, cutRef(c.ID))
+			member(`"version": `, cutRef(c.Version))
 		}
 	} else {
 		d.invalid++

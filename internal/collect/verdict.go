@@ -3,6 +3,7 @@ package collect
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 
 	"naru/internal/contract"
 	"naru/internal/event"
@@ -45,7 +46,7 @@ func (e *Engine) Judge(typ, data []byte, again bool) Verdict {
 	}
 	j := e.judges.Get().(*judge)
 	defer e.judges.Put(j)
-	v := Verdict{Contract: ref(c), JSONStrings: c.Embedded(), Owner: c.Owner, Support: channels(c)}
+	v := Verdict{Contract: ref(c), JSONStrings: c.Embedded(), Owner: cutRef(c.Owner), Support: channels(c)}
 	found := j.check(c, data, again)
 	refused := found != nil && c.Mode == contract.Enforce
 	if refused {
@@ -181,10 +182,19 @@ func appendViolations(dst []byte, found []contract.Violation) []byte {
 	return append(dst, ']')
 }
 
-// maxRef bounds what a contract says of itself in each record, in bytes.
+// maxRef bounds what a contract says of itself in each record and answer, in bytes.
 const maxRef = 128
 
-func cutRef(s string) string { return s[:min(len(s), maxRef)] }
+func cutRef(s string) string {
+	if len(s) <= maxRef {
+		return s
+	}
+	n := maxRef
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
 
 func ref(c *contract.Contract) event.Contract {
 	return event.Contract{ID: []byte(cutRef(c.ID)), Version: []byte(cutRef(c.Version)), Hash: []byte(c.Hash)}
@@ -197,10 +207,13 @@ func addRef(h *recordbatch.Headers, c *contract.Contract) {
 	h.Add(recordbatch.HeaderContractHash, c.Hash)
 }
 
+// maxChannels bounds the places to ask that an answer names.
+const maxChannels = 5
+
 func channels(c *contract.Contract) []string {
 	var out []string
-	for _, s := range c.Support {
-		out = append(out, s.Channel)
+	for _, s := range c.Support[:min(len(c.Support), maxChannels)] {
+		out = append(out, cutRef(s.Channel))
 	}
 	return out
 }

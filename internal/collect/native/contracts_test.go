@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"naru/internal/collect"
 	"naru/internal/contract"
@@ -203,5 +204,20 @@ func TestRecordNamesJSONStrings(t *testing.T) {
 	}
 	if e := stored(t, log, "events")[0]; string(e.JSONStrings) != `["extra"]` || string(e.Data) != data {
 		t.Errorf("%s %s", e.JSONStrings, e.Data)
+	}
+}
+
+// An answer stays small, whatever a contract says of itself.
+func TestAnswerIsBounded(t *testing.T) {
+	long := strings.Repeat("日本", 10_000)
+	text := strings.NewReplacer("id: web-pages", "id: "+long, "username: mina@example.com", "username: "+long, `{channel: "#web"}`, strings.Repeat("{channel: "+long+"}, ", 10)+`{channel: "#web"}`).Replace(pages)
+	log := memory.New()
+	d, _ := newDoorWith(t, log, always(compile(t, text)), nil)
+	got := do(t, d, request("", strings.Repeat(`{"type":"page"}`, 100)))
+	if len(got.Rejected) != 100 || len(got.body) > 100*3000 || len(got.Rejected[0].Support) != 5 {
+		t.Fatalf("%d rejected in %d bytes", len(got.Rejected), len(got.body))
+	}
+	if e := stored(t, log, "rejected")[0]; len(e.Contract.ID) == 0 || len(e.Contract.ID) > 128 || !utf8.Valid(e.Contract.ID) {
+		t.Errorf("%q", e.Contract.ID)
 	}
 }
