@@ -23,6 +23,8 @@ func CheckStream(name string) error {
 		return fmt.Errorf("stream %.20q... has %d characters, at most %d", name, len(name), maxStreamName)
 	case name == event.RejectedStream:
 		return fmt.Errorf("stream %q is where refused events go; post to the stream they are meant for", name)
+	case name == event.RejectedStates:
+		return fmt.Errorf("stream %q is where naru keeps what has become of refused events", name)
 	case name[0] == '_':
 		return fmt.Errorf("stream %q: names that begin with _ are reserved", name)
 	case name == "information_schema" || name == "pg_catalog":

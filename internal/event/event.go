@@ -11,6 +11,11 @@ const DefaultStream = "events"
 // RejectedStream keeps refused events with their reason and original bytes.
 const RejectedStream = "rejected"
 
+// RejectedStates is the stream of what has become of rejections: records of
+// naru's own, one for each change of state and each attempt that failed again.
+// Its events have the type of the same name, so its table has it, too.
+const RejectedStates = "rejected_states"
+
 // DefaultType is the type of an event that gives none (EXACTNESS 5).
 const DefaultType = "event"
 

@@ -119,6 +119,13 @@ func SetBaseOffset(raw []byte, base int64) {
 	binary.BigEndian.PutUint64(raw, uint64(base))
 }
 
+// Seal sets base offset and checksum of a whole batch whose records were changed
+// in place.
+func Seal(raw []byte, base int64) {
+	SetBaseOffset(raw, base)
+	binary.BigEndian.PutUint32(raw[crcOff:], crc32.Checksum(raw[attrOff:], castagnoli))
+}
+
 // CountFrom is the number of records in the batch at the start of raw at or
 // behind offset from. Where offsets have gaps (Kafka's control records and
 // compaction) only decoding tells; ok is then false unless from lies before

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"naru/internal/event"
 	"naru/internal/recordbatch"
 )
 
@@ -19,6 +20,10 @@ func (w *Write) Check() (recordbatch.Head, error) {
 	switch {
 	case w.Stream == "" || len(w.Stream) > MaxName || len(w.RefusedFrom) > MaxName:
 		return recordbatch.Head{}, fmt.Errorf("%w: stream name %q: want 1 to %d bytes", ErrBadWrite, w.Stream, MaxName)
+	case w.Resent && w.RefusedFrom != "" || w.Resent && w.Stream == event.RejectedStream:
+		return recordbatch.Head{}, fmt.Errorf("%w: stream %s: resent and refused", ErrBadWrite, w.Stream)
+	case w.RefusedFrom == event.RejectedStream:
+		return recordbatch.Head{}, fmt.Errorf("%w: stream %s: refused for the stream of refusals", ErrBadWrite, w.Stream)
 	case w.Partition < 0:
 		return recordbatch.Head{}, fmt.Errorf("%w: stream %s: partition %d", ErrBadWrite, w.Stream, w.Partition)
 	}

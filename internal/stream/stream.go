@@ -24,6 +24,26 @@ type Write struct {
 	// although they were refused (Stream is then `rejected`). It feeds the
 	// counts of that stream; empty for accepted events.
 	RefusedFrom string
+	// Resent: these events stand in the stream `rejected`, were counted as
+	// refused for Stream, and are sent again. They are no new acknowledgement:
+	// Stream has so many refused ones less, and `rejected` has them in Refused.
+	// Not together with RefusedFrom.
+	Resent bool
+	// Bind, when it is not nil, is called once, when the places of all writes of
+	// the append are known and nothing has been stored. It may change Batch in
+	// place, but neither its size nor its number of records; the log sets base
+	// offset and checksum anew. It is called in the log's writer: it must be
+	// quick, and must not call the log. How a record can name a position that is
+	// given out in its own append.
+	Bind func(at []event.Position, batch []byte)
+}
+
+// Resend says which share of n resent events the stream had among its refused
+// ones, and which it had not: those, which only a repair of the log can leave,
+// are acknowledged anew.
+func Resend(refused, n int64) (moved, fresh int64) {
+	moved = max(min(refused, n), 0)
+	return moved, n - moved
 }
 
 // Counts are the terms of the one equation (EXACTNESS), in input events.
@@ -88,7 +108,8 @@ type Stat struct {
 	// made: those appended to it and those refused at the door. Survives
 	// retention and restarts.
 	Acknowledged int64 `json:"acknowledged"`
-	// Refused is the part of Acknowledged that went to `rejected`.
+	// Refused is the part of Acknowledged that went to `rejected` and was not sent
+	// again. Of the stream `rejected` itself: how many of its events were.
 	Refused int64 `json:"refused"`
 	// Trimmed counts, by partition, the events that retention has dropped since
 	// the stream was made, read or not: all below the oldest offset left.

@@ -24,11 +24,12 @@ func (v *verifier) report() *Report {
 		}
 		r.Streams = append(r.Streams, v.balance(st))
 	}
-	// For whom an event was refused stands in its frame only: where a repair has
+	// An event is refused for its stream until it is sent again, which the stream
+	// rejected counts. For whom it was refused stands in its frame only: where a repair has
 	// lost that, the log knows of one more in the stream rejected than of others.
 	if refused > kept || kept-refused > v.lostOf(event.RejectedStream) {
 		v.wrong.note(Difference{Kind: BadCounts, Stream: event.RejectedStream, Count: refused - kept,
-			Detail: fmt.Sprintf("the streams count %d events that were refused, the stream rejected has %d", refused, kept)})
+			Detail: fmt.Sprintf("the streams count %d events that were refused or sent again, the stream rejected has %d", refused, kept)})
 	}
 	for _, s := range v.streams {
 		if !slices.ContainsFunc(v.log.Streams, func(st stream.Stat) bool { return st.Stream == s.name }) && len(s.tables) > 0 {
@@ -56,6 +57,9 @@ func (v *verifier) lostOf(name string) (n int64) {
 // balance counts the terms of the equation of one stream.
 func (v *verifier) balance(st stream.Stat) Stream {
 	s := v.stream(st.Stream)
+	if st.Stream == event.RejectedStream {
+		st.Refused = 0 // those sent again, which stay in it
+	}
 	out := Stream{Stream: st.Stream, Acknowledged: st.Acknowledged, Rejections: st.Refused + s.progress.Counts.Rejections,
 		Duplicates: s.progress.Counts.Duplicates, Filtered: s.progress.Counts.Filtered, Written: s.written, NotYetWritten: s.notYet,
 		Unread: s.unread, InLog: s.inLog, Tables: s.report()}

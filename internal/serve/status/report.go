@@ -74,10 +74,13 @@ type Stream struct {
 	Cut      int64 `json:"cut,omitempty"`
 	Balanced bool  `json:"balanced"`
 
-	// Of the stream rejected only. Its events were acknowledged for the streams
+	// Of the stream rejected. Its events were acknowledged for the streams
 	// they were sent to, and are counted there; so it has none of its own.
+	// Neither has rejected_states, whose records are naru's own.
 	Kept        int64 `json:"kept,omitempty"`          // events in it
 	KeptInTable int64 `json:"kept_in_table,omitempty"` // of these in the table
+	// Replayed rejections were sent again to their streams, and are counted there.
+	Replayed int64 `json:"replayed,omitempty"`
 
 	// Lag is the age of the oldest row that waits for its commit, in seconds.
 	Lag         float64           `json:"lag_seconds"`
@@ -234,6 +237,11 @@ func (s *Source) pipelines(ctx context.Context) ([]Pipeline, error) {
 // and if nothing is left once the pipeline stands at the end of the stream.
 func count(st stream.Stat, p Pipeline) Stream {
 	c := p.Progress.Counts
+	own := st.Stream == event.RejectedStream || st.Stream == event.RejectedStates
+	replayed := int64(0)
+	if own { // what was sent again stays in it
+		replayed, st.Refused = st.Refused, 0
+	}
 	s := Stream{
 		Stream: st.Stream, Pipeline: p.Name, Acknowledged: st.Acknowledged,
 		Written: c.Written, Rejections: st.Refused + c.Rejections, Duplicates: c.Duplicates, Filtered: c.Filtered, DroppedUnread: c.Dropped,
@@ -249,8 +257,8 @@ func count(st stream.Stat, p Pipeline) Stream {
 		}
 	}
 	s.Balanced = s.NotYetWritten >= 0 && (s.NotYetWritten == 0 || !atEnd(st, p.Progress.Positions))
-	if s.Stream == event.RejectedStream {
-		s.Kept, s.KeptInTable = s.Acknowledged, s.Written
+	if own {
+		s.Kept, s.KeptInTable, s.Replayed = s.Acknowledged, s.Written, replayed
 		s.Acknowledged, s.Written = 0, 0
 	}
 	return s

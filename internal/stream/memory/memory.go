@@ -116,17 +116,31 @@ func (l *Log) append(ctx context.Context, writes []stream.Write, also func()) ([
 	}
 	at := make([]event.Position, len(writes))
 	for i, w := range writes {
-		t := l.topic(w.Stream)
-		p := t.partition(l.current(), w.Partition)
-		recordbatch.SetBaseOffset(w.Batch, p.end)
+		p := l.topic(w.Stream).partition(l.current(), w.Partition)
 		at[i] = event.Position{Incarnation: l.current(), Partition: w.Partition, Offset: p.end}
 		p.end += int64(heads[i].LastDelta) + 1
-		p.batches = append(p.batches, entry{next: p.end, count: w.Count, raw: bytes.Clone(w.Batch)})
-		t.acknowledged += int64(w.Count)
-		if w.RefusedFrom != "" {
-			from := l.topic(w.RefusedFrom)
-			from.acknowledged += int64(w.Count)
-			from.refused += int64(w.Count)
+	}
+	for i, w := range writes {
+		t, n := l.topic(w.Stream), int64(w.Count)
+		if w.Bind != nil {
+			w.Bind(at, w.Batch)
+		}
+		recordbatch.Seal(w.Batch, at[i].Offset)
+		p := t.partition(l.current(), w.Partition)
+		p.batches = append(p.batches, entry{next: at[i].Offset + int64(heads[i].LastDelta) + 1, count: w.Count, raw: bytes.Clone(w.Batch)})
+		switch {
+		case w.Resent:
+			moved, fresh := stream.Resend(t.refused, n)
+			t.acknowledged += fresh
+			t.refused -= moved
+			l.topic(event.RejectedStream).refused += moved
+		default:
+			t.acknowledged += n
+			if w.RefusedFrom != "" {
+				from := l.topic(w.RefusedFrom)
+				from.acknowledged += n
+				from.refused += n
+			}
 		}
 	}
 	if also != nil {

@@ -295,6 +295,9 @@ func (f frame) describe(names map[uint32]string) (out []string, err error) {
 			refused := ""
 			if s.refused != 0 {
 				refused = ", refused for " + names[s.refused]
+				if names[s.refused] == event.RejectedStream+"/0" {
+					refused = ", sent again from " + names[s.refused]
+				}
 			}
 			say("%s: offsets [%d,%d), %d records, %d bytes%s", names[s.id], s.base, s.next(), s.count, s.size, refused)
 		case sectionProgress:

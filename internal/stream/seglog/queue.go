@@ -68,6 +68,9 @@ func (r *request) prepare(writes []stream.Write) error {
 		if w.RefusedFrom != "" {
 			r.names += nameSectionSize(w.RefusedFrom)
 		}
+		if w.Resent {
+			r.names += nameSectionSize(event.RejectedStream)
+		}
 	}
 	return nil
 }

@@ -123,11 +123,7 @@ func (s *state) apply(table []byte, sections int, length int64, at place, idx *i
 			p.events += int64(sec.count)
 			p.hints.add(sec.base, at)
 			idx.add(sec, at.pos)
-			p.topic.acknowledged += int64(sec.count)
-			if from := s.part(sec.refused); from != nil {
-				from.topic.acknowledged += int64(sec.count)
-				from.topic.refused += int64(sec.count)
-			}
+			p.topic.count(int64(sec.count), s.part(sec.refused))
 			p.topic.wakeReaders()
 		case sectionProgress:
 			reader, progress, err := parseProgress(sec.body)
@@ -158,6 +154,23 @@ func (s *state) apply(table []byte, sections int, length int64, at place, idx *i
 		return nil
 	})
 	return err
+}
+
+// count takes in n events appended; from is what the section calls refused-for.
+func (t *topic) count(n int64, from *part) {
+	switch {
+	case from == nil:
+		t.acknowledged += n
+	case from.topic.name == event.RejectedStream: // sent again from there
+		moved, fresh := stream.Resend(t.refused, n)
+		t.acknowledged += fresh
+		t.refused -= moved
+		from.topic.refused += moved
+	default:
+		t.acknowledged += n
+		from.topic.acknowledged += n
+		from.topic.refused += n
+	}
 }
 
 func (t *topic) wakeReaders() {

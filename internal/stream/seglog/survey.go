@@ -387,7 +387,7 @@ func (w *segmentWalk) emit(f frame) error {
 			Raw: [][]byte{f.raw[at : at+int64(sec.size)]},
 		}}
 		if from := w.tail.state.part(sec.refused); from != nil {
-			l.RefusedFrom = from.topic.name
+			l.RefusedFrom = from.topic.name // `rejected`: sent again from there
 		}
 		if err := w.fn(l); err != nil {
 			return userError{err}

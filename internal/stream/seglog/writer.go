@@ -7,6 +7,7 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/recordbatch"
+	"naru/internal/stream"
 	"naru/internal/vfs"
 )
 
@@ -134,8 +135,8 @@ func (w *writer) add(r *request) {
 		wr, s := &r.writes[i], &r.sections[i]
 		p, added := w.part(wr.Stream, wr.Partition)
 		names += added
-		if wr.RefusedFrom != "" {
-			from, added := w.part(wr.RefusedFrom, 0)
+		if from := refusedFor(wr); from != "" {
+			from, added := w.part(from, 0)
 			names += added
 			s.refused = from.id
 		}
@@ -143,6 +144,12 @@ func (w *writer) add(r *request) {
 		p.next = s.next()
 		recordbatch.SetBaseOffset(wr.Batch, s.base)
 		r.at[i] = event.Position{Incarnation: w.log.mu.incarnation, Partition: wr.Partition, Offset: s.base}
+	}
+	for i := range r.writes {
+		if wr := &r.writes[i]; wr.Bind != nil {
+			wr.Bind(r.at, wr.Batch)
+			recordbatch.Seal(wr.Batch, r.sections[i].base)
+		}
 	}
 	for _, s := range r.sections {
 		w.buf = appendWriteSection(w.buf, s)
@@ -166,6 +173,15 @@ func (w *writer) add(r *request) {
 	w.chain = nextChain(w.chain, crc)
 	w.pos += g.head.end()
 	w.group = append(w.group, g)
+}
+
+// refusedFor is the stream whose id a write's section has as refused-for: of
+// events that are sent again it is `rejected`, which is never refused for.
+func refusedFor(w *stream.Write) string {
+	if w.Resent {
+		return event.RejectedStream
+	}
+	return w.RefusedFrom
 }
 
 // part finds a stream-partition. A new one gets a dictionary entry in the

@@ -58,6 +58,8 @@ func Run(t *testing.T, d Driver) {
 		{"ProgressOfAnUnknownReader", progressUnknown},
 		{"ForgetReader", forgetReader},
 		{"CountsWithRefusals", countsWithRefusals},
+		{"ResentEventsAreNotAcknowledgedAgain", resentEvents},
+		{"BindKnowsThePlaces", bindKnowsPlaces},
 		{"Changed", changed},
 		{"CancelledAppend", cancelledAppend},
 		{"AppendersAndReadersAtOnce", appendersAndReaders},
