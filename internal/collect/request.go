@@ -63,6 +63,8 @@ type Request struct {
 	writes    []stream.Write
 	at        []event.Position
 
+	again again // of a replay only
+
 	ids   idMaker
 	own   recordbatch.Headers
 	none  recordbatch.Headers
@@ -91,6 +93,7 @@ func (r *Request) begin(door *DoorMetrics, name string, now time.Time) {
 	r.contracts = r.e.inForce()
 	r.refusals = [len(reasons) + 1]int{}
 	r.ids.begun = false
+	r.again = again{}
 	r.receive(now)
 }
 
@@ -149,7 +152,7 @@ func (r *Request) Items() int { return r.items }
 
 // next counts an item. The error is 413 when there are too many.
 func (r *Request) next() error {
-	if r.items >= r.e.cfg.Events {
+	if !r.again.on && r.items >= r.e.cfg.Events {
 		return &web.Error{
 			Status: http.StatusRequestEntityTooLarge, Title: "too many events",
 			Detail: fmt.Sprintf("the request has more than %d events (collect.events); nothing was stored, send them in smaller requests", r.e.cfg.Events),
@@ -178,9 +181,13 @@ func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) erro
 	}
 	own := &r.own
 	own.Reset()
-	if it.ID != nil {
+	switch {
+	case it.ID != nil:
 		own.AddBytes(recordbatch.HeaderID, it.ID)
-	} else {
+	case r.again.id != nil:
+		own.AddBytes(recordbatch.HeaderID, r.again.id)
+		own.Add(recordbatch.HeaderIDOrigin, "generated")
+	default:
 		own.AddBytes(recordbatch.HeaderID, r.ids.next(r.Received.UnixMilli()))
 		own.Add(recordbatch.HeaderIDOrigin, "generated")
 	}
@@ -201,8 +208,11 @@ func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) erro
 		own.AddBytes(recordbatch.HeaderViolations, violations)
 	}
 	l := &r.accepted[partitionOf(it.Key, int32(len(r.accepted)))]
+	if r.again.on {
+		r.again.place(l, partitionOf(it.Key, int32(len(r.accepted))))
+	}
 	l.add(it.Key, it.Data, r.shared(it, c), own)
-	if r.e.watch != nil {
+	if r.e.watch != nil && !r.again.on {
 		r.looked(c, string(it.Type), string(it.ID), nil, violations != nil, it.Data)
 	}
 	return r.charge(l)
@@ -218,7 +228,7 @@ func weigh(n int64) int64 { return n + overhead(n) }
 // charge holds more of the budget for a lane that takes more than the rule:
 // tiny events have headers many times their size.
 func (r *Request) charge(l *lane) error {
-	if l.need() <= l.charged {
+	if l.need() <= l.charged || r.again.on {
 		return nil
 	}
 	more := max(64<<10, l.charged, l.need()-l.charged)
@@ -289,6 +299,10 @@ func (r *Request) refuse(rej *event.Rejection, it *Item, c *contract.Contract) e
 	rej.Index, rej.Stream = index, r.stream
 	if r.dry.on {
 		return r.dryResult(c, it, rej)
+	}
+	if r.again.on {
+		r.again.refusal = rej
+		return nil
 	}
 	ev := event.Event{
 		ID: r.ids.next(r.Received.UnixMilli()), GeneratedID: true,

@@ -40,17 +40,24 @@ func (h *Headers) AddBytes(name string, value []byte) {
 func (h *Headers) Reset() { h.n, h.b = 0, h.b[:0] }
 
 // Builder encodes records into one buffer. The zero value is ready after Reset;
-// it is meant to be pooled. All records of a batch carry one time of receipt.
+// it is meant to be pooled. All records of a batch carry one time of receipt,
+// unless At gives some an earlier one.
 type Builder struct {
 	buf   []byte
 	count int32
 	ms    int64
+	delta int64 // of the records to come, to ms
 }
 
 // Reset empties the builder and keeps its memory.
 func (b *Builder) Reset(received time.Time) {
-	b.buf, b.count, b.ms = b.buf[:0], 0, received.UnixMilli()
+	b.buf, b.count, b.ms, b.delta = b.buf[:0], 0, received.UnixMilli(), 0
 }
+
+// At gives the records to come a time of receipt of their own, until it is
+// called again or the builder is reset. The batch keeps that of Reset as its
+// base and latest time, by which retention goes.
+func (b *Builder) At(received time.Time) { b.delta = received.UnixMilli() - b.ms }
 
 // Count is the number of records so far.
 func (b *Builder) Count() int32 { return b.count }
@@ -71,10 +78,14 @@ func (b *Builder) Append(key, value []byte, shared, own *Headers) {
 		headerBytes += len(own.b)
 	}
 	delta := int64(b.count)
-	size := 1 + 1 + varintLen(delta) + varintLen(keyLen) + len(key) +
+	size := 1 + varintLen(b.delta) + varintLen(delta) + varintLen(keyLen) + len(key) +
 		varintLen(int64(len(value))) + len(value) + varintLen(int64(nHeaders)) + headerBytes
 	buf := binary.AppendVarint(b.buf, int64(size))
-	buf = append(buf, 0, 0) // attributes; timestamp delta
+	if b.delta == 0 {
+		buf = append(buf, 0, 0) // attributes; timestamp delta
+	} else {
+		buf = binary.AppendVarint(append(buf, 0), b.delta)
+	}
 	buf = binary.AppendVarint(buf, delta)
 	buf = binary.AppendVarint(buf, keyLen)
 	buf = append(buf, key...)
