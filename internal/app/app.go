@@ -147,9 +147,16 @@ func Serve(ctx context.Context, o Options) (err error) {
 		return err
 	}
 
+	// Rejections behind the queries that find them and the door that judges again.
+	closing := make(chan struct{})
+	rejected, err := openRejected(o.Config.Rejected, log, read, engine, door, closing, logger)
+	if err != nil {
+		return err
+	}
+
 	f := faces{
-		options: o, folder: folder, fs: fsys, log: log, lake: lake, engine: engine, door: door, health: health, contracts: contracts,
-		registry: registry, closing: make(chan struct{}), started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
+		options: o, folder: folder, fs: fsys, log: log, lake: lake, engine: engine, door: door, rejected: rejected, health: health, contracts: contracts,
+		registry: registry, closing: closing, started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
 	}
 	if o.Pipelines {
 		f.pipelines, f.tables = pipelines, tables

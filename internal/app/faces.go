@@ -11,6 +11,7 @@ import (
 	"naru/internal/obs"
 	"naru/internal/pipeline"
 	"naru/internal/query"
+	"naru/internal/rejection"
 	"naru/internal/serve/sql"
 	"naru/internal/serve/status"
 	"naru/internal/serve/tail"
@@ -30,6 +31,7 @@ type faces struct {
 	engine    query.Engine
 	door      *native.Door
 	contracts *contract.Folder
+	rejected  *rejection.Handler
 	pipelines *pipeline.Set // nil when none run
 	tables    *table.Tables
 	health    *health
@@ -53,6 +55,10 @@ func (f *faces) routes() http.Handler {
 	mux.Handle(native.ValidatePath, guard.Wrap(f.door.Validator()), http.MethodPost)
 	mux.Handle("/v1/sql", guard.Wrap(sql.Handler(f.engine, cfg.Query.Door(), logger)), http.MethodPost)
 	mux.Handle(status.Path, guard.Wrap(status.Handler(report, logger)), http.MethodGet)
+	mux.Handle(rejection.Path, guard.Wrap(f.rejected), http.MethodGet)
+	mux.Handle(rejection.ReplayPath, guard.Wrap(f.rejected), http.MethodPost)
+	mux.Handle(rejection.DiscardPath, guard.Wrap(f.rejected), http.MethodPost)
+	mux.HandlePrefix(rejection.Path+"/", guard.Wrap(f.rejected), http.MethodGet) // one rejection
 	mux.HandlePrefix(tail.Prefix, guard.Wrap(tail.New(cfg.Tail, f.log, f.closing, logger)), http.MethodGet)
 	mux.Handle("/healthz", guard.Wrap(web.Healthz()), http.MethodGet)
 	mux.Handle("/readyz", guard.Wrap(web.Readyz(

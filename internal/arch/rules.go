@@ -40,6 +40,7 @@ var rings = map[string]int{
 	"internal/backup":         4,
 	"internal/verify":         4,
 	"internal/hottail":        4,
+	"internal/rejection":      4,
 	"internal/serve/sql":      4,
 	"internal/serve/status":   4,
 	"internal/serve/tail":     4,

@@ -21,6 +21,7 @@ import (
 	"naru/internal/obs"
 	"naru/internal/pipeline"
 	"naru/internal/quantity"
+	"naru/internal/rejection"
 	"naru/internal/serve/sql"
 	"naru/internal/serve/tail"
 	"naru/internal/stream/seglog"
@@ -44,6 +45,7 @@ type Config struct {
 	Query     Query              `yaml:"query"`
 	HotTail   hottail.Config     `yaml:"hot_tail"`
 	Tail      tail.Config        `yaml:"tail"`
+	Rejected  rejection.Config   `yaml:"rejected"`
 }
 
 // Listen says where the server can be reached.
@@ -130,6 +132,7 @@ func Default() Config {
 		Query:     Query{Config: duck.DefaultConfig(), WriteTimeout: sql.DefaultConfig().WriteTimeout},
 		HotTail:   hottail.DefaultConfig(),
 		Tail:      tail.DefaultConfig(),
+		Rejected:  rejection.DefaultConfig(),
 	}
 }
 

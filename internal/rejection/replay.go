@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -49,6 +52,15 @@ func (t *Tally) add(reason event.Reason) {
 		*t = Tally{}
 	}
 	(*t)[string(reason)]++
+}
+
+// String is as in "contract 80, not_json 3".
+func (t Tally) String() string {
+	var parts []string
+	for _, reason := range slices.Sorted(maps.Keys(t)) {
+		parts = append(parts, fmt.Sprintf("%s %d", reason, t[reason]))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // window is how many offsets are looked up at once.
