@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// replayLine is a line of the answer to POST /v1/rejected/replay.
+type replayLine struct {
+	Progress, Result *struct {
+		Matched, Closed, Replayed, Refused, Discarded int64
+	}
+	Error string
+}
+
+// startReplay asks for a replay and hands out its lines; the channel is closed at
+// the end of the answer, whole or not.
+func (s *server) startReplay(ask string) <-chan replayLine {
+	lines := make(chan replayLine, 10_000)
+	go func() {
+		defer close(lines)
+		resp, err := http.Post(s.url+"/v1/rejected/replay", "application/json", strings.NewReader(ask))
+		if err != nil {
+			return // killed
+		}
+		defer resp.Body.Close()
+		in := bufio.NewScanner(resp.Body)
+		for in.Scan() {
+			var l replayLine
+			if json.Unmarshal(in.Bytes(), &l) == nil {
+				lines <- l
+			}
+		}
+	}()
+	return lines
+}
+
+func writeConfig(t *testing.T, dir, config string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const replayConfig = `
+log:
+  segment: 1MiB
+pipelines:
+  commit_interval: 100ms
+rejected:
+  page: 2KiB
+collect:
+  event: `
+
+// TestRejectedAcrossKills: what was refused for its size is sent again once the
+// limit is raised, by two clients at a time, while SIGKILL ends the server again
+// and again: each event is in its table once, and its state says where.
+func TestRejectedAcrossKills(t *testing.T) {
+	const n, kills = 1500, 12
+	dir := project(t, replayConfig+"150B\n")
+	s := serve(t, dir)
+	for from := 0; from < n; from += 100 {
+		var body strings.Builder
+		for i := from; i < from+100; i++ {
+			fmt.Fprintf(&body, `{"type":"a","n":%d,"text":"%s"}`+"\n", i, strings.Repeat("x", 150+i%50))
+		}
+		fmt.Fprintf(&body, `{"type":"a","n":%d`+"\n", from) // no JSON, for ever
+		if a := s.post("", "application/x-ndjson", body.String()); a.Accepted != 0 {
+			t.Fatalf("%+v", a)
+		}
+	}
+	s.settle()
+	if code := s.stop(); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	writeConfig(t, dir, replayConfig+"1KiB\n")
+	rng := rand.New(rand.NewPCG(6, 17))
+	taken := int64(0)
+	for kill := range kills {
+		s = serve(t, dir)
+		first, second := s.startReplay(`{"type":"a"}`), s.startReplay(`{"all":true}`)
+		a := s.post("", "application/x-ndjson", fmt.Sprintf(`{"type":"a","n":%d}`+"\n", n+kill))
+		taken += int64(a.Accepted)
+		for range rng.IntN(12) { // pages that the first client has heard of
+			if _, ok := <-first; !ok {
+				break
+			}
+		}
+		time.Sleep(time.Duration(rng.IntN(6000)) * time.Microsecond)
+		s.kill()
+		for range first {
+		}
+		for range second {
+		}
+	}
+	s = serve(t, dir)
+	var done sync.WaitGroup
+	for range 2 {
+		lines := s.startReplay(`{"type":"a"}`)
+		done.Go(func() {
+			var last replayLine
+			for l := range lines {
+				last = l
+			}
+			if r := last.Result; r == nil || r.Matched != n || r.Closed+r.Replayed != n {
+				t.Errorf("the last replays end with %+v", last)
+			}
+		})
+	}
+	done.Wait()
+	if out := must(t, "", "rejected", "replay", "--all", "--url", s.url); !strings.Contains(out, fmt.Sprintf("0 replayed, %d refused again (not_json %d), %d closed before", n/100, n/100, n)) {
+		t.Errorf("once more: %s", out)
+	}
+	if out := must(t, "", "rejected", "discard", "--reason", "not_json", "--url", s.url); !strings.Contains(out, fmt.Sprintf("%d discarded", n/100)) {
+		t.Errorf("discard: %s", out)
+	}
+	s.settle()
+	all := fmt.Sprint(n + kills)
+	for query, want := range map[string]string{
+		"select count(*) from a":                                                                            all,
+		"select count(distinct n) from a":                                                                   all,
+		"select count(*) from rejected":                                                                     fmt.Sprint(n + n/100),
+		"select count(*) from rejected_states where state = 'replayed'":                                     fmt.Sprint(n),
+		"select count(distinct rejection_offset) from rejected_states where state = 'replayed'":             fmt.Sprint(n),
+		"select count(*) from rejected_states where state = 'discarded'":                                    fmt.Sprint(n / 100),
+		"select count(*) from a where _received_at not in (select _received_at from rejected) and n < 1500": "0",
+		// The record of each state names the event whose bytes were refused.
+		`select count(*) from rejected_states s
+		 join rejected r on r._log = s.rejection_log and r._partition = s.rejection_partition and r._offset = s.rejection_offset
+		 join a on a._log = s.event_log and a._partition = s.event_partition and a._offset = s.event_offset
+		 where s.event_stream = 'events' and contains(decode(r.original), concat('"n":', a.n, ','))`: fmt.Sprint(n),
+	} {
+		if got := s.cell(query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	st, err := s.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range st["streams"].([]any) {
+		m := one.(map[string]any)
+		want := map[string]float64{}
+		switch m["stream"] {
+		case "events":
+			want = map[string]float64{"acknowledged": float64(n + n/100 + int(taken)), "written": float64(n + int(taken)), "rejections": float64(n / 100), "not_yet_written": 0}
+		case "rejected":
+			want = map[string]float64{"kept": float64(n + n/100), "replayed": n, "not_yet_written": 0}
+		}
+		for k, v := range want {
+			if m[k] != v && !(v == 0 && m[k] == nil) {
+				t.Errorf("stream %v: %s is %v, want %v", m["stream"], k, m[k], v)
+			}
+		}
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if out := must(t, "", "verify", dir, "--deep"); !strings.Contains(out, "clean") {
+		t.Errorf("verify: %s", out)
+	}
+}
+
+// TestRejectedCommands: what the commands say, and how they fail.
+func TestRejectedCommands(t *testing.T) {
+	s := serve(t, project(t, ""))
+	if out := must(t, "", "rejected", "ls", "--url", s.url); !strings.Contains(out, "(no rejections)") {
+		t.Errorf("an empty folder: %s", out)
+	}
+	if out := must(t, "", "rejected", "replay", "--all", "--url", s.url, "--json"); !strings.Contains(out, `"matched":0`) {
+		t.Errorf("replay of nothing: %s", out)
+	}
+	s.post("?type=visit&source=shop", "application/x-ndjson", "{\"a\":1}\n{\"a\":\n[1]\n")
+	var l struct {
+		Groups []struct {
+			Reason, Sample, Source string
+			Open                   int
+		}
+	}
+	if err := json.Unmarshal([]byte(must(t, "", "rejected", "ls", "--state", "open", "--since", "1h", "--json", "--url", s.url)), &l); err != nil {
+		t.Fatal(err)
+	}
+	if len(l.Groups) != 2 || l.Groups[0].Open != 1 || l.Groups[1].Reason != "not_object" {
+		t.Fatalf("%+v", l)
+	}
+	id := l.Groups[0].Sample
+	if out := must(t, "", "rejected", "show", id, "--url", s.url); !strings.Contains(out, "not_json") || !strings.Contains(out, `{"a":`) {
+		t.Errorf("show: %s", out)
+	}
+	must(t, "", "rejected", "discard", id, "--url", s.url)
+	if out := must(t, "", "rejected", "show", id, "--json", "--url", s.url); !strings.Contains(out, `"state":"discarded"`) {
+		t.Errorf("show: %s", out)
+	}
+	if out := must(t, "", "rejected", "ls", "--state", "open", "--json", "--url", s.url); strings.Contains(out, "not_json") {
+		t.Errorf("ls: %s", out)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		say  string
+	}{
+		{[]string{"rejected", "replay"}, 2, "--all"},
+		{[]string{"rejected", "replay", "--since", "yesterday", "--all"}, 2, "2026-11-21"},
+		{[]string{"rejected", "show", "7"}, 2, "LOG/PARTITION/OFFSET"},
+		{[]string{"rejected", "show", id[:len(id)-1] + "99"}, 1, "no such rejection"},
+		{[]string{"rejected", "ls", "--state", "lost"}, 2, "want open"},
+	} {
+		r := naru(t, "", append(c.args, "--url", s.url)...)
+		if r.code != c.code || !strings.Contains(r.stderr, c.say) {
+			t.Errorf("naru %v: exit %d, %s", c.args, r.code, r.stderr)
+		}
+	}
+	for _, c := range []struct {
+		method, path, body string
+		code               int
+	}{
+		{"POST", "/v1/rejected/replay", "{}", 400},
+		{"POST", "/v1/rejected/replay", `{"typ":"a"}`, 400},
+		{"POST", "/v1/rejected/discard", `{"id":"x"}`, 400},
+		{"GET", "/v1/rejected/replay", "", 405},
+		{"GET", "/v1/rejected?reason=contract", "", 200},
+		{"GET", "/v1/rejected?raison=contract", "", 400},
+		{"GET", "/v1/rejected/x", "", 400},
+	} {
+		if r := s.call(c.method, c.path, []byte(c.body)); r.status != c.code {
+			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, r.status, r.body)
+		}
+	}
+}
