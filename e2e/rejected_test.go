@@ -236,3 +236,94 @@ func TestRejectedCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestReplayOnRealData: the real edits of a day, 181 of which break their contract;
+// once it is loosened they are sent again, twice, across SIGKILLs, and each of the
+// 39,244 edits is in its table once.
+func TestReplayOnRealData(t *testing.T) {
+	t.Parallel()
+	dir, file := withContract(t, "status: active\n", "status: active\nteam:\n  name: wiki\n  members:\n    - {username: mina@example.com, role: owner}\nsupport:\n  - {channel: '#wiki-data', tool: slack}\n")
+	writeConfig(t, dir, "pipelines:\n  commit_interval: 200ms\nrejected:\n  page: 2KiB\n")
+	s := serve(t, dir)
+	edits := filepath.Join(repoRoot(), "examples", "wikipedia", "wikipedia_edits.ndjson.gz")
+	must(t, "", "send", "--url", s.url, "--type", "edit", "--state", filepath.Join(t.TempDir(), "sent"), edits)
+	s.waitCell("select count(*) from edit", "39063")
+	var l struct {
+		Groups []struct {
+			Rule, Path string
+			Open       int
+			Version    string `json:"contract_version"`
+			Ask        struct {
+				Owner   string
+				Support []string
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(must(t, "", "rejected", "ls", "--url", s.url, "--json")), &l); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprintf("%+v", l.Groups) != "[{Rule:jsonSchema.type Path:$.metroCode Open:101 Version:1.0.0 Ask:{Owner:mina@example.com Support:[#wiki-data]}} "+
+		"{Rule:maximum Path:$.delta Open:80 Version:1.0.0 Ask:{Owner:mina@example.com Support:[#wiki-data]}}]" {
+		t.Errorf("groups %+v", l.Groups)
+	}
+	if out := must(t, "", "rejected", "ls", "--url", s.url); !strings.Contains(out, "ask mina@example.com, #wiki-data") {
+		t.Errorf("ls: %s", out)
+	}
+	if out := must(t, "", "rejected", "replay", "--type", "edit", "--dry-run", "--url", s.url); !strings.Contains(out, "0 replayed, 181 refused again (contract 181)") {
+		t.Errorf("by the same contract: %s", out)
+	}
+	// One mistake is mended: the others stay open, with an attempt.
+	changeContract(t, file, "minimum: -10000, maximum: 10000", "minimum: -1000000, maximum: 1000000", "version: 1.0.0", "version: 1.1.0")
+	eventually(t, "the loosened contract in force", func() (bool, string) {
+		out := must(t, "", "rejected", "replay", "--type", "edit", "--dry-run", "--url", s.url)
+		return strings.Contains(out, "80 replayed, 101 refused again (contract 101)"), out
+	})
+	if out := must(t, "", "rejected", "replay", "--rule", "jsonSchema.type", "--url", s.url); !strings.Contains(out, "0 replayed, 101 refused again") {
+		t.Errorf("the other rule: %s", out)
+	}
+	s.waitCell("select count(*) from rejected_states where state = 'open' and rule = 'jsonSchema.type' and path = '$.metroCode'", "101")
+	changeContract(t, file, "minimum: -10000, maximum: 10000", "minimum: -1000000, maximum: 1000000", "version: 1.0.0", "version: 1.2.0", "required: [metroCode]", "required: []", "{type: integer}}", "{}}")
+	eventually(t, "no contract in the way", func() (bool, string) {
+		out := must(t, "", "rejected", "replay", "--type", "edit", "--dry-run", "--url", s.url)
+		return strings.Contains(out, "181 replayed"), out
+	})
+	for kill := range 4 {
+		first, second := s.startReplay(`{"type":"edit"}`), s.startReplay(`{"type":"edit","reason":"contract"}`)
+		for range 3 * kill {
+			<-first
+		}
+		s.kill()
+		for range first {
+		}
+		for range second {
+		}
+		s = serve(t, dir)
+	}
+	if out := must(t, "", "rejected", "replay", "--type", "edit", "--url", s.url); !strings.Contains(out, " replayed") || strings.Contains(out, "refused") {
+		t.Errorf("replay: %s", out)
+	}
+	if out := must(t, "", "rejected", "replay", "--type", "edit", "--url", s.url); !strings.Contains(out, "0 replayed, 181 closed before") {
+		t.Errorf("replay again: %s", out)
+	}
+	s.settle()
+	for query, want := range map[string]string{
+		"select count(*) from edit":                                     "39244",
+		"select count(distinct _id) from edit":                          "39244",
+		"select count(*) from rejected":                                 "181",
+		"select count(*) from rejected_states where state = 'replayed'": "181",
+		`select count(*) from edit e join rejected r on r.event_id = e._id and r._source = e._source and r._received_at = e._received_at and r._time = e._time`: "181",
+		`select count(*) from rejected r join rejected_states s on r._offset = s.rejection_offset and s.state = 'replayed'
+		 join edit e on e._offset = s.event_offset and e._id = r.event_id`: "181",
+	} {
+		if got := s.cell(query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	if out := strings.Join(strings.Fields(must(t, "", "status", "--url", s.url, "--json")), ""); !strings.Contains(out, `"balanced":true`) || !strings.Contains(out, `"acknowledged":39244,"written":39244,"rejections":0`) {
+		t.Errorf("status: %s", out)
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	must(t, "", "verify", "--deep", dir)
+}

@@ -3,6 +3,7 @@ package rejection
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -169,8 +170,12 @@ func (t *Tables) Entries(ctx context.Context, f Filter, l Lane, from, to int64) 
 
 // Fetch implements Store.
 func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*event.Event) error) error {
-	_, err := t.rows(ctx, "SELECT _offset, _id, _source, _subject, _time, _received_at, stream, event_type, event_id, reason, original, content_type FROM "+
-		table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
+	has, err := t.columns(ctx, event.RejectedStream)
+	if err != nil {
+		return err
+	}
+	_, err = t.rows(ctx, "SELECT _offset, _id, _source, _subject, _time, _received_at, stream, event_type, event_id, reason, original, content_type, "+
+		column(has, "extensions")+" FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
 		e := event.Event{
 			Offset: number(v[0]), ID: []byte(text(v[1])), Source: []byte(text(v[2])), ReceivedAt: instant(v[5]),
 			ContentType: []byte(text(v[11])), GeneratedID: true,
@@ -179,6 +184,9 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		if s := text(v[3]); s != "" {
 			e.Subject = []byte(s)
 		}
+		if err := attributes(&e, text(v[12])); err != nil {
+			return fmt.Errorf("row at %d of %s: %w", e.Offset, table, err)
+		}
 		if at := instant(v[4]); !at.Equal(e.ReceivedAt) {
 			e.Time = at
 		}
@@ -186,6 +194,34 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		return fn(&e)
 	})
 	return err
+}
+
+// attributes takes the extension attributes from the column extensions, and the
+// key from where it comes from (DOOR): partitionkey, else the subject.
+func attributes(e *event.Event, text string) error {
+	e.Key = e.Subject
+	if text == "" {
+		return nil
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("extensions: %w", err)
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		var value string
+		if err == nil {
+			err = dec.Decode(&value)
+		}
+		if err != nil {
+			return fmt.Errorf("extensions: %w", err)
+		}
+		e.Extensions = append(e.Extensions, event.Attr{Name: fmt.Append(nil, name), Value: []byte(value)})
+		if name == "partitionkey" && value != "" {
+			e.Key = []byte(value)
+		}
+	}
+	return nil
 }
 
 // Closed implements Store.

@@ -272,7 +272,7 @@ func (b *batch) judge(ctx context.Context, at event.Position, e *event.Event, re
 		b.replayed++
 	} else {
 		c = Change{Incarnation: at.Incarnation, Partition: at.Partition, Offset: at.Offset, State: Open,
-			Reason: string(refusal.Reason), Detail: refusal.Detail}
+			Reason: string(refusal.Reason), Rule: refusal.Rule, Path: refusal.Path, Detail: refusal.Detail}
 		res.Refused++
 		res.ByReason.add(refusal.Reason)
 		b.reasons = append(b.reasons, refusal.Reason)

@@ -101,6 +101,9 @@ func clone(e *event.Event) event.Event {
 	c := *e
 	c.ID, c.Source, c.Type, c.Subject, c.Key = slices.Clone(e.ID), slices.Clone(e.Source), slices.Clone(e.Type), slices.Clone(e.Subject), slices.Clone(e.Key)
 	c.ContentType, c.Data, c.Extensions = slices.Clone(e.ContentType), slices.Clone(e.Data), nil
+	for _, x := range e.Extensions {
+		c.Extensions = append(c.Extensions, event.Attr{Name: slices.Clone(x.Name), Value: slices.Clone(x.Value)})
+	}
 	if e.Refusal != nil {
 		r := *e.Refusal
 		r.Original = c.Data

@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"naru/internal/collect"
 	"naru/internal/event"
@@ -43,11 +44,40 @@ func (p *Replay) Judge(rejected *event.Event) (refusal *event.Rejection, partiti
 		wk.typ = []byte(r.Type)
 	}
 	p.replay.Begin(rejected)
+	if r.Reason == event.BadContract {
+		if err := wk.whole(rejected); err != nil {
+			return nil, 0, 0, fmt.Errorf("judge again: %w", err)
+		}
+		refusal, partition, number = p.replay.Outcome()
+		return refusal, partition, number, nil
+	}
 	if err := wk.again(rejected); err != nil {
 		return nil, 0, 0, fmt.Errorf("judge again: %w", err)
 	}
 	refusal, partition, number = p.replay.Outcome()
 	return refusal, partition, number, nil
+}
+
+// whole takes an event that had been read before its contract refused it: the
+// rejection has all its attributes, and the bytes are its data.
+func (wk *work) whole(rejected *event.Event) error {
+	r := rejected.Refusal
+	it := &wk.item
+	*it = collect.Item{Source: wk.source, Type: wk.typ, Subject: rejected.Subject, ContentType: rejected.ContentType,
+		Data: r.Original, Extensions: rejected.Extensions, Key: rejected.Key}
+	if wk.typ == nil {
+		it.Type = defaultType
+	}
+	if r.ID != "" {
+		it.ID = []byte(r.ID)
+	}
+	if !rejected.Time.IsZero() {
+		it.Time = rejected.Time.AppendFormat(wk.timeBuf[:0], time.RFC3339Nano)
+	}
+	if wk.req.TooLarge(len(it.Data)) {
+		return wk.refuse(event.TooLarge, wk.tooLarge(len(it.Data)), it.ContentType)
+	}
+	return wk.req.Accept(it)
 }
 
 // again takes the one item that the bytes of a rejection are.

@@ -137,12 +137,12 @@ func TestRejected(t *testing.T) {
 	x.commit()
 	require.Equal(t, []string{
 		`reason="not_json" detail="line 4" stream="events" event_type="ty" event_id="i" item_index=4 original=ff7b2261223a317d content_type="application/json"`,
-		`original=7b2261223a317d`,
+		`original=7b2261223a317d extensions="{\"x\":\"y\"}"`,
 		`reason="contract" item_index=0 original=7b2261223a2231227d rule="type" path="$.a" contract="pages" contract_version="1.0.0" contract_hash="0a"`,
 	}, x.rows())
 	require.True(t, x.schema.Continues(NewRejectedSchema()))
 	require.Equal(t, "_id _type _source _subject _time _received_at _log _partition _offset reason detail stream event_type event_id item_index original content_type "+
-		"rule path contract contract_version contract_hash", names(x.schema))
+		"rule path contract contract_version contract_hash extensions", names(x.schema))
 }
 
 // A table that somebody gave a column of that name keeps it; one that somebody

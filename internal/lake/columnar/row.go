@@ -155,15 +155,7 @@ func (b *Builder) extensions(e *event.Event) {
 	if len(e.Extensions) == 0 {
 		return
 	}
-	j := []byte{'{'}
-	for i, x := range e.Extensions {
-		if i > 0 {
-			j = append(j, ',')
-		}
-		j = append(jsonscan.AppendQuoted(j, x.Name), ':')
-		j = jsonscan.AppendQuoted(j, x.Value)
-	}
-	j = append(j, '}')
+	j := AppendExtensions(nil, e.Extensions)
 	b.cur.since += int64(len(j))
 	at := b.paths.extensions()
 	b.cur.follow(b.schema)
@@ -190,6 +182,23 @@ func (b *Builder) violations(e *event.Event) {
 	col := b.cur.cols[at]
 	col.begin(b.cur.rows)
 	col.putText(appendJSON(nil, e.Violations))
+}
+
+// AppendExtensions appends CloudEvents extension attributes as one JSON object;
+// nothing when there are none.
+func AppendExtensions(dst []byte, attrs []event.Attr) []byte {
+	if len(attrs) == 0 {
+		return dst
+	}
+	dst = append(dst, '{')
+	for i, x := range attrs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(jsonscan.AppendQuoted(dst, x.Name), ':')
+		dst = jsonscan.AppendQuoted(dst, x.Value)
+	}
+	return append(dst, '}')
 }
 
 // endRescued writes _rescued of the row and counts its paths.
@@ -288,6 +297,8 @@ func laterText(name string, e *event.Event, r *event.Rejection) []byte {
 		return e.Contract.Version
 	case columnContractHash:
 		return e.Contract.Hash
+	case columnAttributes:
+		return AppendExtensions(nil, e.Extensions)
 	}
 	return nil
 }

@@ -102,9 +102,10 @@ const (
 	columnContract        = "contract"
 	columnContractVersion = "contract_version"
 	columnContractHash    = "contract_hash"
+	columnAttributes      = "extensions"
 )
 
-var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash}
+var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash, columnAttributes}
 
 // addLater adds the columns that a table of the stream `rejected` may be too old
 // to have. One that somebody dropped is not made again.
