@@ -327,3 +327,81 @@ func TestReplayOnRealData(t *testing.T) {
 	}
 	must(t, "", "verify", "--deep", dir)
 }
+
+// TestStatesOutliveTheLog: rejections and their states are in tables when retention
+// has taken them from the log: shown, counted, not sent again, and those that are
+// open are sent from the table.
+func TestStatesOutliveTheLog(t *testing.T) {
+	t.Parallel()
+	dir := project(t, keepConfig(false)+"collect:\n  event: 1KiB\n")
+	s := serve(t, dir)
+	large := func(n int) string {
+		return fmt.Sprintf(`{"type":"large","n":%d,"text":"%s"}`+"\n", n, strings.Repeat("x", 1100))
+	}
+	for n := range 20 {
+		s.post("", "application/x-ndjson", large(n))
+	}
+	s.settle()
+	s.stop()
+	writeConfig(t, dir, keepConfig(false)+"collect:\n  event: 1MiB\n")
+	s = serve(t, dir)
+	var l struct{ Groups []struct{ Sample string } }
+	if err := json.Unmarshal([]byte(must(t, "", "rejected", "ls", "--json", "--url", s.url)), &l); err != nil || len(l.Groups) != 1 {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	if out := must(t, "", "rejected", "discard", l.Groups[0].Sample, "--url", s.url); !strings.Contains(out, "1 discarded") {
+		t.Fatal(out)
+	}
+	half := s.cell("select strftime(max(_received_at), '%Y-%m-%dT%H:%M:%S.%gZ') from (select _received_at from rejected order by _offset limit 10)")
+	if out := must(t, "", "rejected", "replay", "--type", "large", "--until", half, "--url", s.url); !strings.Contains(out, "replayed") {
+		t.Fatal(out)
+	}
+	replayed := s.cell("select count(*) from large")
+	// Now the log forgets: what fills it cannot be compressed away.
+	rng := rand.New(rand.NewPCG(1, 1))
+	eventually(t, "the log without the rejections", func() (bool, string) {
+		var body strings.Builder
+		for range 200 {
+			fmt.Fprintf(&body, `{"type":"noise","text":"%x%x"}`+"\n", rng.Uint64(), rng.Uint64())
+		}
+		for range 20 {
+			s.post("", "application/x-ndjson", body.String())
+		}
+		st, err := s.status()
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, one := range st["streams"].([]any) {
+			m := one.(map[string]any)
+			if (m["stream"] == "rejected" || m["stream"] == "rejected_states") && m["bytes"].(float64) > 0 {
+				return false, fmt.Sprint(m)
+			}
+		}
+		return true, ""
+	})
+	s.settle()
+	s.kill() // whatever it knew is gone
+	s = serve(t, dir)
+	first := must(t, "", "rejected", "replay", "--all", "--json", "--url", s.url)
+	var res struct{ Matched, Closed, Replayed int }
+	if err := json.Unmarshal([]byte(first), &res); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(res.Closed-1) != replayed || res.Matched != 20 || res.Closed+res.Replayed != 20 {
+		t.Errorf("replay from the tables: %s, %s replayed before", first, replayed)
+	}
+	if out := must(t, "", "rejected", "replay", "--all", "--url", s.url); !strings.Contains(out, "0 replayed, 20 closed before") {
+		t.Errorf("once more: %s", out)
+	}
+	s.settle()
+	if got := s.cell("select count(*) || ' ' || count(distinct n) from large"); got != "19 19" {
+		t.Errorf("%s rows, want 19 of 19", got)
+	}
+	if out := must(t, "", "rejected", "show", l.Groups[0].Sample, "--json", "--url", s.url); !strings.Contains(out, `"state":"discarded"`) {
+		t.Errorf("show: %s", out)
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	must(t, "", "verify", "--deep", dir)
+}

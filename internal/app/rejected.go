@@ -7,6 +7,7 @@ import (
 	"naru/internal/collect/native"
 	"naru/internal/contract"
 	"naru/internal/lake"
+	"naru/internal/obs"
 	"naru/internal/query"
 	"naru/internal/rejection"
 	"naru/internal/stream"
@@ -14,13 +15,23 @@ import (
 
 // openRejected joins what keeps account of refused events with the tables that
 // find them and the door that judges them again.
-func openRejected(cfg rejection.Config, log stream.Log, tables lake.Tables, engine query.Engine, door *native.Door, contracts *contract.Folder, closing <-chan struct{}, logger *slog.Logger) (*rejection.Handler, error) {
+func openRejected(cfg rejection.Config, log stream.Log, tables lake.Tables, engine query.Engine, door *native.Door, contracts *contract.Folder, closing <-chan struct{}, reg *obs.Registry, logger *slog.Logger) (*rejection.Handler, error) {
 	find := &rejection.Tables{Engine: engine, Newest: tables.Newest}
 	r, err := rejection.New(cfg, rejection.Deps{Log: log, Store: find, Logger: logger,
 		Door: func(ctx context.Context, name string) (rejection.Door, error) { return door.Replay(ctx, name) }})
 	if err != nil {
 		return nil, err
 	}
+	counts := r.Counts()
+	reg.Collect([]obs.Desc{
+		{Name: "naru_rejections_replayed_total", Help: "Refused events that were sent to their streams again and accepted.", Counter: true},
+		{Name: "naru_rejections_refused_again_total", Help: "Refused events that were judged again and refused again: attempts.", Counter: true},
+		{Name: "naru_rejections_discarded_total", Help: "Refused events that somebody has discarded.", Counter: true},
+	}, func(emit obs.Emit) {
+		emit("naru_rejections_replayed_total", float64(counts.Replayed.Load()))
+		emit("naru_rejections_refused_again_total", float64(counts.Refused.Load()))
+		emit("naru_rejections_discarded_total", float64(counts.Discarded.Load()))
+	})
 	contact := func(typ string) rejection.Contact {
 		c := contracts.Set().For(typ)
 		if c == nil {

@@ -169,7 +169,7 @@ func (h *Handler) change(w http.ResponseWriter, r *http.Request, do func(context
 		case <-ctx.Done():
 		}
 	}()
-	out := &lines{w: w, ctl: http.NewResponseController(w)}
+	out := &lines{w: w, ctl: http.NewResponseController(w), gone: func(err error) { cancel(fmt.Errorf("send progress: %w", err)) }}
 	res, err := do(ctx, a.Filter, a.DryRun, func(r Result) { out.write(Line{Progress: &r}) })
 	switch {
 	case err == nil:
@@ -189,10 +189,15 @@ func (h *Handler) change(w http.ResponseWriter, r *http.Request, do func(context
 	}
 }
 
+// lineTimeout is how long a client may take to read a line: a change that nobody
+// hears of ends.
+const lineTimeout = time.Minute
+
 // lines writes NDJSON; each line goes out at once.
 type lines struct {
 	w     http.ResponseWriter
 	ctl   *http.ResponseController
+	gone  func(error) // told when the client does not read
 	begun bool
 }
 
@@ -208,9 +213,16 @@ func (l *lines) write(v Line) {
 	if err != nil {
 		return
 	}
-	// Who does not read is found by the request's context.
-	_, _ = l.w.Write(append(b, '\n'))
-	_ = l.ctl.Flush()
+	err = l.ctl.SetWriteDeadline(time.Now().Add(lineTimeout))
+	if err == nil || errors.Is(err, http.ErrNotSupported) {
+		if _, err = l.w.Write(append(b, '\n')); err == nil {
+			err = l.ctl.Flush()
+		}
+	}
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		l.gone(err)
+	}
+	_ = l.ctl.SetWriteDeadline(time.Time{}) // for the next request of the connection
 }
 
 // sentence is an error with its hint.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"naru/internal/event"
@@ -103,7 +104,15 @@ type Rejections struct {
 	deps  Deps
 	mu    sync.Mutex // held while states are decided and appended: one page at a time
 	known *closed    // nil: to be made from what the log and the table have
+
+	counts Counts
 }
+
+// Counts are of this process, since it began.
+type Counts struct{ Replayed, Refused, Discarded atomic.Int64 }
+
+// Counts counts what was done, dry runs left out.
+func (r *Rejections) Counts() *Counts { return &r.counts }
 
 // Deps are what Rejections work with.
 type Deps struct {

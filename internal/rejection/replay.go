@@ -328,7 +328,16 @@ func (b *batch) append(ctx context.Context) error {
 		return err
 	}
 	for i := range b.changes {
-		if c := &b.changes[i]; c.State != Open {
+		c := &b.changes[i]
+		switch c.State {
+		case Open:
+			r.counts.Refused.Add(1)
+		case Replayed:
+			r.counts.Replayed.Add(1)
+		case Discarded:
+			r.counts.Discarded.Add(1)
+		}
+		if c.State != Open {
 			if err := r.known.add(c.Position()); err != nil {
 				r.known = nil
 				return err

@@ -121,7 +121,7 @@ func (l *Lake) keepClaim(ctx context.Context, t lake.Ident) error {
 
 // counts tells whether a table counts against the limit.
 func counts(t lake.Ident) bool {
-	return t.Namespace != event.RejectedStream && t.Name != lake.OtherTable
+	return t.Namespace != event.RejectedStream && t.Namespace != event.RejectedStates && t.Name != lake.OtherTable
 }
 
 func (l *Lake) loadClaims(ctx context.Context) error {
