@@ -149,8 +149,9 @@ func ParseID(id string) (event.Position, error) {
 	inc, err := event.ParseIncarnation(parts[0])
 	partition, perr := strconv.ParseInt(parts[1], 10, 32)
 	offset, oerr := strconv.ParseInt(parts[2], 10, 64)
-	if err != nil || perr != nil || oerr != nil || partition < 0 || offset < 0 {
-		return p, fmt.Errorf("%w: %q; one is LOG/PARTITION/OFFSET, as naru rejected ls shows it", errName, id)
+	p = event.Position{Incarnation: inc, Partition: int32(partition), Offset: offset}
+	if err != nil || perr != nil || oerr != nil || partition < 0 || offset < 0 || p.String() != id { // one name for each
+		return event.Position{}, fmt.Errorf("%w: %q; one is LOG/PARTITION/OFFSET, as naru rejected ls shows it", errName, id)
 	}
-	return event.Position{Incarnation: inc, Partition: int32(partition), Offset: offset}, nil
+	return p, nil
 }

@@ -301,7 +301,8 @@ func TestParseID(t *testing.T) {
 	if got, err := ParseID(want.String()); err != nil || got != want {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"", "4", "x/0/1", want.Incarnation.String() + "/0", want.Incarnation.String() + "/-1/1", want.Incarnation.String() + "/0/x", want.String() + "/5"} {
+	for _, bad := range []string{"", "4", "x/0/1", want.Incarnation.String() + "/0", want.Incarnation.String() + "/-1/1", want.Incarnation.String() + "/0/x", want.String() + "/5",
+		strings.ToUpper("ab" + want.String()[2:]), want.Incarnation.String() + "/03/4", want.Incarnation.String() + "/3/+4"} {
 		if _, err := ParseID(bad); !errors.Is(err, errName) {
 			t.Errorf("%q: %v", bad, err)
 		}
