@@ -20,7 +20,7 @@ type closed struct {
 	lanes map[laneKey]map[int64]*bitPage // by offset / pageBits
 	pages int64                          // that take memory
 	limit quantity.Bytes
-	// ends is what the log's counts have of the stream rejected.
+	// counted is what the log has of the stream rejected, for a page's time.
 	counted stream.Stat
 }
 
@@ -117,10 +117,6 @@ func (r *Rejections) load(ctx context.Context) error {
 		return nil
 	}
 	c := &closed{lanes: map[laneKey]map[int64]*bitPage{}, limit: r.cfg.Memory}
-	var err error
-	if c.counted, err = r.stat(ctx, event.RejectedStream); err != nil {
-		return fmt.Errorf("load states of rejections: %w", err)
-	}
 	states, err := r.stat(ctx, event.RejectedStates)
 	if err != nil {
 		return fmt.Errorf("load states of rejections: %w", err)

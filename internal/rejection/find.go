@@ -221,6 +221,9 @@ func attributes(e *event.Event, text string) error {
 			e.Key = []byte(value)
 		}
 	}
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("extensions: %w", err)
+	}
 	return nil
 }
 

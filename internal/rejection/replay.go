@@ -136,6 +136,10 @@ func (r *Rejections) open(ctx context.Context, l Lane, page []Entry, res *Result
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
+	var err error
+	if r.known.counted, err = r.stat(ctx, event.RejectedStream); err != nil {
+		return nil, err
+	}
 	out := make([]Entry, 0, len(page))
 	for _, e := range page {
 		if r.known.has(l.at(e.Offset)) {

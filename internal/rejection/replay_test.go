@@ -125,6 +125,23 @@ func TestStatesOutliveTheProcess(t *testing.T) {
 	again.wantCounts(map[string][2]int64{"events": {5, 1}, "web": {2, 0}, "rejected": {4, 3}})
 }
 
+// TestRefusedSince: what is refused after the first replay is in the counts, too.
+func TestRefusedSince(t *testing.T) {
+	w := newWorld(t, memory.New(), 1<<20)
+	w.replay(Filter{}, false)
+	w.post("", "[1]\n")
+	w.replay(Filter{}, false)
+	for range 2 {
+		w.judgeBy(64)
+		w.post("", fmt.Sprintf(`{"type":"a","text":"%s"}`, strings.Repeat("x", 80))+"\n")
+		w.judgeBy(1 << 20)
+		if got := w.replay(Filter{Reason: "too_large"}, false); got.Replayed != 1 {
+			t.Errorf("%+v", got)
+		}
+	}
+	w.wantCounts(map[string][2]int64{"events": {3, 1}, "rejected": {3, 2}})
+}
+
 func TestTwoAtOnce(t *testing.T) {
 	w := newWorld(t, memory.New(), 64)
 	const n = 3000
@@ -238,6 +255,9 @@ func TestNotInTheCounts(t *testing.T) {
 	b := &batch{r: w.Rejections}
 	w.known = nil
 	if err := w.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.open(t.Context(), Lane{}, nil, &Result{}); err != nil {
 		t.Fatal(err)
 	}
 	rej := all(t, w.log, "rejected")[0]

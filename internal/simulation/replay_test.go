@@ -198,7 +198,7 @@ func (h *replays) post(p *process) {
 	s := shipment{stream: "events"}
 	for range 1 + h.rng.IntN(5) {
 		h.seq++
-		key, pad := fmt.Sprintf("r%d", h.seq), ""
+		key, pad := fmt.Sprintf("c0-%d", h.seq), ""
 		large := h.rng.IntN(2) == 0
 		if large {
 			pad = strings.Repeat("x", 100+h.rng.IntN(200))
