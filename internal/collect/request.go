@@ -201,6 +201,9 @@ func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) erro
 		x := &it.Extensions[i]
 		own.AddBytes("ce_"+string(x.Name), x.Value)
 	}
+	if r.again.on && r.again.event.Sent != nil {
+		it.sent = r.again.event.Sent // of the bytes before they were changed
+	}
 	if it.sent != nil {
 		own.AddBytes(recordbatch.HeaderSent, it.sent)
 	}

@@ -175,7 +175,7 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		return err
 	}
 	_, err = t.rows(ctx, "SELECT _offset, _id, _source, _subject, _time, _received_at, stream, event_type, event_id, reason, original, content_type, "+
-		column(has, "extensions")+" FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
+		column(has, "extensions")+", "+column(has, "sent")+" FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
 		e := event.Event{
 			Offset: number(v[0]), ID: []byte(text(v[1])), Source: []byte(text(v[2])), ReceivedAt: instant(v[5]),
 			ContentType: []byte(text(v[11])), GeneratedID: true,
@@ -183,6 +183,9 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		}
 		if s := text(v[3]); s != "" {
 			e.Subject = []byte(s)
+		}
+		if s := text(v[13]); s != "" {
+			e.Sent = []byte(s)
 		}
 		if err := attributes(&e, text(v[12])); err != nil {
 			return fmt.Errorf("row at %d of %s: %w", e.Offset, table, err)

@@ -136,6 +136,7 @@ func (s *leaves) refusal(e *event.Event) {
 	s.envelope("contract", e.Contract.ID)
 	s.envelope("contract_version", e.Contract.Version)
 	s.envelope("contract_hash", e.Contract.Hash)
+	s.envelope("sent", e.Sent)
 	s.envelope("extensions", columnar.AppendExtensions(nil, e.Extensions))
 	s.bytes("original", e.Data)
 	s.envelope("content_type", e.ContentType)

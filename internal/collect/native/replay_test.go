@@ -48,7 +48,7 @@ schema:
 // show is all of an event that a client can see.
 func show(e *event.Event) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "id %s generated %t source %s type %s subject %s time %v media %s key %s received %v data %s contract %s", e.ID, e.GeneratedID, e.Source, e.Type,
+	fmt.Fprintf(&b, "sent %s id %s generated %t source %s type %s subject %s time %v media %s key %s received %v data %s contract %s", e.Sent, e.ID, e.GeneratedID, e.Source, e.Type,
 		e.Subject, e.Time, e.ContentType, e.Key, e.ReceivedAt, e.Data, e.Contract.ID)
 	for _, x := range e.Extensions {
 		fmt.Fprintf(&b, " %s=%s", x.Name, x.Value)

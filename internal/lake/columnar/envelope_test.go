@@ -142,7 +142,7 @@ func TestRejected(t *testing.T) {
 	}, x.rows())
 	require.True(t, x.schema.Continues(NewRejectedSchema()))
 	require.Equal(t, "_id _type _source _subject _time _received_at _log _partition _offset reason detail stream event_type event_id item_index original content_type "+
-		"rule path contract contract_version contract_hash extensions", names(x.schema))
+		"rule path contract contract_version contract_hash extensions sent", names(x.schema))
 }
 
 // A table that somebody gave a column of that name keeps it; one that somebody

@@ -297,6 +297,8 @@ func laterText(name string, e *event.Event, r *event.Rejection) []byte {
 		return e.Contract.Version
 	case columnContractHash:
 		return e.Contract.Hash
+	case columnSent:
+		return e.Sent
 	case columnAttributes:
 		return AppendExtensions(nil, e.Extensions)
 	}

@@ -103,9 +103,10 @@ const (
 	columnContractVersion = "contract_version"
 	columnContractHash    = "contract_hash"
 	columnAttributes      = "extensions"
+	columnSent            = "sent"
 )
 
-var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash, columnAttributes}
+var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash, columnAttributes, columnSent}
 
 // addLater adds the columns that a table of the stream `rejected` may be too old
 // to have. One that somebody dropped is not made again.
