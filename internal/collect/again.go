@@ -25,6 +25,11 @@ func (a *again) place(l *lane, partition int32) {
 	l.b.At(a.event.ReceivedAt)
 }
 
+// cleaned tells whether a PII action changed the event before it was stored: what
+// it changed was judged then. An event that none has changed is judged whole, also
+// when its contract has such actions by now.
+func (a *again) cleaned() bool { return a.on && a.event.Refusal.Changed }
+
 // Replay is a request of refused events that are judged again, as the door judges
 // now. Nothing of it is stored here: Writes are for whoever keeps account of
 // rejections to append. Its events keep their times of receipt. Not for

@@ -241,7 +241,7 @@ next:
 
 // judged takes an event of a type that has a contract.
 func (r *Request) judged(c *contract.Contract, it *Item) error {
-	found := r.judge.check(c, it.Data, r.again.on)
+	found := r.judge.check(c, it.Data, r.again.cleaned())
 	refused := found != nil && c.Mode == contract.Enforce
 	var rej *event.Rejection
 	var kept []byte
