@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"bytes"
 	"testing"
 
 	"naru/internal/stream"
@@ -113,5 +114,55 @@ func TestFullDiskLeavesTheMarkBehind(t *testing.T) {
 	closeLog(t, l)
 	if m, err := readLast(disk, testDir); err != nil || m.Segment != 2 {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// The checkpoint that is made again in place of a damaged one, between segments
+// without damage, is the one that was there, byte for byte but for its time: so it
+// has room, whatever the checksum that it holds.
+func TestMadeCheckpointIsTheOneThatWas(t *testing.T) {
+	disk, l, _ := lockstep(t, 60, tiny())
+	closeLog(t, l)
+	infos, err := List(disk, testDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := map[uint64]*checkpoint{}
+	for i, info := range infos {
+		if i%2 == 0 {
+			continue
+		}
+		f, err := disk.Open(testDir + "/" + info.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cp, _, err := readCheckpoint(f, info.Name, uint64(i+1), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was[uint64(i+1)] = cp
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		flip(t, disk, info.Name, 70)
+	}
+	a, err := audit(newMender(disk, testDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	for _, p := range a.plans {
+		cp := was[p.seg.number]
+		if cp == nil {
+			continue
+		}
+		made++
+		cp.created = p.made.created
+		if got, want := p.made.append(nil), cp.append(nil); !bytes.Equal(got, want) {
+			t.Errorf("segment %d: made again\n%+v\nwas\n%+v", p.seg.number, *p.made, *cp)
+		}
+	}
+	if made < 3 {
+		t.Errorf("only %d checkpoints were made again", made)
 	}
 }

@@ -232,7 +232,7 @@ func (a *auditor) checkpointOf(n uint64, next *checkpoint) *checkpoint {
 	}
 	if p := a.prev(); p != nil {
 		cp.predecessor = p.pred
-		if !p.chained {
+		if !p.chained && (p.made != nil || len(p.slots) > 0) {
 			cp.predecessor.checksum = math.MaxUint32 // known when that one is mended; no larger than this
 		}
 	}
