@@ -172,8 +172,12 @@ func (r *Rejections) replayPage(ctx context.Context, l Lane, page []Entry, res *
 		}
 		return b.judge(ctx, l.at(e.Offset), e, res)
 	})
-	if err != nil || len(b.changes) == 0 {
+	if err != nil {
+		b.undo(res) // judged, and not stored
 		return err
+	}
+	if len(b.changes) == 0 {
+		return nil
 	}
 	if !res.DryRun {
 		if err := b.append(ctx); err != nil {

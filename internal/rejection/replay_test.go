@@ -246,6 +246,38 @@ func TestUnknownAnswer(t *testing.T) {
 	}
 }
 
+// halfStore fails after the first rejection of a page has been read.
+type halfStore struct {
+	*logStore
+	failed error
+}
+
+func (s halfStore) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*event.Event) error) error {
+	n := 0
+	return s.logStore.Fetch(ctx, l, from, to, func(e *event.Event) error {
+		if n++; n > 1 {
+			return s.failed
+		}
+		return fn(e)
+	})
+}
+
+// TestReadingFailsHalfway: what was judged and not stored is not said to be sent
+// again.
+func TestReadingFailsHalfway(t *testing.T) {
+	w := newWorld(t, memory.New(), 64)
+	for i := range 3 {
+		w.post("", fmt.Sprintf(`{"type":"a","n":%d,"text":"%s"}`, i, strings.Repeat("x", 200))+"\n")
+	}
+	w.judgeBy(1 << 20)
+	lost := errors.New("the disk is gone")
+	w.deps.Store = halfStore{&logStore{w.log}, lost}
+	if res, err := w.Replay(t.Context(), Filter{}, false, nil); !errors.Is(err, lost) || res.Replayed != 0 || res.Done() != 0 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	w.wantCounts(map[string][2]int64{"events": {3, 3}, "rejected": {3, 0}})
+}
+
 // TestNotInTheCounts: a rejection that a repair has cut off the log is in its table
 // alone; sent again, it is acknowledged anew.
 func TestNotInTheCounts(t *testing.T) {
