@@ -211,6 +211,9 @@ func (r *Request) accept(c *contract.Contract, it *Item, violations []byte) erro
 		own.AddBytes(recordbatch.HeaderViolations, violations)
 	}
 	l := &r.accepted[partitionOf(it.Key, int32(len(r.accepted)))]
+	if it.ID != nil {
+		l.b.Identify()
+	}
 	if r.again.on {
 		r.again.place(l, partitionOf(it.Key, int32(len(r.accepted))))
 	}

@@ -17,7 +17,15 @@ type Batch struct {
 	// Raw holds whole Kafka RecordBatch v2 byte strings with their base offsets
 	// set, in order. They belong to the batch and are not to be changed.
 	Raw [][]byte
+
+	// Without are offsets that readers pass over, although Raw has them, in order
+	// and apart from each other: events that were judged to be duplicates. Whoever
+	// decodes a batch by recordbatch.Decoder.EachIn does not meet them.
+	Without []Run
 }
+
+// Run is the offsets [From, To).
+type Run struct{ From, To int64 }
 
 // End is the reader's position behind the batch.
 func (b *Batch) End() Position {

@@ -3,7 +3,10 @@
 // (Batch), and an event that was refused (Rejection).
 package event
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // DefaultStream is where events go when the client names none.
 const DefaultStream = "events"
@@ -15,6 +18,13 @@ const RejectedStream = "rejected"
 // naru's own, one for each change of state and each attempt that failed again.
 // Its events have the type of the same name, so its table has it, too.
 const RejectedStates = "rejected_states"
+
+// internalPrefix begins the names of streams that naru keeps for itself.
+const internalPrefix = "_"
+
+// Internal tells whether a stream is one that naru keeps for itself: it has no
+// pipeline, no table and no place in reports.
+func Internal(stream string) bool { return strings.HasPrefix(stream, internalPrefix) }
 
 // DefaultType is the type of an event that gives none (EXACTNESS 5).
 const DefaultType = "event"

@@ -17,7 +17,7 @@ import (
 //	12 leader epoch     int32   outside the checksum
 //	16 magic            int8    2
 //	17 crc32c           uint32  of everything from byte 21 on
-//	21 attributes       int16   bits 0-2 codec, bit 3 timestamp type
+//	21 attributes       int16   bits 0-2 codec, bit 3 timestamp type; ours: bit 8
 //	23 last delta       int32   last offset - base offset
 //	27 base timestamp   int64   ms; here: the time of receipt
 //	35 max timestamp    int64
@@ -48,6 +48,10 @@ const (
 	Zstd   Codec = 4
 )
 
+// identified is the bit of the attributes that says that a record of the batch
+// may have an id of its own, one that naru has not made. Kafka has no use for it.
+const identified = 1 << 8
+
 // ErrMalformed: the bytes are not a record batch. The text says why.
 var ErrMalformed = errors.New("malformed record batch")
 
@@ -63,6 +67,7 @@ type Head struct {
 	MaxTimeMs    int64
 	Count        int32
 	AppendedTime bool // all records carry MaxTimeMs
+	Identified   bool // some record may have an id that naru has not made
 }
 
 // LastOffset is the offset of the batch's last record.
@@ -90,6 +95,7 @@ func ReadHead(raw []byte) (Head, error) {
 		Size:         int(size),
 		Codec:        Codec(attr & 7),
 		AppendedTime: attr&8 != 0,
+		Identified:   attr&identified != 0,
 		LastDelta:    int32(binary.BigEndian.Uint32(raw[deltaOff:])),
 		BaseTimeMs:   int64(binary.BigEndian.Uint64(raw[baseTSOff:])),
 		MaxTimeMs:    int64(binary.BigEndian.Uint64(raw[maxTSOff:])),

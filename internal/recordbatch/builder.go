@@ -47,17 +47,22 @@ type Builder struct {
 	count int32
 	ms    int64
 	delta int64 // of the records to come, to ms
+	ids   bool
 }
 
 // Reset empties the builder and keeps its memory.
 func (b *Builder) Reset(received time.Time) {
-	b.buf, b.count, b.ms, b.delta = b.buf[:0], 0, received.UnixMilli(), 0
+	b.buf, b.count, b.ms, b.delta, b.ids = b.buf[:0], 0, received.UnixMilli(), 0, false
 }
 
 // At gives the records to come a time of receipt of their own, until it is
 // called again or the builder is reset. The batch keeps that of Reset as its
 // base and latest time, by which retention goes.
 func (b *Builder) At(received time.Time) { b.delta = received.UnixMilli() - b.ms }
+
+// Identify says that a record of this batch has an id that naru has not made: it
+// may be a duplicate. Batches without any are not looked into for that.
+func (b *Builder) Identify() { b.ids = true }
 
 // Count is the number of records so far.
 func (b *Builder) Count() int32 { return b.count }
@@ -128,7 +133,11 @@ func (b *Builder) Finish(dst []byte, codec Codec) []byte {
 	raw := dst[start:]
 	binary.BigEndian.PutUint32(raw[lengthOff:], uint32(len(raw)-12))
 	raw[magicOff] = 2
-	binary.BigEndian.PutUint16(raw[attrOff:], uint16(used))
+	attr := uint16(used)
+	if b.ids {
+		attr |= identified
+	}
+	binary.BigEndian.PutUint16(raw[attrOff:], attr)
 	binary.BigEndian.PutUint32(raw[deltaOff:], uint32(max(b.count-1, 0)))
 	binary.BigEndian.PutUint64(raw[baseTSOff:], uint64(b.ms))
 	binary.BigEndian.PutUint64(raw[maxTSOff:], uint64(b.ms))
@@ -157,5 +166,8 @@ func varintLen(v int64) int {
 func (b *Builder) AppendEvent(e *event.Event) {
 	var h Headers
 	EventHeaders(&h, e)
+	if !e.GeneratedID && e.Refusal == nil {
+		b.Identify()
+	}
 	b.Append(e.Key, e.Data, &h, nil)
 }

@@ -243,12 +243,19 @@ func readBytes(b []byte) (v, rest []byte, err error) {
 // ErrStop ends EachIn early without being an error.
 var ErrStop = errors.New("stop")
 
-// EachIn calls fn for every event of a log batch at or behind b.From. fn
-// returning ErrStop ends it without an error.
+// EachIn calls fn for every event of a log batch at or behind b.From that is not
+// among b.Without. fn returning ErrStop ends it without an error.
 func (d *Decoder) EachIn(b *event.Batch, fn func(*event.Event) error) error {
+	without := b.Without
 	for _, raw := range b.Raw {
 		err := d.Each(raw, func(e *event.Event) error {
 			if e.Offset < b.From {
+				return nil
+			}
+			for len(without) > 0 && without[0].To <= e.Offset {
+				without = without[1:]
+			}
+			if len(without) > 0 && without[0].From <= e.Offset {
 				return nil
 			}
 			return fn(e)

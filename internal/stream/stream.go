@@ -204,3 +204,7 @@ type Retainer interface {
 type Readers interface {
 	Readers(ctx context.Context) (map[string]Progress, error)
 }
+
+// JudgeReader begins the names of the readers that look for duplicates
+// (package dedupe): they write nothing to a table.
+const JudgeReader = "dedupe/"
