@@ -87,7 +87,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	// The log before all others, because it is the truth: what it recovers
 	// decides what everything behind it has still to do.
 	if o.Pipelines {
-		o.Config.Log.Expect = func(stream string) string { return pipeline.DefaultPrefix + stream }
+		o.Config.Log.Expect = pipeline.Reader
 	}
 	log, err := openLog(fsys, folder.Folder, o.Config.Log, registry, health, logger)
 	if err != nil {
@@ -102,17 +102,24 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 	opened.add("lake", lake.Close)
 
+	// The judge of duplicates before the door opens, because what comes from then on
+	// is judged; before the pipelines and queries, because they ask it.
+	judge, readable, err := openJudge(ctx, fsys, folder.Folder, o, log, logger)
+	if err != nil {
+		return err
+	}
+
 	// Pipelines behind all that they read and write; before the door opens, so
 	// that a reader's place is known before retention could pass it.
 	tables := table.New(lake, log, logger)
-	pipelines := pipeline.NewSet(o.Config.Pipelines, log, tables.Open, logger)
+	pipelines := pipeline.NewSet(o.Config.Pipelines, readable, tables.Open, logger)
 
 	// Queries before the door, because a server that is ready answers them.
 	var committing *pipeline.Set
 	if o.Pipelines {
 		committing = pipelines
 	}
-	read, err := openReading(o.Config.HotTail, fsys, folder.Folder, log, lake, committing, logger)
+	read, err := openReading(o.Config.HotTail, fsys, folder.Folder, readable, lake, committing, logger)
 	if err != nil {
 		return err
 	}
@@ -159,7 +166,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		registry: registry, closing: closing, started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
 	}
 	if o.Pipelines {
-		f.pipelines, f.tables = pipelines, tables
+		f.pipelines, f.tables, f.judge = pipelines, tables, judge
 	}
 	server := web.NewServer(o.Config.Collect.Config, f.routes(), logger)
 	server.Quick(native.Path)
@@ -171,6 +178,12 @@ func Serve(ctx context.Context, o Options) (err error) {
 	keeping := start("lake upkeep", failed, lake.Run)
 	reading := start("contracts", failed, contracts.Run)
 	warming := start("hot tail", failed, read.run)
+	judging := start("judge of duplicates", failed, func(ctx context.Context) error {
+		if judge == nil {
+			return nil
+		}
+		return judge.Run(ctx)
+	})
 	loading := start("pipelines", failed, func(ctx context.Context) error {
 		if !o.Pipelines {
 			return pipelines.Hold(ctx)
@@ -208,6 +221,8 @@ func Serve(ctx context.Context, o Options) (err error) {
 	// while the log can still take them. A poisoned log takes nothing: there the
 	// pipelines find out by themselves.
 	loading.stop()
+	// The judge behind those who ask it.
+	judging.stop()
 	keeping.stop()
 	warming.stop()
 	watching.stop()

@@ -7,6 +7,7 @@ import (
 
 	"naru/internal/collect/native"
 	"naru/internal/contract"
+	"naru/internal/dedupe"
 	"naru/internal/lake"
 	"naru/internal/obs"
 	"naru/internal/pipeline"
@@ -34,6 +35,7 @@ type faces struct {
 	rejected  *rejection.Handler
 	pipelines *pipeline.Set // nil when none run
 	tables    *table.Tables
+	judge     *dedupe.Judge // nil when none runs
 	health    *health
 	registry  *obs.Registry
 	closing   chan struct{}
@@ -83,6 +85,9 @@ func (f *faces) report() *status.Source {
 			}
 			return status.Folder{ID: f.folder.ID, Root: string(f.folder.Folder), Free: free}
 		},
+	}
+	if f.judge != nil {
+		s.Dedupe = f.dedupe
 	}
 	if f.pipelines != nil {
 		s.Pipelines = func() []status.Pipeline {

@@ -112,6 +112,13 @@ type reloadCount struct {
 
 func (c *reloadCount) readLog(ctx context.Context, fsys vfs.FS, dir string) error {
 	var dec recordbatch.Decoder
+	judged, err := readVerdicts(ctx, fsys, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is no log: nothing comes back
+	}
+	if err != nil {
+		return err
+	}
 	log, err := seglog.Walk(ctx, fsys, dir, seglog.SurveyOptions{}, func(b *seglog.Logged) error {
 		if b.Stream != c.table.Namespace {
 			return nil
@@ -123,6 +130,9 @@ func (c *reloadCount) readLog(ctx context.Context, fsys vfs.FS, dir string) erro
 		return dec.EachIn(&b.Batch, func(e *event.Event) error {
 			if end, ok := c.refused.Get(b.Incarnation, b.Partition); ok && e.Offset >= end {
 				return nil
+			}
+			if judged.Has(b.Stream, b.Partition, e.Offset) {
+				return nil // it had no row, and gets none
 			}
 			c.log[k].add(e.Offset)
 			at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}

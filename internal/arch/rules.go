@@ -26,6 +26,7 @@ var rings = map[string]int{
 	"internal/query":             2,
 	"internal/contract":          2,
 	// 3 drivers: one foreign system each.
+	"internal/dedupe":        3,
 	"internal/stream/seglog": 3,
 	"internal/stream/memory": 3,
 	"internal/sink/table":    3,
@@ -94,6 +95,7 @@ var foreign = map[string]struct {
 	"modernc.org/sqlite":                   {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
 	"github.com/google/uuid":               {importers: []string{"internal/lake/iceberg"}},
 	"github.com/cespare/xxhash/v2":         {importers: []string{"internal/lake/columnar"}},
+	"github.com/zeebo/xxh3":                {importers: []string{"internal/dedupe"}},
 	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},
 	"golang.org/x/term":                    {importers: []string{"cmd/naru"}},
 	"go.yaml.in/yaml/v3": {importers: []string{"internal/config", "internal/contract"},

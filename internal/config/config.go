@@ -15,6 +15,7 @@ import (
 
 	"naru/internal/collect"
 	"naru/internal/contract"
+	"naru/internal/dedupe"
 	"naru/internal/duck"
 	"naru/internal/hottail"
 	"naru/internal/lake/iceberg"
@@ -42,6 +43,7 @@ type Config struct {
 	PII       contract.PIIConfig `yaml:"pii"`
 	Lake      iceberg.Config     `yaml:"lake"`
 	Pipelines pipeline.Config    `yaml:"pipelines"`
+	Dedupe    dedupe.Config      `yaml:"dedupe"`
 	Query     Query              `yaml:"query"`
 	HotTail   hottail.Config     `yaml:"hot_tail"`
 	Tail      tail.Config        `yaml:"tail"`
@@ -129,6 +131,7 @@ func Default() Config {
 		PII:       contract.DefaultPIIConfig(),
 		Lake:      iceberg.DefaultConfig(),
 		Pipelines: pipeline.DefaultConfig(),
+		Dedupe:    dedupe.DefaultConfig(),
 		Query:     Query{Config: duck.DefaultConfig(), WriteTimeout: sql.DefaultConfig().WriteTimeout},
 		HotTail:   hottail.DefaultConfig(),
 		Tail:      tail.DefaultConfig(),

@@ -29,6 +29,10 @@ func (f Folder) Log() string { return filepath.Join(f.Data(), "log") }
 // Lake is the warehouse.
 func (f Folder) Lake() string { return filepath.Join(f.Data(), "lake") }
 
+// Dedupe holds the ids by which duplicates are found; made again from the log when
+// it is not there.
+func (f Folder) Dedupe() string { return filepath.Join(f.Data(), "dedupe") }
+
 // HotTail holds rows that are not yet committed, for queries; emptied at start.
 func (f Folder) HotTail() string { return filepath.Join(f.Data(), "hot") }
 

@@ -27,6 +27,8 @@ type Deps struct {
 	Logger *slog.Logger
 	// Now stamps the records of verdicts; nil: time.Now.
 	Now func() time.Time
+	// Pause after an error, doubled with each that follows; 0: 100 ms.
+	Pause time.Duration
 }
 
 // Judge finds the duplicates of all streams. Safe for concurrent use.
@@ -37,6 +39,7 @@ type Judge struct {
 	log    stream.Log
 	logger *slog.Logger
 	now    func() time.Time
+	pause  time.Duration
 
 	mu struct {
 		sync.Mutex
@@ -47,7 +50,10 @@ type Judge struct {
 
 // New makes a judge; Open makes it usable.
 func New(cfg Config, d Deps) *Judge {
-	j := &Judge{cfg: cfg, fs: d.FS, dir: d.Dir, log: d.Log, logger: d.Logger, now: d.Now}
+	j := &Judge{cfg: cfg, fs: d.FS, dir: d.Dir, log: d.Log, logger: d.Logger, now: d.Now, pause: d.Pause}
+	if j.pause == 0 {
+		j.pause = pauseMin
+	}
 	if j.now == nil {
 		j.now = time.Now
 	}
@@ -195,14 +201,14 @@ type court struct {
 	}
 }
 
-// Pauses after an error; each is twice the one before.
+// Pauses after an error.
 const (
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 30 * time.Second
 )
 
 func (c *court) run(ctx context.Context) error {
-	pause := pauseMin
+	pause := c.judge.pause
 	for {
 		began := time.Now()
 		err := c.session(ctx)
@@ -216,7 +222,7 @@ func (c *court) run(ctx context.Context) error {
 			return nil
 		}
 		if time.Since(began) > pauseMax {
-			pause = pauseMin
+			pause = c.judge.pause
 		}
 		c.logger.Error("judge of duplicates stopped; trying again", slog.Any("error", err), slog.String("hint", fault.HintOf(err)), slog.Duration("pause", pause))
 		c.fail(err)

@@ -16,7 +16,8 @@ import (
 // of events without ids of their own waits for nothing.
 type Log struct {
 	stream.Log
-	judge *Judge
+	judge    *Judge
+	recorded bool // nobody judges: only what is on record counts
 }
 
 var (
@@ -28,6 +29,12 @@ var (
 // Log is the judge's log for those who write events to tables, or show them.
 func (j *Judge) Log() *Log { return &Log{Log: j.log, judge: j} }
 
+// Recorded is a log without a judge: what was judged before stays so, and all that
+// comes is kept.
+func Recorded(log stream.Log) *Log {
+	return &Log{Log: log, judge: New(Config{}, Deps{Log: log}), recorded: true}
+}
+
 // Read implements stream.Log.
 func (l *Log) Read(ctx context.Context, name string, from event.Position, limit stream.Bytes) (*event.Batch, error) {
 	b, err := l.Log.Read(ctx, name, from, limit)
@@ -35,10 +42,13 @@ func (l *Log) Read(ctx context.Context, name string, from event.Position, limit 
 		return b, err
 	}
 	lane := l.judge.lane(laneID{name, b.Partition})
-	if err := lane.wait(ctx, b.Next); err != nil {
+	find := lane.duplicates
+	if l.recorded {
+		find = lane.older
+	} else if err := lane.wait(ctx, b.Next); err != nil {
 		return nil, fmt.Errorf("read %s at %s: %w", name, from, err)
 	}
-	if b.Without, err = lane.duplicates(ctx, b.From, b.Next); err != nil {
+	if b.Without, err = find(ctx, b.From, b.Next); err != nil {
 		return nil, fmt.Errorf("read verdicts on %s at %s: %w", name, from, err)
 	}
 	return b, nil
@@ -51,6 +61,9 @@ func (l *Log) Readers(ctx context.Context) (map[string]stream.Progress, error) {
 		return nil, nil
 	}
 	all, err := r.Readers(ctx)
+	if l.recorded {
+		return all, err // so that a judge that was turned off is forgotten
+	}
 	for name := range all {
 		if strings.HasPrefix(name, stream.JudgeReader) {
 			delete(all, name)

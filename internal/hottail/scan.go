@@ -29,6 +29,9 @@ func (h *Tail) Newest(ctx context.Context) ([]lake.Ident, error) {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	for _, name := range streams {
+		if event.Internal(name) {
+			continue
+		}
 		found, err := h.scan(ctx, name)
 		for try := 0; errors.Is(err, stream.ErrTrimmed) && try < maxTrimmed; try++ {
 			found, err = h.scan(ctx, name)

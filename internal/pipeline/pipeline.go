@@ -283,10 +283,14 @@ func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *eve
 	if err != nil {
 		return err
 	}
+	duplicates := int64(0) // they are judged before: see event.Batch.Without
+	for _, r := range b.Without {
+		duplicates += max(r.To-max(r.From, from), 0)
+	}
 	if err := out.Write(ctx, b); err != nil {
 		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
 	}
-	led.wrote(b, stream.Counts{Written: n + held})
+	led.wrote(b, stream.Counts{Written: n - duplicates + held, Duplicates: duplicates})
 	p.update(func(s *Status) { s.Held = led.events })
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"naru/internal/event"
 	"naru/internal/stream"
 )
 
@@ -99,13 +100,21 @@ func (s *Set) Hold(ctx context.Context) error {
 	}
 }
 
+// Reader names the reader of a stream's default pipeline; "" where it has none.
+func Reader(streamName string) string {
+	if event.Internal(streamName) {
+		return ""
+	}
+	return DefaultPrefix + streamName
+}
+
 // add returns new pipelines for streams that have none yet.
 func (s *Set) add(streams []string) []*Pipeline {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var fresh []*Pipeline
 	for _, name := range streams {
-		if s.mu.pipelines[name] != nil {
+		if s.mu.pipelines[name] != nil || event.Internal(name) {
 			continue
 		}
 		p := New(DefaultPrefix+name, name, s.cfg, s.log, s.open, s.logger)

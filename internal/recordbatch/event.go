@@ -34,9 +34,6 @@ const (
 	// HeaderJSONStrings is the paths of strings whose JSON becomes columns.
 	HeaderJSONStrings = "naru_json_strings"
 
-	// HeaderSent is the digest of the bytes as they were sent (docs/format/duplicates.md)
-	// where the value is not what was sent.
-	HeaderSent = "naru_sent"
 	// On records of the stream `rejected`.
 	HeaderReason       = "naru_reason"
 	HeaderDetail       = "naru_detail"
@@ -137,8 +134,6 @@ func setHeader(e *event.Event, name, value []byte) error {
 		e.Violations = value
 	case HeaderJSONStrings:
 		e.JSONStrings = value
-	case HeaderSent:
-		e.Sent = value
 	default:
 		if len(name) > 3 && string(name[:3]) == "ce_" {
 			e.Extensions = append(e.Extensions, event.Attr{Name: name[3:], Value: value})

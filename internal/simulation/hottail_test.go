@@ -51,7 +51,7 @@ func (l *looked) String() string {
 
 func look(p *process, book *ledger, cfg settings, views *looked) (*onlookers, error) {
 	o := &onlookers{p: p, book: book, limited: cfg.lake.MaxTables < 100, views: views}
-	o.tail = hottail.New(hottail.DefaultConfig(), hottail.Deps{FS: disk{p.m}, Dir: hotDir, Log: p.log, Lake: p.lake, Logger: logger(),
+	o.tail = hottail.New(hottail.DefaultConfig(), hottail.Deps{FS: disk{p.m}, Dir: hotDir, Log: p.judge.Log(), Lake: p.lake, Logger: logger(),
 		Reader: func(s string) string { return pipeline.DefaultPrefix + s }, Flush: p.set.Flush,
 		FileRows: cfg.hotRows})
 	return o, o.tail.Open()

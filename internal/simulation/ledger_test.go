@@ -166,6 +166,9 @@ func (l *ledger) proof(log stream.Log, tables map[lake.Ident]*contents, whole bo
 	}
 	var errs []error
 	for _, name := range names {
+		if event.Internal(name) {
+			continue
+		}
 		st, err := log.Stat(ctx, name)
 		if err != nil {
 			return err

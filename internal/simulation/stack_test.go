@@ -19,6 +19,7 @@ import (
 
 	"naru/internal/collect"
 	"naru/internal/collect/native"
+	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/lake/iceberg"
 	"naru/internal/obs"
@@ -35,6 +36,7 @@ const (
 	dataDir = "/data"
 	logDir  = "/data/log"
 	lakeDir = "/data/lake"
+	idsDir  = "/data/dedupe"
 )
 
 // settings are what may be set in naru.yaml.
@@ -43,12 +45,14 @@ type settings struct {
 	lake     iceberg.Config
 	pipeline pipeline.Config
 	collect  collect.Config
+	dedupe   dedupe.Config
 	hotRows  int64 // of a finished file of the hot tail
 }
 
 // smallSettings are of a naru that does everything often.
 func smallSettings(rng *rand.Rand) settings {
-	s := settings{log: seglog.DefaultConfig(), lake: iceberg.DefaultConfig(), pipeline: pipeline.DefaultConfig(), collect: collect.DefaultConfig()}
+	s := settings{log: seglog.DefaultConfig(), lake: iceberg.DefaultConfig(), pipeline: pipeline.DefaultConfig(), collect: collect.DefaultConfig(), dedupe: dedupe.DefaultConfig()}
+	s.dedupe.Index = quantity.MiB
 	s.log.Segment = quantity.Bytes([]int{16, 24, 32, 64}[rng.IntN(4)]) * quantity.KiB
 	s.log.RetainAge, s.log.Reserve = 0, 0
 	s.log.RetainBytes = []quantity.Bytes{0, 2 * s.log.Segment, 4 * s.log.Segment}[rng.IntN(3)]
@@ -92,6 +96,7 @@ type process struct {
 	lake     *iceberg.Lake
 	tables   *table.Tables
 	set      *pipeline.Set
+	judge    *dedupe.Judge
 	door     http.Handler
 	recovery seglog.Recovery
 	clock    *clock
@@ -112,7 +117,7 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 		m.flight.in(flyLogOpen)
 		cfg.log.Listener.Recovered = func(r seglog.Recovery) { p.recovery = r }
 		cfg.log.Clock = wall.now
-		cfg.log.Expect = func(stream string) string { return pipeline.DefaultPrefix + stream } // as internal/app has it
+		cfg.log.Expect = pipeline.Reader // as internal/app has it
 		l, err := seglog.Open(fs, logDir, cfg.log, logger())
 		if err != nil {
 			return p, fmt.Errorf("open log: %w", err)
@@ -123,7 +128,11 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 	if p.lake, err = iceberg.Open(context.Background(), cfg.lake, fs, dataDir, logger(), iceberg.WithCatalog(catalog{m}), iceberg.WithClock(wall.now)); err != nil {
 		return p, fmt.Errorf("open lake: %w", err)
 	}
-	p.seen = watch(p.log, m)
+	p.judge = dedupe.New(cfg.dedupe, dedupe.Deps{FS: fs, Dir: idsDir, Log: p.log, Logger: logger(), Now: wall.now, Pause: time.Millisecond})
+	if err := p.judge.Open(context.Background()); err != nil {
+		return p, err
+	}
+	p.seen = watch(p.judge.Log(), m)
 	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: theContracts, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
 	if err != nil {
 		return p, err
@@ -155,11 +164,16 @@ type work struct {
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 	set    error
+	judge  func() error // stops it
 }
 
 func (p *process) run() *work {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &work{p: p, cancel: cancel}
+	judging, rest := context.WithCancel(context.Background())
+	judged := make(chan error, 1)
+	go func() { judged <- p.judge.Run(judging) }()
+	w.judge = func() error { rest(); return <-judged }
 	w.all.Go(func() { w.set = p.set.Run(ctx) })
 	w.all.Go(func() { _ = p.lake.Run(ctx) })
 	return w
@@ -170,7 +184,7 @@ func (w *work) stop() error {
 	w.p.m.flight.in(flyDrain)
 	w.cancel()
 	w.all.Wait()
-	return w.set
+	return errors.Join(w.set, w.judge())
 }
 
 // collect removes files whose time has come.
@@ -228,6 +242,9 @@ func (p *process) drained() error {
 		}
 		waiting := 0
 		for _, name := range names {
+			if event.Internal(name) {
+				continue
+			}
 			st, err := p.log.Stat(context.Background(), name)
 			if err != nil {
 				return err
@@ -269,6 +286,9 @@ func stored(l stream.Log) (map[string]map[place]string, error) {
 	}
 	out := map[string]map[place]string{}
 	for _, name := range names {
+		if event.Internal(name) {
+			continue
+		}
 		out[name] = map[place]string{}
 		st, err := l.Stat(ctx, name)
 		if err != nil {

@@ -18,6 +18,9 @@ func (v *verifier) report() *Report {
 	refused := int64(0)
 	kept := int64(0)
 	for _, st := range v.log.Streams {
+		if event.Internal(st.Stream) {
+			continue
+		}
 		refused += st.Refused
 		if st.Stream == event.RejectedStream {
 			kept = st.Acknowledged
@@ -79,6 +82,7 @@ func (v *verifier) balance(st stream.Stat) Stream {
 // the watermark has counted so.
 func (v *verifier) unread(s *streamState) {
 	dropped := s.progress.Counts.Dropped
+	doubles := max(s.progress.Counts.Duplicates-s.doubles, 0) // those that retention has dropped
 	unread := func(d *Difference) bool { return d.Kind == Missing && d.Stream == s.name && d.Detail == passed }
 	n := int64(0)
 	for _, d := range v.wrong.list {
@@ -88,9 +92,17 @@ func (v *verifier) unread(s *streamState) {
 	}
 	// Of events that are lost to a repair too nobody knows any more whether they
 	// were read before that, so they may have been counted as dropped.
-	if too := dropped - n - v.lostAndDropped(s.name); too > 0 {
+	if too := dropped - max(n-doubles, 0) - v.lostAndDropped(s.name); too > 0 {
 		v.wrong.note(Difference{Kind: BadCounts, Stream: s.name, Count: too,
 			Detail: fmt.Sprintf("the watermark counts %d events as dropped unread, and retention has dropped %d below it that no row covers", dropped, n)})
+	}
+	if n == doubles+dropped && n > 0 && doubles > 0 {
+		// Which of them were duplicates nobody knows any more; so many were.
+		v.wrong.list = slices.DeleteFunc(v.wrong.list, unread)
+		if dropped > 0 {
+			v.explained.note(Difference{Kind: DroppedUnread, Stream: s.name, Count: dropped, Detail: droppedUnread})
+		}
+		return
 	}
 	if dropped == 0 {
 		return
@@ -107,11 +119,13 @@ func (v *verifier) unread(s *streamState) {
 		if !unread(d) {
 			return false
 		}
-		d.Kind, d.Detail = DroppedUnread, "retention dropped them before they were read (log.drop_unread), as the watermark has counted"
+		d.Kind, d.Detail = DroppedUnread, droppedUnread
 		v.explained.list = append(v.explained.list, d)
 		return true
 	})
 }
+
+const droppedUnread = "retention dropped them before they were read (log.drop_unread), as the watermark has counted"
 
 // lostAndDropped counts the offsets below the watermark that repairs have given
 // up and that retention has passed since.

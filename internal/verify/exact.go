@@ -7,9 +7,11 @@ import (
 	"maps"
 	mathbits "math/bits"
 	"slices"
+	"strings"
 
 	"naru/internal/event"
 	"naru/internal/lake/columnar"
+	"naru/internal/stream"
 	"naru/internal/stream/seglog"
 )
 
@@ -126,6 +128,9 @@ const uncovered = 1 << 15
 // nowhere stands for a table that is yet to be made.
 const nowhere = uncovered - 1
 
+// judged stands for the table of an event that gets no row.
+const judged = uncovered - 2
+
 type extra struct{ at, file uint32 }
 
 func (x *exact) chunk(l *lane, offset int64) *exactChunk {
@@ -156,6 +161,10 @@ func (x *exact) readLog(ctx context.Context) error {
 		l, s := x.lane(laneKey{b.Stream, b.Incarnation, b.Partition}), x.stream(b.Stream)
 		return x.eachEvent(b, func(e *event.Event) error {
 			if c := x.chunk(l, e.Offset); c != nil && l.seen.has(e.Offset) { // else it came since
+				if x.duplicate(l, e.Offset) {
+					c.events[e.Offset&(chunkSize-1)] = judged
+					return nil
+				}
 				n := uint16(nowhere)
 				t := s.target(l, e.Type, e.Offset)
 				if t != nil {
@@ -289,6 +298,10 @@ func (x *exact) judgeOne(l *lane, offset int64, c *exactChunk, at int, found []u
 		if len(found) == 0 {
 			x.lacking(l, offset, c, at)
 		}
+	case expected == judged:
+		if len(found) > 0 {
+			x.wrong.add(Judged, l, tables, offset, "these events were judged to be duplicates, and have rows", paths...)
+		}
 	case expected&uncovered == 0 && len(found) == 0:
 		c.lacks.set(at)
 	default:
@@ -344,8 +357,8 @@ func (x *exact) readSince(l *lane, offset int64) bool {
 		}
 		x.since = now
 	}
-	for _, p := range x.since.Readers {
-		if p.Stream != l.stream {
+	for name, p := range x.since.Readers {
+		if p.Stream != l.stream || strings.HasPrefix(name, stream.JudgeReader) {
 			continue
 		}
 		if offset < markOf(x.since, p.Positions, l.laneKey) {

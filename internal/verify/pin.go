@@ -27,6 +27,9 @@ type pinned struct {
 // pin takes the newest snapshot of every table.
 func (v *verifier) pin(ctx context.Context) error {
 	for _, st := range v.before.Streams {
+		if event.Internal(st.Stream) {
+			continue
+		}
 		v.stream(st.Stream)
 	}
 	if v.Lake == nil {

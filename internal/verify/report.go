@@ -76,6 +76,7 @@ type Kind string
 const (
 	Missing    Kind = "missing"     // an event that its table covers, or the watermark has passed, has no row
 	Doubled    Kind = "doubled"     // an event has more than one row
+	Judged     Kind = "duplicate"   // an event that was judged to be a duplicate has a row
 	Misplaced  Kind = "misplaced"   // an event's row is in another table than its type's
 	Unclaimed  Kind = "unclaimed"   // a row at or behind its table's own positions: it will be loaded again
 	Skipped    Kind = "skipped"     // the watermark has passed an event that its table does not cover: it will not be loaded

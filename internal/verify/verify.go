@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"strings"
 	"time"
 
+	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
@@ -79,6 +81,7 @@ type verifier struct {
 	events  int64
 	streams map[string]*streamState
 	lanes   map[laneKey]*lane
+	judged  *dedupe.Found
 	files   []dataFile
 	dec     recordbatch.Decoder
 	hash    *hasher
@@ -97,6 +100,7 @@ type streamState struct {
 	inLog    int64
 	notYet   int64
 	unread   int64
+	doubles  int64 // duplicates in the log below the watermark
 	written  int64 // rows within the log's offsets; those doubled are taken off
 }
 
@@ -115,6 +119,10 @@ func (v *verifier) run(ctx context.Context) (*Report, error) {
 		return nil, fmt.Errorf("read the end of the log: %w", err)
 	}
 	if err := v.pin(ctx); err != nil {
+		return nil, err
+	}
+	// Verdicts behind the tables: what a table covers was judged before.
+	if err := v.readVerdicts(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.readLog(ctx); err != nil {
@@ -144,8 +152,8 @@ func (v *verifier) stream(name string) *streamState {
 	s := v.streams[name]
 	if s == nil {
 		s = &streamState{name: name, byName: map[string]*pinned{}, types: map[string]*pinned{}}
-		for _, p := range v.before.Readers {
-			if p.Stream == name {
+		for reader, p := range v.before.Readers {
+			if p.Stream == name && !strings.HasPrefix(reader, stream.JudgeReader) {
 				s.progress = p
 			}
 		}

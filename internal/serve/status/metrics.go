@@ -22,6 +22,12 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 			{Name: "naru_stream_cut", Help: "Events of a stream that a pipeline had written before a repair cut them off the log; no term of the equation has them.", Labels: []string{"stream", "pipeline"}},
 			{Name: "naru_stream_balanced", Help: "1 while acknowledged = written + rejected + duplicate + filtered + dropped unread + lost + not yet written, else 0.", Labels: []string{"stream", "pipeline"}},
 			{Name: "naru_stream_lag_seconds", Help: "Age of the oldest row of a stream that waits for its commit.", Labels: []string{"stream"}},
+			{Name: "naru_dedupe_window_seconds", Help: "For how long back ids are known: dedupe.window, or less when the index is full (dedupe.index).", Labels: []string{"stream"}},
+			{Name: "naru_dedupe_duplicates_total", Help: "Events that were judged to be duplicates.", Labels: []string{"stream"}, Counter: true},
+			{Name: "naru_dedupe_id_conflicts_total", Help: "Events that were kept although their id was there before: their bytes are others.", Labels: []string{"stream"}, Counter: true},
+			{Name: "naru_dedupe_ids", Help: "Ids remembered.", Labels: []string{"stream"}},
+			{Name: "naru_dedupe_disk_bytes", Help: "Bytes of the files of ids (dedupe.index).", Labels: []string{"stream"}},
+			{Name: "naru_dedupe_memory_bytes", Help: "Memory that finding ids takes.", Labels: []string{"stream"}},
 			{Name: "naru_stream_bytes", Help: "Bytes of a stream in the log, roughly.", Labels: []string{"stream"}},
 		},
 		func(emit obs.Emit) {
@@ -38,6 +44,14 @@ func Register(reg *obs.Registry, s *Source, log *slog.Logger) {
 					emit("naru_stream_acknowledged_total", float64(st.Acknowledged), st.Stream)
 					emit("naru_stream_lag_seconds", st.Lag, st.Stream)
 					emit("naru_stream_bytes", float64(st.Bytes), st.Stream)
+					if d := st.Dedupe; d != nil {
+						emit("naru_dedupe_window_seconds", d.Window, st.Stream)
+						emit("naru_dedupe_duplicates_total", float64(d.Found), st.Stream)
+						emit("naru_dedupe_id_conflicts_total", float64(d.Conflicts), st.Stream)
+						emit("naru_dedupe_ids", float64(d.IDs), st.Stream)
+						emit("naru_dedupe_disk_bytes", float64(d.Disk), st.Stream)
+						emit("naru_dedupe_memory_bytes", float64(d.Memory), st.Stream)
+					}
 					last = st.Stream
 				}
 				balanced := 0.0

@@ -74,6 +74,9 @@ type Stream struct {
 	Cut      int64 `json:"cut,omitempty"`
 	Balanced bool  `json:"balanced"`
 
+	// Dedupe tells of the judge of its duplicates; nil when none works.
+	Dedupe *Dedupe `json:"dedupe,omitempty"`
+
 	// Of the stream rejected. Its events were acknowledged for the streams
 	// they were sent to, and are counted there; so it has none of its own.
 	// Neither has rejected_states, whose records are naru's own.
@@ -89,6 +92,24 @@ type Stream struct {
 	LastCommit  time.Time         `json:"last_commit,omitzero"`
 	Error       string            `json:"error,omitempty"`
 	Hint        string            `json:"hint,omitempty"`
+}
+
+// Dedupe is what the judge of duplicates says of one stream.
+type Dedupe struct {
+	Stream string `json:"-"`
+	// Found are the duplicates and Conflicts the events, kept, with an id that was
+	// there before with other bytes: since judging began, whatever pipelines count.
+	Found     int64 `json:"duplicates"`
+	Conflicts int64 `json:"id_conflicts"`
+	IDs       int64 `json:"ids"` // remembered now
+	Disk      int64 `json:"disk_bytes"`
+	Memory    int64 `json:"memory_bytes"`
+	// Window is for how long back ids are known: dedupe.window, or less when the
+	// index is full.
+	Window float64 `json:"window_seconds"`
+	// Configured is dedupe.window, in seconds.
+	Configured  float64 `json:"configured_window_seconds"`
+	Error, Hint string  `json:"-"`
 }
 
 // Table is one table of the lake.
@@ -135,6 +156,8 @@ type Source struct {
 	Pending func() []Pending
 	// Contracts tells what is in force; nil: nothing is judged.
 	Contracts func() Contracts
+	// Dedupe lists what judges of duplicates say; nil when none work.
+	Dedupe func() []Dedupe
 	// Unready tells why no events are taken; nil, or nil from it: they are.
 	Unready func() error
 	Now     func() time.Time // nil: time.Now
@@ -180,7 +203,16 @@ func (s *Source) Streams(ctx context.Context) ([]Stream, error) {
 		lags[id.Namespace] = max(lags[id.Namespace], s.lag(p.Since))
 	}
 	out := []Stream{}
+	found := map[string]Dedupe{}
+	if s.Dedupe != nil {
+		for _, d := range s.Dedupe() {
+			found[d.Stream] = d
+		}
+	}
 	for _, name := range names {
+		if event.Internal(name) {
+			continue
+		}
 		st, err := s.Log.Stat(ctx, name)
 		if errors.Is(err, stream.ErrNoStream) {
 			continue
@@ -188,19 +220,22 @@ func (s *Source) Streams(ctx context.Context) ([]Stream, error) {
 		if err != nil {
 			return nil, fmt.Errorf("stat %s: %w", name, err)
 		}
-		found := false
+		loaded := false
 		for _, p := range pipelines {
 			if p.Stream == name {
 				out = append(out, count(st, p))
-				found = true
+				loaded = true
 			}
 		}
-		if !found {
+		if !loaded {
 			out = append(out, count(st, Pipeline{}))
 		}
 	}
 	for i := range out {
 		out[i].Lag = lags[out[i].Stream]
+		if d, ok := found[out[i].Stream]; ok {
+			out[i].Dedupe = &d
+		}
 	}
 	return out, nil
 }
@@ -224,7 +259,7 @@ func (s *Source) pipelines(ctx context.Context) ([]Pipeline, error) {
 		return nil, fmt.Errorf("list readers: %w", err)
 	}
 	for name, at := range readers {
-		if !seen[name] {
+		if !seen[name] && !strings.HasPrefix(name, stream.JudgeReader) {
 			out = append(out, Pipeline{Name: name, Stream: at.Stream, Progress: at})
 		}
 	}
@@ -278,6 +313,10 @@ func atEnd(st stream.Stat, at event.Positions) bool {
 		covered = true
 	}
 	return covered
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(s * float64(time.Second)).Round(time.Second)
 }
 
 // Tables reports the tables alone. A table that cannot be read is in the list
@@ -345,7 +384,18 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 				strings.Join(readers, ", "), reason)
 		}
 	}
+	judged := ""
 	for _, st := range r.Streams {
+		if d := st.Dedupe; d != nil && judged != st.Stream {
+			judged = st.Stream
+			if d.Error != "" {
+				problem("duplicates of stream %s cannot be told, and its events wait: %s%s", st.Stream, d.Error, cure(d.Hint))
+			}
+			if d.Window < d.Configured {
+				problem("the index of ids of stream %s is full: duplicates are known for %s back, not %s; raise dedupe.index, or shorten dedupe.window",
+					st.Stream, seconds(d.Window), seconds(d.Configured))
+			}
+		}
 		if st.DroppedUnread > 0 {
 			problem("retention dropped %d events of stream %s before pipeline %s had read them (log.drop_unread): they are in no table",
 				st.DroppedUnread, st.Stream, st.Pipeline)

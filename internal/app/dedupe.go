@@ -1,0 +1,59 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"naru/internal/config"
+	"naru/internal/dedupe"
+	"naru/internal/serve/status"
+	"naru/internal/stream"
+	"naru/internal/stream/seglog"
+	"naru/internal/vfs"
+)
+
+// openJudge makes the judge of duplicates, and the log as those see it who load it.
+// The judge is nil when it is turned off or nothing is loaded: what is on record by
+// then holds.
+func openJudge(ctx context.Context, fsys vfs.FS, f config.Folder, o Options, log stream.Log, logger *slog.Logger) (*dedupe.Judge, stream.Log, error) {
+	if !o.Config.Dedupe.Enabled {
+		return nil, dedupe.Recorded(log), nil
+	}
+	j := dedupe.New(o.Config.Dedupe, dedupe.Deps{FS: fsys, Dir: f.Dedupe(), Log: log, Logger: logger})
+	if err := j.Open(ctx); err != nil {
+		return nil, nil, err
+	}
+	if !o.Pipelines {
+		return nil, log, nil // it is judged when it is loaded
+	}
+	return j, j.Log(), nil
+}
+
+// dedupe is what the status shows of the judge.
+func (f *faces) dedupe() []status.Dedupe {
+	all := f.judge.Status()
+	out := make([]status.Dedupe, len(all))
+	for i, s := range all {
+		out[i] = status.Dedupe{Stream: s.Stream, Found: s.Duplicates, Conflicts: s.Conflicts, IDs: s.IDs, Disk: s.Disk, Memory: s.Memory,
+			Window: s.Window, Configured: f.options.Config.Dedupe.Window.Std().Seconds(), Error: s.Error, Hint: s.Hint}
+	}
+	return out
+}
+
+// readVerdicts notes which events of a log were judged to be duplicates.
+func readVerdicts(ctx context.Context, fsys vfs.FS, dir string) (*dedupe.Found, error) {
+	found := &dedupe.Found{}
+	o := seglog.SurveyOptions{Skip: func(has []seglog.SegmentStream) bool {
+		return !slices.ContainsFunc(has, func(s seglog.SegmentStream) bool { return found.Wants(s.Stream) })
+	}}
+	_, err := seglog.Walk(ctx, fsys, dir, o, func(b *seglog.Logged) error {
+		for _, raw := range b.Raw {
+			if err := found.Take(b.Stream, b.Partition, raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return found, err
+}
