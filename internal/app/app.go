@@ -119,7 +119,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if o.Pipelines {
 		committing = pipelines
 	}
-	read, err := openReading(o.Config.HotTail, fsys, folder.Folder, readable, lake, committing, logger)
+	read, err := openReading(o.Config.HotTail, fsys, folder.Folder, readable.Impatient(patience), lake, committing, logger)
 	if err != nil {
 		return err
 	}

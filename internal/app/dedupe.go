@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"naru/internal/config"
 	"naru/internal/dedupe"
@@ -16,7 +17,7 @@ import (
 // openJudge makes the judge of duplicates, and the log as those see it who load it.
 // The judge is nil when it is turned off or nothing is loaded: what is on record by
 // then holds.
-func openJudge(ctx context.Context, fsys vfs.FS, f config.Folder, o Options, log stream.Log, logger *slog.Logger) (*dedupe.Judge, stream.Log, error) {
+func openJudge(ctx context.Context, fsys vfs.FS, f config.Folder, o Options, log stream.Log, logger *slog.Logger) (*dedupe.Judge, *dedupe.Log, error) {
 	if !o.Config.Dedupe.Enabled {
 		return nil, dedupe.Recorded(log), nil
 	}
@@ -25,10 +26,14 @@ func openJudge(ctx context.Context, fsys vfs.FS, f config.Folder, o Options, log
 		return nil, nil, err
 	}
 	if !o.Pipelines {
-		return nil, log, nil // it is judged when it is loaded
+		return nil, dedupe.Recorded(log), nil // it is judged when it is loaded
 	}
 	return j, j.Log(), nil
 }
+
+// patience is how long a query waits for verdicts on the newest events; then it sees
+// what is committed. It is far more than a judge at work takes.
+const patience = 2 * time.Second
 
 // dedupe is what the status shows of the judge.
 func (f *faces) dedupe() []status.Dedupe {

@@ -53,16 +53,3 @@ func (d *digester) digest(e *event.Event) uint64 {
 func appendText(b, text []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
-
-// Sent is the digest of an event as it was sent, for the header naru_sent: whoever
-// changes an event before it is stored calls it first.
-func Sent(e *event.Event) []byte {
-	var d digester
-	was := e.Sent
-	e.Sent = nil
-	sum := d.digest(e)
-	e.Sent = was
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], sum)
-	return hex.AppendEncode(nil, b[:])
-}

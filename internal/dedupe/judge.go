@@ -122,7 +122,9 @@ func begun(name string) stream.Progress {
 }
 
 // judged tells whether a stream has a judge.
-func judged(name string) bool { return name != event.RejectedStream && !event.Internal(name) }
+func judged(name string) bool {
+	return name != event.RejectedStream && name != event.RejectedStates && !event.Internal(name)
+}
 
 // Run judges until ctx ends. It returns early, with the cause, when the log is
 // poisoned or closed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"naru/internal/event"
 	"naru/internal/recordbatch"
@@ -18,6 +19,7 @@ type Log struct {
 	stream.Log
 	judge    *Judge
 	recorded bool // nobody judges: only what is on record counts
+	patience time.Duration
 }
 
 var (
@@ -28,6 +30,17 @@ var (
 
 // Log is the judge's log for those who write events to tables, or show them.
 func (j *Judge) Log() *Log { return &Log{Log: j.log, judge: j} }
+
+// Impatient is the same log for those who would rather do without an event than
+// wait long for its verdict.
+func (l *Log) Impatient(patience time.Duration) *Log {
+	c := *l
+	c.patience = patience
+	return &c
+}
+
+// errSlow: the verdict takes longer than the reader waits.
+var errSlow = errors.New("the events are not judged yet")
 
 // Recorded is a log without a judge: what was judged before stays so, and all that
 // comes is kept.
@@ -45,13 +58,22 @@ func (l *Log) Read(ctx context.Context, name string, from event.Position, limit 
 	find := lane.duplicates
 	if l.recorded {
 		find = lane.older
-	} else if err := lane.wait(ctx, b.Next); err != nil {
+	} else if err := l.wait(ctx, lane, b.Next); err != nil {
 		return nil, fmt.Errorf("read %s at %s: %w", name, from, err)
 	}
 	if b.Without, err = find(ctx, b.From, b.Next); err != nil {
 		return nil, fmt.Errorf("read verdicts on %s at %s: %w", name, from, err)
 	}
 	return b, nil
+}
+
+func (l *Log) wait(ctx context.Context, at *lane, next int64) error {
+	if l.patience == 0 {
+		return at.wait(ctx, next)
+	}
+	short, cancel := context.WithTimeoutCause(ctx, l.patience, errSlow)
+	defer cancel()
+	return at.wait(short, next)
 }
 
 // Readers implements stream.Readers: those that are not the judge's.

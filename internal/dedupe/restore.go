@@ -171,7 +171,8 @@ func (l *lane) learn(b *event.Batch, without []event.Run, want func() bool) erro
 	return nil
 }
 
-// windowStart is an offset before which no event is in the window any more.
+// windowStart is an offset before which no event is in the window any more. Times
+// of receipt may go back where a clock was set: it looks twice as far.
 func (l *lane) windowStart(ctx context.Context, st stream.Stat, oldest int64) (int64, error) {
 	received := func(offset int64) (int64, error) {
 		b, err := l.judge.log.Read(ctx, l.id.stream, l.place(st, offset), 1)
@@ -196,7 +197,7 @@ func (l *lane) windowStart(ctx context.Context, st stream.Stat, oldest int64) (i
 		}
 		t, err := received(oldest + int64(i))
 		failed = err
-		return t >= now-l.index.shape.window
+		return t >= now-2*l.index.shape.window
 	})
 	return oldest + int64(n), failed
 }

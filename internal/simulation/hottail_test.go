@@ -336,6 +336,9 @@ func (o *onlookers) stored() (map[spot]logged, error) {
 	out := map[spot]logged{}
 	var d recordbatch.Decoder
 	for _, name := range names {
+		if event.Internal(name) {
+			continue
+		}
 		st, err := o.p.log.Stat(ctx, name)
 		if err != nil {
 			return nil, err

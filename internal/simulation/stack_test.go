@@ -97,6 +97,7 @@ type process struct {
 	tables   *table.Tables
 	set      *pipeline.Set
 	judge    *dedupe.Judge
+	rest     func() error // stops it
 	door     http.Handler
 	recovery seglog.Recovery
 	clock    *clock
@@ -132,6 +133,10 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 	if err := p.judge.Open(context.Background()); err != nil {
 		return p, err
 	}
+	judging, rest := context.WithCancel(context.Background())
+	judged := make(chan error, 1)
+	go func() { judged <- p.judge.Run(judging) }()
+	p.rest = func() error { rest(); return <-judged }
 	p.seen = watch(p.judge.Log(), m)
 	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: theContracts, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
 	if err != nil {
@@ -149,6 +154,9 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 // close releases everything, from the last opened to the first.
 func (p *process) close() error {
 	var errs []error
+	if p.rest != nil {
+		errs = append(errs, p.rest())
+	}
 	if p.lake != nil {
 		errs = append(errs, p.lake.Close())
 	}
@@ -164,16 +172,11 @@ type work struct {
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 	set    error
-	judge  func() error // stops it
 }
 
 func (p *process) run() *work {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &work{p: p, cancel: cancel}
-	judging, rest := context.WithCancel(context.Background())
-	judged := make(chan error, 1)
-	go func() { judged <- p.judge.Run(judging) }()
-	w.judge = func() error { rest(); return <-judged }
 	w.all.Go(func() { w.set = p.set.Run(ctx) })
 	w.all.Go(func() { _ = p.lake.Run(ctx) })
 	return w
@@ -184,7 +187,7 @@ func (w *work) stop() error {
 	w.p.m.flight.in(flyDrain)
 	w.cancel()
 	w.all.Wait()
-	return errors.Join(w.set, w.judge())
+	return w.set
 }
 
 // collect removes files whose time has come.
