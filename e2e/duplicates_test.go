@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -79,10 +81,10 @@ func TestEverythingThreeTimes(t *testing.T) {
 	var st struct {
 		Balanced bool
 		Streams  []struct {
-			Stream                                                   string
+			Stream                                                  string
 			Acknowledged, Written, Duplicates, Rejections, Filtered int64
-			NotYetWritten                                            int64 `json:"not_yet_written"`
-			Dedupe                                                   struct {
+			NotYetWritten                                           int64 `json:"not_yet_written"`
+			Dedupe                                                  struct {
 				Duplicates, IDs int64
 				Conflicts       int64   `json:"id_conflicts"`
 				Window          float64 `json:"window_seconds"`
@@ -139,7 +141,10 @@ func TestDedupeTurnedOff(t *testing.T) {
 	}
 	rows := 0
 	for i, enabled := range []bool{true, false, true} {
-		writeFile(t, dir, "naru.yaml", fmt.Sprintf("pipelines:\n  commit_interval: 100ms\ndedupe:\n  enabled: %t\n", enabled))
+		config := fmt.Sprintf("pipelines:\n  commit_interval: 100ms\ndedupe:\n  enabled: %t\n", enabled)
+		if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
+		}
 		s := serve(t, dir)
 		twice(s, "same")
 		twice(s, fmt.Sprint("own", i))

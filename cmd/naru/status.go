@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -97,6 +98,7 @@ func (c *cli) showStatus(r *status.Report, now time.Time) error {
 	if len(r.Streams) == 0 {
 		fmt.Fprintln(w, "(no events yet)")
 	}
+	showIDs(w, r.Streams)
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, "table\trows\tpending\tlag\trescued\tfiles\tsize\tlast commit")
 	for _, t := range r.Tables {
@@ -115,6 +117,21 @@ func (c *cli) showStatus(r *status.Report, now time.Time) error {
 		fmt.Fprintln(c.out, "problem: "+p)
 	}
 	return nil
+}
+
+// showIDs tells of the judges of duplicates, where there are ids.
+func showIDs(w io.Writer, streams []status.Stream) {
+	head, last := "\nids of stream\tremembered\tfor\tduplicates\tid conflicts\ton disk\tin memory\n", ""
+	for _, s := range streams {
+		d := s.Dedupe
+		if d == nil || s.Stream == last || d.IDs+d.Found+d.Conflicts == 0 {
+			continue
+		}
+		last = s.Stream
+		fmt.Fprintf(w, "%s%s\t%d\t%s\t%d\t%d\t%s\t%s\n", head, s.Stream, d.IDs, time.Duration(d.Window*float64(time.Second)).Round(time.Second),
+			d.Found, d.Conflicts, quantity.Bytes(d.Disk), quantity.Bytes(d.Memory))
+		head = ""
+	}
 }
 
 // lag shows seconds.

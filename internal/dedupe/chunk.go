@@ -20,8 +20,10 @@ type chunk struct {
 	head   chunkHead
 	path   string
 	file   vfs.File
-	blocks int   // written
-	count  int64 // entries, those of the open block too
+	blocks int    // sealed
+	onDisk int    // of these
+	behind []byte // the others
+	count  int64  // entries, those of the open block too
 	open   block
 	chain  uint32 // checksum of the last block written
 	next   int64  // as the files say: all ids below this offset are here or before
@@ -114,6 +116,21 @@ func (c *chunk) create(fs vfs.FS, dir string) error {
 	return nil
 }
 
+// atOnceOut is how many blocks are written at once.
+const atOnceOut = 16
+
+// out writes the blocks that were sealed.
+func (c *chunk) out() error {
+	if len(c.behind) == 0 {
+		return nil
+	}
+	if _, err := c.file.WriteAt(c.behind, blockAt(c.onDisk)); err != nil {
+		return fmt.Errorf("write index of ids: %w", err)
+	}
+	c.onDisk, c.behind = c.blocks, c.behind[:0]
+	return nil
+}
+
 // add puts an entry behind all others.
 func (c *chunk) add(k Key, digest uint64, offset, clock int64) error {
 	if c.open.count() > 0 && !c.open.fits(offset, clock) {
@@ -137,19 +154,20 @@ func (c *chunk) add(k Key, digest uint64, offset, clock int64) error {
 	return nil
 }
 
-// flush writes the open block.
+// flush seals the open block, and writes it with others in a while.
 func (c *chunk) flush() error {
 	if c.blocks >= maxBlocks {
 		return fmt.Errorf("write %s: more than %d blocks", c.path, maxBlocks)
 	}
 	c.open.seal(c.chain)
-	if _, err := c.file.WriteAt(c.open[:], blockAt(c.blocks)); err != nil {
-		return fmt.Errorf("write index of ids: %w", err)
-	}
+	c.behind = append(c.behind, c.open[:]...)
 	c.chain = c.open.crc()
 	c.blocks++
 	c.open.setCount(0)
-	return nil
+	if c.blocks-c.onDisk < atOnceOut {
+		return nil
+	}
+	return c.out()
 }
 
 func blockAt(i int) int64 { return int64(i+1) * blockSize }
@@ -177,8 +195,12 @@ func (c *chunk) rehash() error {
 	return nil
 }
 
-// read reads a block that was written.
+// read reads a block that was sealed.
 func (c *chunk) read(i int, b *block) error {
+	if i >= c.onDisk {
+		copy(b[:], c.behind[(i-c.onDisk)*blockSize:])
+		return nil
+	}
 	if _, err := c.file.ReadAt(b[:], blockAt(i)); err != nil && err != io.EOF {
 		return fmt.Errorf("read index of ids: %w", err)
 	}
@@ -256,6 +278,9 @@ func (c *chunk) seal(fs vfs.FS) error {
 		if err := c.flush(); err != nil {
 			return err
 		}
+	}
+	if err := c.out(); err != nil {
+		return err
 	}
 	if err := c.file.Sync(); err != nil {
 		return fmt.Errorf("sync index of ids: %w", err)

@@ -208,6 +208,9 @@ func (x *index) register(k Key, digest uint64, offset int64) error {
 		if err := c.create(x.fs, x.dir); err != nil {
 			return errors.Join(err, c.close())
 		}
+		if len(x.chunks) > 0 {
+			c.table.alloc(c.table.most) // it will be as full as the one before
+		}
 		x.chunks = append(x.chunks, c)
 	}
 	if err := x.chunks[len(x.chunks)-1].add(k, digest, offset, x.clock); err != nil {
@@ -324,6 +327,9 @@ func (x *index) save() error {
 		return nil
 	}
 	c := x.chunks[len(x.chunks)-1]
+	if err := c.out(); err != nil {
+		return err
+	}
 	b := c.open
 	if b.count() == 0 {
 		b.begin(c.end(), x.next, x.clock)
@@ -509,6 +515,7 @@ func (c *chunk) readBlocks(upTo int64) (complete bool) {
 		c.open.setCount(0)
 		c.chain = b.crc()
 		c.blocks++
+		c.onDisk = c.blocks
 		c.next = b.next()
 	}
 }

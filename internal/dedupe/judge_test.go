@@ -540,3 +540,47 @@ func BenchmarkJudge(b *testing.B) {
 		})
 	}
 }
+
+// gated is a log whose commits with a verdict wait.
+type gated struct {
+	stream.Log
+	gate chan struct{}
+}
+
+func (g *gated) Commit(ctx context.Context, writes []stream.Write, reader string, at stream.Progress) error {
+	if len(writes) > 0 || at.Events[0] > 0 {
+		select {
+		case <-g.gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return g.Log.Commit(ctx, writes, reader, at)
+}
+
+// A verdict is on record before anybody acts on it: else another one might be given
+// after a crash, by other settings.
+func TestVerdictIsDurableBeforeItIsTold(t *testing.T) {
+	w := newWorld(t, 3)
+	log := &gated{w.log, make(chan struct{})}
+	j := New(w.cfg, Deps{FS: w.disk, Dir: "/ids", Log: log, Logger: quiet, Pause: time.Millisecond})
+	require.NoError(t, j.Open(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- j.Run(ctx) }()
+	for len(w.all) == 0 || !w.all[0].own {
+		w.all, w.m.kept = nil, nil
+		w.put(30)
+	}
+	st, err := w.log.Stat(t.Context(), "events")
+	require.NoError(t, err)
+	at := event.Position{Incarnation: st.Incarnation, Offset: st.Ranges[0].End - 30}
+	_, err = j.Log().Impatient(50*time.Millisecond).Read(t.Context(), "events", at, 1)
+	require.ErrorIs(t, err, errSlow)
+	close(log.gate)
+	_, err = j.Log().Read(t.Context(), "events", at, 1)
+	require.NoError(t, err)
+	cancel()
+	require.NoError(t, <-done)
+	require.NoError(t, w.log.Close())
+}

@@ -75,7 +75,8 @@ func (c *chunk) readTable(f vfs.File) (next int64, ok bool, err error) {
 	if t.lines = int(n(0)); t.lines <= 0 || int64(len(b)) != tagsHead+int64(t.lines)*perLine*4 {
 		return 0, false, nil
 	}
-	c.blocks, c.count, c.firstClock, c.lastClock, c.chain = int(n(1)), n(2), n(3), n(4), uint32(n(6))
+	c.blocks, c.onDisk = int(n(1)), int(n(1))
+	c.count, c.firstClock, c.lastClock, c.chain = n(2), n(3), n(4), uint32(n(6))
 	if c.end() != c.room() {
 		return 0, false, nil
 	}

@@ -40,10 +40,11 @@ type variant struct {
 	memory      bool // the log's driver
 	cuts        int
 	jumps       bool
+	resends     bool // requests that were answered come again later
 }
 
 func (v variant) String() string {
-	return fmt.Sprintf("%d connections, up to %d events a request, log in memory %t, %d cuts, clock jumps %t, %s", v.connections, v.batch, v.memory, v.cuts, v.jumps, v.cfg)
+	return fmt.Sprintf("%d connections, up to %d events a request, log in memory %t, %d cuts, clock jumps %t, sends again %t, %s", v.connections, v.batch, v.memory, v.cuts, v.jumps, v.resends, v.cfg)
 }
 
 // plain is the variant that the others are compared with.
@@ -58,7 +59,8 @@ func plain() variant {
 func randomVariant(rng *rand.Rand) variant {
 	v := variant{cfg: smallSettings(rng), connections: 1 + rng.IntN(4), batch: []int{1, 5, 40}[rng.IntN(3)],
 		memory: rng.IntN(3) == 0, cuts: rng.IntN(4), jumps: rng.IntN(2) == 0}
-	v.cfg.lake.MaxTables = 1000 // which types get the last places depends on the order
+	v.resends = !v.jumps && rng.IntN(2) == 0 // beyond the window an event that comes again is another one
+	v.cfg.lake.MaxTables = 1000              // which types get the last places depends on the order
 	return v
 }
 
@@ -218,6 +220,7 @@ func (p *process) pour(lanes []lane, at []int, v variant, rng *rand.Rand) error 
 		own := rand.New(rand.NewPCG(rng.Uint64(), 6))
 		running.Go(func() {
 			var mine []int
+			var before []shipment
 			for i := range lanes {
 				if i%v.connections == c {
 					mine = append(mine, i)
@@ -253,6 +256,16 @@ func (p *process) pour(lanes []lane, at []int, v variant, rng *rand.Rand) error 
 				} else if status != http.StatusOK {
 					errs[c] = fmt.Errorf("status %d", status)
 					return
+				}
+				if !v.resends {
+					continue
+				}
+				if before = append(before, s); own.IntN(2) == 0 {
+					again := before[own.IntN(len(before))]
+					again.items = again.items[:1+own.IntN(len(again.items))]
+					if !slices.ContainsFunc(again.items, func(it item) bool { return it.bad }) { // refused ones are kept each time
+						p.send(again)
+					}
 				}
 			}
 		})

@@ -18,6 +18,7 @@ import (
 	icetable "github.com/apache/iceberg-go/table"
 	"github.com/stretchr/testify/require"
 
+	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
@@ -48,6 +49,8 @@ type world struct {
 	lake    *iceberg.Lake
 	loaded  map[string]stream.Progress // by stream
 	ids     int
+	// reading is the log that is loaded; nil: log.
+	reading stream.Log
 	// operation of the snapshots that snapshot commits; "": overwrite.
 	operation icetable.Operation
 }
@@ -136,7 +139,9 @@ func (w *world) load() {
 	names, err := w.log.Streams(w.t.Context())
 	require.NoError(w.t, err)
 	for _, name := range names {
-		w.loadStream(name, true)
+		if !event.Internal(name) {
+			w.loadStream(name, true)
+		}
 	}
 }
 
@@ -163,9 +168,16 @@ func (w *world) loadStream(name string, mark bool) {
 		if !from.Incarnation.IsZero() && from.Offset >= end.End { // offsets run on through incarnations
 			break
 		}
-		b, err := w.log.Read(ctx, name, from, 1<<20)
+		reading := w.reading
+		if reading == nil {
+			reading = w.log
+		}
+		b, err := reading.Read(ctx, name, from, 1<<20)
 		require.NoError(w.t, err)
 		require.NoError(w.t, out.Write(ctx, b))
+		duplicates := dedupe.Within(b.Without, b.From, b.Next)
+		at.Counts.Duplicates += duplicates
+		at.Events[0] += duplicates
 		n := int64(0)
 		var dec recordbatch.Decoder
 		require.NoError(w.t, dec.EachIn(b, func(*event.Event) error { n++; return nil }))
