@@ -414,9 +414,6 @@ func mend(b []byte) []byte {
 	b = append([]byte(nil), b...)
 	for i := 0; i+blockSize <= len(b); i += blockSize {
 		if i == 0 {
-			if h, ok := parseHead(b); ok {
-				_ = h
-			}
 			continue
 		}
 		c := block(b[i : i+blockSize])

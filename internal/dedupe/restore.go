@@ -19,21 +19,26 @@ func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarn
 		return err
 	}
 	oldest, any := l.oldest(st)
-	if ordinal == 0 || !any {
-		return x.reset(ordinal, l.at.Offset) // nothing is remembered
+	if ordinal == 0 {
+		return x.reset(0, l.at.Offset) // nothing is remembered
 	}
 	why := "there are no files"
 	switch {
-	case ok && l.hasLost(st):
+	case ok && l.hasLost(st, oldest):
 		why = "a repair of the log has lost events" // whose ids must not stand in the way of sending them again
 	case ok:
-		if err := l.replay(ctx, st, max(x.next, oldest), x.next >= oldest || x.next >= l.at.Offset, nil); err != nil {
-			return err
+		if any && x.next >= oldest { // else the ordinals tell whether something is missing
+			if err := l.replay(ctx, st, x.next, nil); err != nil {
+				return err
+			}
 		}
 		if x.ordinal == ordinal {
 			return nil
 		}
 		why = fmt.Sprintf("the files hold ids up to the %dth, the log %d", x.ordinal, ordinal)
+	}
+	if !any {
+		return x.reset(ordinal, l.at.Offset)
 	}
 	from, err := l.windowStart(ctx, st, oldest)
 	if err != nil {
@@ -46,14 +51,14 @@ func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarn
 		return err
 	}
 	n := int64(0)
-	if err := l.replay(ctx, st, from, true, func() bool { n++; return false }); err != nil {
+	if err := l.replay(ctx, st, from, func() bool { n++; return false }); err != nil {
 		return err
 	}
 	skip := max(n-ordinal, 0) // from before judging began
 	if err := x.reset(ordinal-(n-skip), from); err != nil {
 		return err
 	}
-	return l.replay(ctx, st, from, true, func() bool {
+	return l.replay(ctx, st, from, func() bool {
 		skip--
 		return skip < 0
 	})
@@ -83,9 +88,10 @@ func readable(st stream.Stat, partition int32, end int64) int64 {
 	return end
 }
 
-func (l *lane) hasLost(st stream.Stat) bool {
+// hasLost tells whether a repair has lost events behind the oldest one that is left.
+func (l *lane) hasLost(st stream.Stat, oldest int64) bool {
 	for _, x := range st.Lost {
-		if x.Partition == l.id.partition {
+		if x.Partition == l.id.partition && x.To > oldest {
 			return true
 		}
 	}
@@ -108,13 +114,9 @@ func (l *lane) place(st stream.Stat, offset int64) event.Position {
 	return at
 }
 
-// replay takes the events of [from, position) in by the verdicts on them. known is
-// false when the log does not have all that the index lacks. want, if given, says
-// of each event that is to be remembered whether it is.
-func (l *lane) replay(ctx context.Context, st stream.Stat, from int64, known bool, want func() bool) error {
-	if !known {
-		return nil // the ordinals will tell
-	}
+// replay takes the events of [from, position) in by the verdicts on them. want, if
+// given, says of each event that is to be remembered whether it is.
+func (l *lane) replay(ctx context.Context, st stream.Stat, from int64, want func() bool) error {
 	at := l.place(st, from)
 	for end := readable(st, l.id.partition, l.at.Offset); at.Offset < end; {
 		b, err := l.judge.log.Read(ctx, l.id.stream, at, readBytes)
