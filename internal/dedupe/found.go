@@ -58,7 +58,7 @@ func (f *Found) Duplicates(name string, partition int32) []event.Run {
 
 // Has tells whether the event at an offset is a duplicate.
 func (f *Found) Has(name string, partition int32, offset int64) bool {
-	if len(f.runs) == 0 {
+	if f == nil || len(f.runs) == 0 {
 		return false
 	}
 	runs := f.Duplicates(name, partition)

@@ -1,0 +1,206 @@
+package dedupe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"naru/internal/event"
+)
+
+// load takes what the files hold of events below upTo. ok is false when they
+// cannot be used: another log's, another shape's, damaged at the front, or none.
+func (x *index) load(ctx context.Context, upTo int64, lives []event.Incarnation) (ok bool, err error) {
+	if err := x.fs.MkdirAll(x.dir); err != nil {
+		return false, fmt.Errorf("make folder of ids: %w", err)
+	}
+	names, err := x.fs.List(x.dir)
+	if err != nil {
+		return false, fmt.Errorf("list folder of ids: %w", err)
+	}
+	var numbers []int64
+	for _, name := range names {
+		if n, err := strconv.ParseInt(strings.TrimSuffix(name, idsSuffix), 10, 64); err == nil && strings.HasSuffix(name, idsSuffix) {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	whole := true
+	for i, n := range numbers {
+		if !whole {
+			break
+		}
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		c, complete, err := x.loadChunk(n, upTo, lives)
+		if err != nil {
+			return false, err
+		}
+		if c == nil || i > 0 && (n != numbers[i-1]+1 || c.head.first != x.ordinal || c.head.before != x.chunks[i-1].chain) {
+			if c != nil {
+				err = c.close()
+			}
+			if i == 0 || err != nil {
+				return false, err
+			}
+			break
+		}
+		x.chunks = append(x.chunks, c)
+		x.ordinal, x.evicted, x.next = c.end(), c.head.evicted, max(x.next, c.next)
+		x.clock = max(x.clock, c.lastClock)
+		whole = complete && c.end() == c.room()
+	}
+	if len(x.chunks) == 0 {
+		return false, nil
+	}
+	if err := x.loadTail(upTo); err != nil {
+		return false, err
+	}
+	if n := len(x.chunks) - 1; x.chunks[n].count == 0 {
+		// Made and not yet written to: the entry that it was made for is to make it
+		// again, and to let the oldest go.
+		if err := x.chunks[n].close(); err != nil {
+			return false, err
+		}
+		if x.chunks = x.chunks[:n]; n == 0 {
+			return false, nil
+		}
+	}
+	newest := (x.ordinal - 1) / x.shape.entries
+	for x.chunks[0].head.number <= newest-x.shape.chunks {
+		if err := x.drop(); err != nil { // a crash had left it
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// loadChunk takes one chunk, as far as it is sound; nil when its head is not.
+// complete: nothing of it was left out.
+func (x *index) loadChunk(number, upTo int64, lives []event.Incarnation) (_ *chunk, complete bool, err error) {
+	c := &chunk{path: filepath.Join(x.dir, chunkName(number))}
+	if c.file, err = x.fs.OpenReadWrite(c.path + idsSuffix); err != nil {
+		return nil, false, fmt.Errorf("open index of ids: %w", err)
+	}
+	defer func() {
+		if c != nil && err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	head := make([]byte, blockSize)
+	if _, err := c.file.ReadAt(head, 0); err != nil && err != io.EOF {
+		return nil, false, fmt.Errorf("read index of ids: %w", err)
+	}
+	var sound bool
+	c.head, sound = parseHead(head)
+	if !sound || c.head.stream != x.lane.stream || c.head.partition != x.lane.partition || c.head.number != number ||
+		c.head.entries != x.shape.entries || !slices.Contains(lives, c.head.life) {
+		return nil, false, c.close()
+	}
+	c.chain = binary.LittleEndian.Uint32(head[8:])
+	if f, err := x.fs.Open(c.path + tagsSuffix); err == nil {
+		next, ok, err := c.readTable(f)
+		if err != nil {
+			return nil, false, errors.Join(err, f.Close())
+		}
+		if ok && next <= upTo {
+			c.next = next
+			return c, true, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, false, err
+		}
+		// What the table said goes with it.
+		*c = chunk{head: c.head, path: c.path, file: c.file, chain: binary.LittleEndian.Uint32(head[8:])}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("open table of ids: %w", err)
+	}
+	return c, c.readBlocks(upTo), nil
+}
+
+// readBlocks takes the blocks of a chunk that is not full. It tells whether the
+// file ends where they do.
+func (c *chunk) readBlocks(upTo int64) (complete bool) {
+	c.table.init(c.head.entries)
+	for b := (block{}); ; {
+		n, err := c.file.ReadAt(b[:], blockAt(c.blocks))
+		if n < blockSize || err != nil && err != io.EOF {
+			return n == 0
+		}
+		if !b.sound() || b.before() != c.chain || b.ordinal() != c.end() || b.count() == 0 || b.next() > upTo || c.end()+int64(b.count()) > c.room() || c.blocks >= maxBlocks {
+			return false
+		}
+		for i := range b.count() {
+			k, _, _, clock := b.at(i)
+			if c.count == 0 {
+				c.firstClock = clock
+			}
+			c.count++
+			c.lastClock = clock
+			if c.table.crowded(c.count) {
+				// Not often: the blocks before are read again.
+				c.open = b
+				c.open.setCount(i + 1)
+				if c.rehash() != nil {
+					return false
+				}
+				continue
+			}
+			c.table.insert(k, c.blocks)
+		}
+		c.open.setCount(0)
+		c.chain = b.crc()
+		c.blocks++
+		c.onDisk = c.blocks
+		c.next = b.next()
+	}
+}
+
+// loadTail takes the entries behind the last block, if they were saved.
+func (x *index) loadTail(upTo int64) error {
+	c := x.chunks[len(x.chunks)-1]
+	if c.full {
+		return nil
+	}
+	f, err := x.fs.Open(filepath.Join(x.dir, tailFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read saved ids: %w", err)
+	}
+	defer f.Close()
+	raw := make([]byte, blockSize+12)
+	if n, err := f.ReadAt(raw, 0); n < len(raw) {
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("read saved ids: %w", err)
+		}
+		return nil
+	}
+	if binary.LittleEndian.Uint32(raw[blockSize+8:]) != crc32.Checksum(raw[:blockSize+8], castagnoli) {
+		return nil
+	}
+	b := block(raw[:blockSize])
+	if !b.sound() || b.before() != c.chain || b.ordinal() != c.end() || b.next() > upTo || c.end()+int64(b.count()) > c.room() {
+		return nil
+	}
+	for i := range b.count() {
+		k, digest, offset, clock := b.at(i)
+		x.clock = max(x.clock, clock)
+		if err := x.register(k, digest, offset); err != nil {
+			return err
+		}
+	}
+	x.next = b.next()
+	x.clock = max(x.clock, int64(binary.LittleEndian.Uint64(raw[blockSize:])))
+	return nil
+}
