@@ -219,8 +219,10 @@ func TestVerdictsAreTheModels(t *testing.T) {
 // of ids as they are, which are then ahead, and without them.
 func TestSameVerdictsFromAnyWatermark(t *testing.T) {
 	w := newWorld(t, 77)
+	w.cfg.Window = quantity.Duration(time.Hour) // the index is full before that
+	w.m.shape = w.cfg.shape(1)
 	_, stop := w.judge()
-	for range 150 {
+	for range 300 {
 		w.put(1 + w.rng.IntN(60))
 	}
 	stop()

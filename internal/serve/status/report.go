@@ -315,6 +315,8 @@ func atEnd(st stream.Stat, at event.Positions) bool {
 	return covered
 }
 
+func judges(reader string) bool { return strings.HasPrefix(reader, stream.JudgeReader) }
+
 func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second)).Round(time.Second)
 }
@@ -379,7 +381,11 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 		}
 	}
 	if log, ok := s.Log.(stream.Retainer); ok {
-		if readers, reason := log.Waits(); len(readers) > 0 {
+		readers, reason := log.Waits()
+		if pipelines := slices.DeleteFunc(slices.Clone(readers), judges); len(pipelines) > 0 {
+			readers = pipelines // the judge reads for them
+		}
+		if len(readers) > 0 {
 			problem("retention waits for %s: the log grows beyond log.retain_%s until what it has is read; log.drop_unread would drop it",
 				strings.Join(readers, ", "), reason)
 		}
