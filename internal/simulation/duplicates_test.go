@@ -106,8 +106,14 @@ func (r *resending) life(trouble bool) error {
 		m.mu.Unlock()
 		w := p.run()
 		for n := 3 + r.rng.IntN(30); n > 0 && len(r.queue) > 0 && !m.isDown(); n-- {
-			if _, status := p.send(r.queue[0]); status == http.StatusOK {
+			s := r.queue[0]
+			if _, status := p.send(s); status == http.StatusOK {
 				r.queue = r.queue[1:]
+			} else if status == http.StatusRequestEntityTooLarge && len(s.items) > 1 { // more than a quarter of a segment: one by one
+				r.queue = r.queue[1:]
+				for i := range s.items {
+					r.queue = append(r.queue, shipment{stream: s.stream, cloud: s.cloud, items: s.items[i : i+1]})
+				}
 			} else if faulty {
 				break
 			}
