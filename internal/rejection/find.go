@@ -186,6 +186,7 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		}
 		if s := text(v[13]); s != "" {
 			e.Sent = []byte(s)
+			e.Refusal.Changed = true // a digest is kept of what a PII action has changed
 		}
 		if err := attributes(&e, text(v[12])); err != nil {
 			return fmt.Errorf("row at %d of %s: %w", e.Offset, table, err)
