@@ -21,7 +21,7 @@ func openJudge(ctx context.Context, fsys vfs.FS, f config.Folder, o Options, log
 	if !o.Config.Dedupe.Enabled {
 		return nil, dedupe.Recorded(log), nil
 	}
-	j := dedupe.New(o.Config.Dedupe, dedupe.Deps{FS: fsys, Dir: f.Dedupe(), Log: log, Logger: logger})
+	j := dedupe.New(o.Config.Dedupe, dedupe.Deps{FS: fsys, Dir: f.Dedupe(), Log: log, Logger: logger, Partitions: o.Config.Collect.Partitions})
 	if err := j.Open(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -316,8 +316,8 @@ func (x *index) clear() error {
 	return nil
 }
 
-// save writes down what is not yet in a block, so that little has to be read again
-// after the next start. It is not synced: what a crash takes of it, the log has.
+// save writes down what is not yet in a block, and makes all ids durable: the log
+// may then drop their events.
 func (x *index) save() error {
 	if len(x.chunks) == 0 {
 		return nil
@@ -325,6 +325,9 @@ func (x *index) save() error {
 	c := x.chunks[len(x.chunks)-1]
 	if err := c.out(); err != nil {
 		return err
+	}
+	if err := c.file.Sync(); err != nil {
+		return fmt.Errorf("sync index of ids: %w", err)
 	}
 	b := c.open
 	if b.count() == 0 {
@@ -339,9 +342,14 @@ func (x *index) save() error {
 	if err != nil {
 		return fmt.Errorf("save ids: %w", err)
 	}
-	_, err = f.WriteAt(out, 0)
+	if _, err = f.WriteAt(out, 0); err == nil {
+		err = f.Sync()
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = x.fs.Rename(path+".tmp", path)
+	}
+	if err == nil {
+		err = x.fs.SyncDir(x.dir)
 	}
 	if err != nil {
 		return fmt.Errorf("save ids: %w", err)

@@ -29,6 +29,11 @@ type Deps struct {
 	Now func() time.Time
 	// Pause after an error, doubled with each that follows; 0: 100 ms.
 	Pause time.Duration
+	// Sync is after how many bytes of a log's events their ids are made durable;
+	// 0: the default. Tests lower it.
+	Sync int64
+	// Partitions is how many a stream is expected to have: they share its index.
+	Partitions int32
 }
 
 // Judge finds the duplicates of all streams. Safe for concurrent use.
@@ -40,6 +45,8 @@ type Judge struct {
 	logger *slog.Logger
 	now    func() time.Time
 	pause  time.Duration
+	sync   int64
+	parts  int
 
 	mu struct {
 		sync.Mutex
@@ -54,6 +61,10 @@ func New(cfg Config, d Deps) *Judge {
 	if j.pause == 0 {
 		j.pause = pauseMin
 	}
+	j.parts = int(d.Partitions)
+	if j.sync = d.Sync; j.sync == 0 {
+		j.sync = syncBytes
+	}
 	if j.now == nil {
 		j.now = time.Now
 	}
@@ -67,6 +78,10 @@ func New(cfg Config, d Deps) *Judge {
 const sinceReader = stream.JudgeReader
 
 func readerOf(name string) string { return stream.JudgeReader + name }
+
+// idsReaderOf names the reader whose position is up to where ids are durable in
+// files: retention leaves the events of the others, from which they can be read.
+func idsReaderOf(name string) string { return stream.JudgeReader + "ids/" + name }
 
 // Open takes note of the streams that are there. Where nothing has been judged
 // before, judging begins at their ends: what is there may be in tables already.
@@ -195,6 +210,7 @@ type court struct {
 	// partitions, so one must not overtake another.
 	committing sync.Mutex
 	at         stream.Progress
+	ids        stream.Progress // of idsReaderOf
 
 	mu struct {
 		sync.Mutex
@@ -318,8 +334,19 @@ func (c *court) begin(ctx context.Context) error {
 			return fmt.Errorf("register judge: %w", err)
 		}
 	}
+	ids, err := c.judge.log.Progress(ctx, idsReaderOf(c.stream))
+	if err != nil {
+		return fmt.Errorf("load position of ids: %w", err)
+	}
+	if ids.Positions == nil {
+		ids = begun(c.stream)
+		ids.Positions = at.Positions.Clone()
+		if err := c.judge.log.Commit(ctx, nil, idsReaderOf(c.stream), ids); err != nil {
+			return fmt.Errorf("register ids: %w", err)
+		}
+	}
 	c.committing.Lock()
-	c.at = at.Clone()
+	c.at, c.ids = at.Clone(), ids.Clone()
 	c.committing.Unlock()
 	c.mu.Lock()
 	c.mu.counts = at.Counts
@@ -371,6 +398,19 @@ func (c *court) commit(ctx context.Context, at event.Position, kept int64, count
 	c.mu.Lock()
 	c.mu.counts = next.Counts
 	c.mu.Unlock()
+	return nil
+}
+
+// durable says that the ids of all events before a position are in synced files.
+func (c *court) durable(ctx context.Context, at event.Position) error {
+	c.committing.Lock()
+	defer c.committing.Unlock()
+	next := c.ids.Clone()
+	next.Positions.Advance(at)
+	if err := c.judge.log.Commit(ctx, nil, idsReaderOf(c.stream), next); err != nil {
+		return fmt.Errorf("write position of ids of %s: %w", c.stream, err)
+	}
+	c.ids = next
 	return nil
 }
 

@@ -27,7 +27,8 @@ type lane struct {
 	hash  digester
 	asks  []ask
 	at    event.Position
-	dirty bool // the position in the log is behind at
+	dirty bool  // the position in the log is behind at
+	loose int64 // bytes of events whose ids may not be durable
 
 	mu struct {
 		sync.Mutex
@@ -54,6 +55,8 @@ func newLane(j *Judge, id laneID) *lane {
 const (
 	// readBytes is how much is read from the log at once.
 	readBytes = stream.Bytes(4 << 20)
+	// syncBytes is after how many bytes of events their ids are made durable.
+	syncBytes = 16 << 20
 	// rest is how long the position in the log may be behind when there is nothing
 	// that has to be written down.
 	rest = time.Second
@@ -77,7 +80,7 @@ func (l *lane) run(ctx context.Context, c *court, st stream.Stat) (err error) {
 	for _, r := range st.Ranges {
 		partitions[r.Partition] = true
 	}
-	l.index = newIndex(l.judge.fs, l.judge.folderOf(l.id), l.judge.cfg.shape(len(partitions)), l.id, st.Incarnation, l.judge.logger)
+	l.index = newIndex(l.judge.fs, l.judge.folderOf(l.id), l.judge.cfg.shape(max(len(partitions), l.judge.parts)), l.id, st.Incarnation, l.judge.logger)
 	defer func() { l.index.abandon() }()
 	l.forget(at.Offset)
 	if err := l.restore(ctx, st, lives, ordinal); err != nil {
@@ -100,12 +103,12 @@ func (l *lane) run(ctx context.Context, c *court, st stream.Stat) (err error) {
 // step reads and judges once.
 func (l *lane) step(ctx context.Context) error {
 	short, cancel := ctx, context.CancelFunc(func() {})
-	if l.dirty {
+	if l.dirty || l.loose > 0 {
 		short, cancel = context.WithTimeout(ctx, rest)
 	}
 	b, err := l.judge.log.Read(short, l.id.stream, l.at, readBytes)
 	cancel()
-	if err != nil && l.dirty && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && (l.dirty || l.loose > 0) && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return l.settle(ctx)
 	}
 	if errors.Is(err, stream.ErrTrimmed) && ctx.Err() == nil {
@@ -119,20 +122,33 @@ func (l *lane) step(ctx context.Context) error {
 	return l.take(ctx, b)
 }
 
-// settle writes the position down.
+// settle writes the position down, and then the ids behind it: files that are ahead
+// of the position are not used.
 func (l *lane) settle(ctx context.Context) error {
 	if err := l.court.commit(ctx, l.at, 0, stream.Counts{}, nil); err != nil {
 		return err
 	}
 	l.dirty = false
-	return errors.Join(l.index.settled(), l.index.save())
+	return errors.Join(l.index.settled(), l.secure(ctx))
+}
+
+// secure makes the ids durable, and lets retention take the events that they are of.
+func (l *lane) secure(ctx context.Context) error {
+	if err := l.index.save(); err != nil {
+		return err
+	}
+	if err := l.court.durable(ctx, l.at); err != nil {
+		return err
+	}
+	l.loose = 0
+	return nil
 }
 
 // finish leaves as little as can be to be read again by the next start.
 func (l *lane) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	if l.dirty {
+	if l.dirty || l.loose > 0 {
 		if err := l.settle(ctx); err != nil {
 			return err
 		}
@@ -159,6 +175,16 @@ type finding struct {
 
 // take judges a batch.
 func (l *lane) take(ctx context.Context, b *event.Batch) error {
+	for _, raw := range b.Raw {
+		l.loose += int64(len(raw))
+	}
+	if err := l.judgeBatch(ctx, b); err != nil || l.loose < l.judge.sync {
+		return err
+	}
+	return l.settle(ctx)
+}
+
+func (l *lane) judgeBatch(ctx context.Context, b *event.Batch) error {
 	if !identified(b) {
 		l.at, l.dirty = b.End(), true
 		l.index.next = b.Next

@@ -61,7 +61,7 @@ func TestDuplicatesAreCounted(t *testing.T) {
 			t.Errorf("%+v, %v", at, err)
 		}
 		readers, err := log.Readers(t.Context())
-		if err != nil || len(readers) != 3 {
+		if err != nil || len(readers) != 4 { // the pipeline, the judge, its ids, and that judging began
 			t.Errorf("readers %v, %v", readers, err)
 		}
 	})

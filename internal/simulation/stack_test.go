@@ -129,7 +129,7 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 	if p.lake, err = iceberg.Open(context.Background(), cfg.lake, fs, dataDir, logger(), iceberg.WithCatalog(catalog{m}), iceberg.WithClock(wall.now)); err != nil {
 		return p, fmt.Errorf("open lake: %w", err)
 	}
-	p.judge = dedupe.New(cfg.dedupe, dedupe.Deps{FS: fs, Dir: idsDir, Log: p.log, Logger: logger(), Now: wall.now, Pause: time.Millisecond})
+	p.judge = dedupe.New(cfg.dedupe, dedupe.Deps{FS: fs, Dir: idsDir, Log: p.log, Logger: logger(), Now: wall.now, Pause: time.Millisecond, Sync: int64(cfg.log.Segment) / 4, Partitions: cfg.collect.Partitions})
 	if err := p.judge.Open(context.Background()); err != nil {
 		return p, err
 	}
