@@ -43,6 +43,7 @@ type index struct {
 	next    int64    // ids of all events below this offset are in it
 	clock   int64    // ms: the latest receipt that was seen; it never goes back
 	evicted int64    // clock of the last entry that went for want of room
+	tail    int      // of tailFiles: the one that is on record as durable
 	touched uint64   // so that what warm reads is not optimized away
 	cache   [cached]cachedBlock
 }
@@ -63,8 +64,9 @@ type cachedBlock struct {
 	block block
 }
 
-// tailFile has the entries that are not yet in a block.
-const tailFile = "tail"
+// tailFiles have the entries that are not yet in a block. They are written by
+// turns: the last one that is on record as durable is never touched.
+var tailFiles = [2]string{"tail-0", "tail-1"}
 
 func newIndex(fs vfs.FS, dir string, s shape, lane laneID, life event.Incarnation, logger *slog.Logger) *index {
 	return &index{fs: fs, dir: dir, shape: s, lane: lane, life: life, logger: logger}
@@ -316,8 +318,8 @@ func (x *index) clear() error {
 	return nil
 }
 
-// save writes down what is not yet in a block, and makes all ids durable: the log
-// may then drop their events.
+// save writes down what is not yet in a block, and makes all ids durable. Once that
+// is on record (secured) the log may drop their events.
 func (x *index) save() error {
 	if len(x.chunks) == 0 {
 		return nil
@@ -337,8 +339,7 @@ func (x *index) save() error {
 	b.seal(c.chain)
 	out := binary.LittleEndian.AppendUint64(b[:], uint64(x.clock))
 	out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
-	path := filepath.Join(x.dir, tailFile)
-	f, err := x.fs.Create(path + ".tmp")
+	f, err := x.fs.Create(filepath.Join(x.dir, tailFiles[1-x.tail]))
 	if err != nil {
 		return fmt.Errorf("save ids: %w", err)
 	}
@@ -346,9 +347,6 @@ func (x *index) save() error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = x.fs.Rename(path+".tmp", path)
-	}
-	if err == nil {
 		err = x.fs.SyncDir(x.dir)
 	}
 	if err != nil {
@@ -357,20 +355,13 @@ func (x *index) save() error {
 	return nil
 }
 
-// close saves and closes the files.
-func (x *index) close() error {
-	err := x.save()
-	for _, c := range x.chunks {
-		err = errors.Join(err, c.close())
-	}
-	x.chunks = nil
-	return err
-}
+// secured says that what was saved is on record as durable.
+func (x *index) secured() { x.tail = 1 - x.tail }
 
-// abandon closes the files as they are.
-func (x *index) abandon() {
+// close closes the files as they are.
+func (x *index) close() {
 	for _, c := range x.chunks {
-		_ = c.close() // after a failure: the next session says what is wrong
+		_ = c.close() // what was to be durable has been synced
 	}
 	x.chunks = nil
 }

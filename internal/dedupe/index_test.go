@@ -1,7 +1,6 @@
 package dedupe
 
 import (
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"testing"
@@ -114,7 +113,7 @@ func TestIndexIsTheModel(t *testing.T) {
 			require.Equal(t, want, got, "shape %d, event %d", i, o)
 			counts[got]++
 		}
-		require.NoError(t, x.close())
+		stopped(t, x)
 		require.Greater(t, counts[Duplicate], 100, "%v", counts)
 		require.Greater(t, counts[Conflict], 10, "%v", counts)
 	}
@@ -138,6 +137,14 @@ func again(t *testing.T, fs vfs.FS, s shape, all []sent, fates []Fate, upTo int)
 		}
 	}
 	return x
+}
+
+// stopped saves and closes an index, as a server that stops does.
+func stopped(t testing.TB, x *index) {
+	t.Helper()
+	require.NoError(t, x.save())
+	x.secured()
+	x.close()
 }
 
 // Whatever is left of the files, the index goes on as if nothing had happened:
@@ -175,10 +182,11 @@ func TestIndexAfterEveryCut(t *testing.T) {
 			switch rng.IntN(150) {
 			case 0:
 				require.NoError(t, x.save())
+				x.secured()
 			case 1:
 				cuts = append(cuts, cut{disk.KillClone(), o + 1, floor})
 			case 2: // a stop, and the next start, whose position may be behind
-				require.NoError(t, x.close())
+				stopped(t, x)
 				disk = disk.KillClone()
 				disk.OnSync(cutHere)
 				o = floor + rng.IntN(o+2-floor) - 1
@@ -188,7 +196,7 @@ func TestIndexAfterEveryCut(t *testing.T) {
 				require.NoError(t, x.settled())
 			}
 		}
-		x.abandon()
+		x.close()
 		require.Greater(t, len(cuts), 5)
 		for j, c := range cuts {
 			for _, upTo := range []int{c.at, c.low + (c.at-c.low)/2, c.low} {
@@ -199,7 +207,7 @@ func TestIndexAfterEveryCut(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, fates[o], got, "shape %d, cut %d up to %d, event %d", i, j, upTo, o)
 				}
-				require.NoError(t, x.close())
+				stopped(t, x)
 			}
 		}
 	}
@@ -217,7 +225,7 @@ func TestIndexNoticesEveryFlip(t *testing.T) {
 	}
 	disk := vfs.NewMemory()
 	x := again(t, disk, s, all, fates, 1000)
-	require.NoError(t, x.close())
+	stopped(t, x)
 	names, err := disk.List("/ids")
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(names), 6)
@@ -240,7 +248,7 @@ func TestIndexNoticesEveryFlip(t *testing.T) {
 			ok, err := x.load(t.Context(), 1000, []event.Incarnation{testLife})
 			require.NoError(t, err)
 			if !ok {
-				x.abandon()
+				x.close()
 				continue // read again from the log
 			}
 			for o := x.next; o < 1000; o++ {
@@ -256,7 +264,7 @@ func TestIndexNoticesEveryFlip(t *testing.T) {
 				}
 				require.Equal(t, fates[o], got, "%s at %d, event %d", name, at, o)
 			}
-			x.abandon()
+			x.close()
 		}
 	}
 }
@@ -287,7 +295,7 @@ func TestIndexFailures(t *testing.T) {
 					break
 				}
 			}
-			x.abandon()
+			x.close()
 			disk.Heal()
 			if failedAt < 0 {
 				require.Zero(t, disk.Hits(rule), "%s", op)
@@ -299,7 +307,7 @@ func TestIndexFailures(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, fates[o], got, "%s, the %dth, event %d", op, skip, o)
 			}
-			require.NoError(t, x.close())
+			stopped(t, x)
 		}
 	}
 }
@@ -320,7 +328,7 @@ func TestTrueWindow(t *testing.T) {
 	require.EqualValues(t, 10_000, x.window())
 	put(1, 3000)
 	require.EqualValues(t, 1000, x.window(), "ids of 1000 are gone")
-	require.NoError(t, x.close())
+	stopped(t, x)
 	x2 := openIndex(t, x.fs, s)
 	ok, err := x2.load(t.Context(), x.next, []event.Incarnation{testLife})
 	require.NoError(t, err)
@@ -328,7 +336,7 @@ func TestTrueWindow(t *testing.T) {
 	require.EqualValues(t, 1000, x2.window(), "after a restart")
 	require.NoError(t, x2.tick(13_500))
 	require.EqualValues(t, 10_000, x2.window(), "what went for want of room would be gone by now")
-	require.NoError(t, x2.close())
+	stopped(t, x2)
 }
 
 // Another log's files, and those of another size of index, are not used.
@@ -340,12 +348,12 @@ func TestStrangeFilesAreNotUsed(t *testing.T) {
 		_, err := x.judge(Key{Hi: uint64(o)}, 1, o, 1)
 		require.NoError(t, err)
 	}
-	require.NoError(t, x.close())
+	stopped(t, x)
 	load := func(lane laneID, s shape, lives ...event.Incarnation) bool {
 		x := newIndex(disk, "/ids", s, lane, testLife, quiet)
 		ok, err := x.load(t.Context(), 200, lives)
 		require.NoError(t, err)
-		x.abandon()
+		x.close()
 		return ok
 	}
 	require.True(t, load(testLane, s, event.Incarnation{9}, testLife))
@@ -369,9 +377,7 @@ func FuzzLoad(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	if err := x.close(); err != nil {
-		f.Fatal(err)
-	}
+	stopped(f, x)
 	read := func(name string) []byte {
 		h, err := disk.Open("/ids/" + name)
 		if err != nil {
@@ -388,12 +394,12 @@ func FuzzLoad(f *testing.F) {
 		}
 		return b
 	}
-	f.Add(read(chunkName(0)+idsSuffix), read(chunkName(0)+tagsSuffix), read(tailFile))
-	f.Add(read(chunkName(1)+idsSuffix), []byte{}, read(tailFile))
+	f.Add(read(chunkName(0)+idsSuffix), read(chunkName(0)+tagsSuffix), read(tailFiles[1]))
+	f.Add(read(chunkName(1)+idsSuffix), []byte{}, read(tailFiles[1]))
 	f.Fuzz(func(t *testing.T, ids, tags, tail []byte) {
 		fs := vfs.NewMemory()
 		require.NoError(t, fs.MkdirAll("/ids"))
-		for name, b := range map[string][]byte{chunkName(0) + idsSuffix: mend(ids), chunkName(0) + tagsSuffix: tags, tailFile: tail} {
+		for name, b := range map[string][]byte{chunkName(0) + idsSuffix: mend(ids), chunkName(0) + tagsSuffix: tags, tailFiles[0]: tail} {
 			h, err := fs.Create("/ids/" + name)
 			require.NoError(t, err)
 			_, err = h.WriteAt(b, 0)
@@ -405,7 +411,7 @@ func FuzzLoad(f *testing.F) {
 		if err == nil && ok {
 			_, _ = x.judge(Key{Hi: 5, Lo: 5}, 1, x.next, 5)
 		}
-		x.abandon()
+		x.close()
 	})
 }
 
@@ -421,37 +427,4 @@ func mend(b []byte) []byte {
 		copy(b[i:], c[:])
 	}
 	return b
-}
-
-// BenchmarkIndex is one new id among so many.
-func BenchmarkIndex(b *testing.B) {
-	for _, n := range []int{100_000, 4_000_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			x := newIndex(vfs.OS(), b.TempDir(), DefaultConfig().shape(1), testLane, testLife, quiet)
-			rng := rand.New(rand.NewPCG(1, 1))
-			o := int64(0)
-			asks := make([]ask, 0, atOnce)
-			put := func() {
-				asks = append(asks, ask{Key{rng.Uint64(), rng.Uint64()}, 1, o, o / 1000})
-				if o++; len(asks) < atOnce {
-					return
-				}
-				x.warm(asks)
-				for _, a := range asks {
-					if _, err := x.judge(a.k, a.digest, a.offset, a.clock); err != nil {
-						b.Fatal(err)
-					}
-				}
-				asks = asks[:0]
-			}
-			for range n {
-				put()
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				put()
-			}
-			x.abandon()
-		})
-	}
 }

@@ -355,17 +355,23 @@ func (c *court) begin(ctx context.Context) error {
 	return nil
 }
 
-// position is where a partition goes on, and how many ids were remembered before.
-func (c *court) position(st stream.Stat, partition int32) (at event.Position, ordinal int64) {
+// position is where a partition goes on, up to where its ids are in files, and how
+// many were remembered before.
+func (c *court) position(st stream.Stat, partition int32) (at, durable event.Position, ordinal int64) {
 	c.committing.Lock()
 	defer c.committing.Unlock()
-	at = event.Position{Partition: partition}
+	return reached(c.at, st, partition), reached(c.ids, st, partition), c.at.Events[partition]
+}
+
+// reached is the position of a reader in a partition.
+func reached(progress stream.Progress, st stream.Stat, partition int32) event.Position {
+	at := event.Position{Partition: partition}
 	found := false
 	for _, r := range st.Ranges { // closed lives first, so the last known one wins
 		if r.Partition != partition {
 			continue
 		}
-		off, ok := c.at.Positions.Get(r.Incarnation, partition)
+		off, ok := progress.Positions.Get(r.Incarnation, partition)
 		if ok {
 			if r.Incarnation != st.Incarnation {
 				off = min(off, r.End) // a repair may have cut off what was judged before
@@ -375,7 +381,7 @@ func (c *court) position(st stream.Stat, partition int32) (at event.Position, or
 			at = event.Position{Incarnation: r.Incarnation, Partition: partition, Offset: r.Start}
 		}
 	}
-	return at, c.at.Events[partition]
+	return at
 }
 
 // commit writes down a verdict, if there is any, and the position behind it.
@@ -401,11 +407,15 @@ func (c *court) commit(ctx context.Context, at event.Position, kept int64, count
 	return nil
 }
 
-// durable says that the ids of all events before a position are in synced files.
+// durable says that the ids of all events before a position are in synced files, and
+// of no others.
 func (c *court) durable(ctx context.Context, at event.Position) error {
 	c.committing.Lock()
 	defer c.committing.Unlock()
 	next := c.ids.Clone()
+	for _, partitions := range next.Positions {
+		delete(partitions, at.Partition) // files that were lost are made again from further back
+	}
 	next.Positions.Advance(at)
 	if err := c.judge.log.Commit(ctx, nil, idsReaderOf(c.stream), next); err != nil {
 		return fmt.Errorf("write position of ids of %s: %w", c.stream, err)

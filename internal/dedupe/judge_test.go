@@ -2,9 +2,7 @@ package dedupe
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -18,155 +16,6 @@ import (
 	"naru/internal/stream/seglog"
 	"naru/internal/vfs"
 )
-
-// told is one event of a world: what was sent, and what is to become of it.
-type told struct {
-	id, data string
-	own      bool // the id is the client's
-	clock    int64
-	fate     Fate
-}
-
-// world is a log on a simulated disk, with what is to be found in it.
-type world struct {
-	t    *testing.T
-	disk *vfs.Memory
-	log  *seglog.Log
-	cfg  Config
-	rng  *rand.Rand
-	all  []told
-	m    *model
-	from int // the first event that is judged
-}
-
-func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, disk: vfs.NewMemory(), rng: rand.New(rand.NewPCG(seed, 3)),
-		cfg: Config{Enabled: true, Window: quantity.Duration(3 * time.Second), Index: 80 * quantity.KiB}}
-	w.m = &model{shape: w.cfg.shape(1)}
-	require.NoError(t, w.disk.MkdirAll("/log"))
-	w.open()
-	return w
-}
-
-func (w *world) open() {
-	cfg := seglog.DefaultConfig()
-	cfg.Segment, cfg.Reserve, cfg.RetainAge, cfg.RetainBytes = 64*quantity.KiB, 0, 0, 0
-	l, err := seglog.Open(w.disk, "/log", cfg, nil)
-	require.NoError(w.t, err)
-	w.log = l
-}
-
-// restart stops the log and starts it again on what a kill leaves.
-func (w *world) restart(image *vfs.Memory) {
-	_ = w.log.Close()
-	w.disk = image
-	w.open()
-}
-
-// put appends a batch of events, many of which were sent before.
-func (w *world) put(n int) {
-	var b recordbatch.Builder
-	own := w.rng.IntN(4) > 0
-	clock := int64(1_000_000_000) + int64(len(w.all))*5 - int64(w.rng.IntN(2)*w.rng.IntN(2000))
-	b.Reset(time.UnixMilli(clock))
-	for range n {
-		e := told{id: fmt.Sprint("e", len(w.all)), data: fmt.Sprintf(`{"n":%d}`, len(w.all)), own: own && w.rng.IntN(8) > 0, clock: clock}
-		if i := len(w.all); i > 0 && w.rng.IntN(2) == 0 {
-			was := w.all[i-1-w.rng.IntN(min(i, []int{5, 50, 3000}[w.rng.IntN(3)]))]
-			e.id, e.data = was.id, was.data
-			if w.rng.IntN(10) == 0 {
-				e.data += " "
-			}
-		}
-		if e.own && len(w.all) >= w.from {
-			ev := e.event()
-			var d digester
-			e.fate = w.m.judge(d.key(ev), d.digest(ev), clock)
-		}
-		b.AppendEvent(e.event())
-		w.all = append(w.all, e)
-	}
-	_, err := w.log.Append(w.t.Context(), stream.Write{Stream: "events", Batch: b.Finish(nil, recordbatch.Snappy), Count: int32(n)})
-	require.NoError(w.t, err)
-}
-
-func (e *told) event() *event.Event {
-	return &event.Event{ID: []byte(e.id), GeneratedID: !e.own, Source: []byte("/s"), Type: []byte("t"), ContentType: []byte("application/json"), Data: []byte(e.data)}
-}
-
-// judge starts a judge. stop waits for its end.
-func (w *world) judge() (j *Judge, stop func()) {
-	w.t.Helper()
-	j = New(w.cfg, Deps{FS: w.disk, Dir: "/ids", Log: w.log, Logger: quiet, Pause: time.Millisecond})
-	require.NoError(w.t, j.Open(w.t.Context()))
-	ctx, cancel := context.WithCancel(w.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- j.Run(ctx) }()
-	return j, func() {
-		w.t.Helper()
-		cancel()
-		require.NoError(w.t, <-done)
-	}
-}
-
-// read reads all from an offset on, and compares what is passed over with what is to
-// be found.
-func (w *world) read(log stream.Log, from int) {
-	w.t.Helper()
-	st, err := w.log.Stat(w.t.Context(), "events")
-	require.NoError(w.t, err)
-	at := event.Position{Incarnation: st.Incarnation, Offset: int64(from)}
-	var d recordbatch.Decoder
-	var met []int64
-	for at.Offset < int64(len(w.all)) {
-		b, err := log.Read(w.t.Context(), "events", at, stream.Bytes(1+w.rng.IntN(3000)))
-		if errors.Is(err, vfs.ErrInjected) { // the judge tries again, and so do readers
-			time.Sleep(time.Millisecond)
-			continue
-		}
-		require.NoError(w.t, err)
-		require.NoError(w.t, d.EachIn(b, func(e *event.Event) error {
-			met = append(met, e.Offset)
-			return nil
-		}))
-		at = b.End()
-	}
-	var want []int64
-	for o := from; o < len(w.all); o++ {
-		if w.all[o].fate != Duplicate {
-			want = append(want, int64(o))
-		}
-	}
-	require.Equal(w.t, want, met, "from %d", from)
-}
-
-// recorded is the duplicates that are on record from an offset of the verdicts on,
-// and the end of these.
-func (w *world) recorded(from int64) (runs []event.Run, end int64) {
-	w.t.Helper()
-	st, err := w.log.Stat(w.t.Context(), StreamOf("events"))
-	if errors.Is(err, stream.ErrNoStream) {
-		return nil, 0
-	}
-	require.NoError(w.t, err)
-	var d recordbatch.Decoder
-	for at := (event.Position{Incarnation: st.Incarnation, Offset: from}); at.Offset < st.Ranges[0].End; {
-		b, err := w.log.Read(w.t.Context(), StreamOf("events"), at, 1<<20)
-		require.NoError(w.t, err)
-		for _, raw := range b.Raw {
-			require.NoError(w.t, EachVerdict(&d, raw, func(o int64, v Verdict) error {
-				if o >= from {
-					for _, r := range v.Duplicates {
-						runs = merge(runs, r)
-					}
-				}
-				return nil
-			}))
-		}
-		at = b.End()
-	}
-	return runs, st.Ranges[0].End
-}
 
 // Whatever comes between (stops, kills, power cuts, files that are gone), each
 // event gets the verdict that the rule gives it, and every reader finds it.
@@ -406,142 +255,16 @@ func TestJudgeGoesOnAfterFailures(t *testing.T) {
 		for range 60 {
 			w.put(60)
 		}
-		for _, pattern := range []string{"*" + idsSuffix, "*" + tagsSuffix, tailFile + "*"} {
+		for _, pattern := range []string{"*" + idsSuffix, "*" + tagsSuffix, "tail-*"} {
 			w.disk.Inject(vfs.Rule{Ops: op, Pattern: pattern, Skip: w.rng.IntN(3), Times: 2})
 		}
 		// As if it had come since judging began.
 		require.NoError(t, w.log.Commit(t.Context(), nil, sinceReader, begun(streamPrefix)))
 		j, stop := w.judge()
-		w.readAll(j)
+		w.judged(j)
+		w.read(j.Log(), 0)
 		stop()
 		require.NoError(t, w.log.Close())
-	}
-}
-
-// readAll reads all, again where there are no verdicts for now.
-func (w *world) readAll(j *Judge) {
-	for {
-		err := j.lane(testLane).wait(w.t.Context(), int64(len(w.all)))
-		if err == nil {
-			break
-		}
-		require.ErrorIs(w.t, err, vfs.ErrInjected)
-		time.Sleep(time.Millisecond) // the judge pauses as long
-	}
-	w.read(j.Log(), 0)
-}
-
-func TestSentIsWhatWasSent(t *testing.T) {
-	e := &event.Event{ID: []byte("1"), Source: []byte("/s"), Type: []byte("t"), Data: []byte(`{"mail":"a@b"}`), ContentType: []byte("application/json")}
-	var d digester
-	want := d.digest(e)
-	e.Sent = fmt.Appendf(nil, "%016x", want)
-	e.Data = []byte(`{}`)
-	require.Equal(t, want, d.digest(e))
-	var b recordbatch.Builder
-	b.Reset(time.UnixMilli(1))
-	b.AppendEvent(e)
-	var dec recordbatch.Decoder
-	require.NoError(t, dec.Each(b.Finish(nil, recordbatch.None), func(got *event.Event) error {
-		require.Equal(t, want, d.digest(got))
-		require.Equal(t, d.key(e), d.key(got))
-		return nil
-	}))
-	// Whatever else an event says makes it another one.
-	base := event.Event{ID: []byte("1"), Source: []byte("/s"), Type: []byte("t"), Data: []byte("1"), ContentType: []byte("x")}
-	seen := map[uint64]bool{d.digest(&base): true}
-	for _, change := range []func(*event.Event){
-		func(e *event.Event) { e.Type = []byte("u") }, func(e *event.Event) { e.Data = []byte("2") },
-		func(e *event.Event) { e.Subject = []byte("s") }, func(e *event.Event) { e.ContentType = []byte("y") },
-		func(e *event.Event) { e.Time = time.Unix(1, 0) }, func(e *event.Event) { e.Extensions = []event.Attr{{Name: []byte("a"), Value: []byte("b")}} },
-	} {
-		other := base
-		change(&other)
-		require.False(t, seen[d.digest(&other)])
-		seen[d.digest(&other)] = true
-	}
-	a, c := base, base
-	a.Source, a.ID = []byte("ab"), []byte("c")
-	c.Source, c.ID = []byte("a"), []byte("bc")
-	require.NotEqual(t, d.key(&a), d.key(&c))
-}
-
-func FuzzVerdict(f *testing.F) {
-	v := Verdict{From: 5, Next: 900, Duplicates: []event.Run{{From: 5, To: 7}, {From: 100, To: 900}}, Conflicts: []event.Run{{From: 8, To: 9}}}
-	f.Add(v.appendTo(nil))
-	f.Add([]byte{1})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		v, err := parseVerdict(b)
-		if err != nil {
-			require.ErrorIs(t, err, ErrMalformed)
-			return
-		}
-		again, err := parseVerdict(v.appendTo(nil))
-		require.NoError(t, err)
-		require.Equal(t, v, again)
-		for _, runs := range [][]event.Run{v.Duplicates, v.Conflicts} {
-			for i, r := range runs {
-				require.Less(t, r.From, r.To)
-				require.GreaterOrEqual(t, r.From, v.From)
-				require.LessOrEqual(t, r.To, v.Next)
-				if i > 0 {
-					require.GreaterOrEqual(t, r.From, runs[i-1].To)
-				}
-			}
-		}
-	})
-}
-
-// BenchmarkJudge is one event with an id of its own, from the log to its verdict.
-func BenchmarkJudge(b *testing.B) {
-	for name, share := range map[string]int{"new": 0, "all sent twice": 2} {
-		b.Run(name, func(b *testing.B) {
-			l := &lane{id: testLane, judge: New(DefaultConfig(), Deps{})}
-			l.index = newIndex(vfs.OS(), b.TempDir(), DefaultConfig().shape(1), testLane, testLife, quiet)
-			var raws [][]byte
-			const events, batches = 500, 400
-			var bld recordbatch.Builder
-			for i := range batches {
-				bld.Reset(time.UnixMilli(1))
-				for j := range events {
-					bld.AppendEvent(&event.Event{ID: fmt.Appendf(nil, "0198c0de-0000-7000-8000-%012d", i*events+j), Source: []byte("/shop"), Type: []byte("page"),
-						ContentType: []byte("application/json"), Data: fmt.Appendf(nil, `{"user":"u%d","url":"https://example.org/page/%d","ms":%d,"agent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36","country":"KR","ok":true,"text":"abcdefghijklmnopqrstuvwxyz"}`, i, j, i*j)})
-				}
-				raws = append(raws, bld.Finish(nil, recordbatch.Snappy))
-			}
-			b.ReportAllocs()
-			n, round, offset := 0, 0, int64(0)
-			for b.Loop() {
-				raw := raws[n%batches]
-				recordbatch.SetBaseOffset(raw, offset)
-				v := finding{}
-				l.asks = l.asks[:0]
-				err := l.dec.Each(raw, func(e *event.Event) error {
-					k := l.hash.key(e)
-					if share == 0 {
-						k.Hi += uint64(round) << 32 // another id each time
-						k.Lo += uint64(round)
-					}
-					l.asks = append(l.asks, ask{k, l.hash.digest(e), e.Offset, 1})
-					if len(l.asks) < atOnce {
-						return nil
-					}
-					return l.judgeAll(&v)
-				})
-				if err == nil {
-					err = l.judgeAll(&v)
-				}
-				if err != nil {
-					b.Fatal(err)
-				}
-				offset += events
-				if n++; n%batches == 0 {
-					round++
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(offset), "ns/event")
-			l.index.abandon()
-		})
 	}
 }
 

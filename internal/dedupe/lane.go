@@ -28,6 +28,7 @@ type lane struct {
 	asks  []ask
 	at    event.Position
 	dirty bool  // the position in the log is behind at
+	ahead bool  // the index has ids of events behind at
 	loose int64 // bytes of events whose ids may not be durable
 
 	mu struct {
@@ -70,8 +71,8 @@ const (
 
 // run judges from where the log says until ctx ends.
 func (l *lane) run(ctx context.Context, c *court, st stream.Stat) (err error) {
-	at, ordinal := c.position(st, l.id.partition)
-	l.court, l.at, l.dirty = c, at, false
+	at, durable, ordinal := c.position(st, l.id.partition)
+	l.court, l.at, l.dirty, l.ahead, l.loose = c, at, false, false, 0
 	var lives []event.Incarnation
 	for _, r := range st.Ranges {
 		lives = append(lives, r.Incarnation)
@@ -81,9 +82,9 @@ func (l *lane) run(ctx context.Context, c *court, st stream.Stat) (err error) {
 		partitions[r.Partition] = true
 	}
 	l.index = newIndex(l.judge.fs, l.judge.folderOf(l.id), l.judge.cfg.shape(max(len(partitions), l.judge.parts)), l.id, st.Incarnation, l.judge.logger)
-	defer func() { l.index.abandon() }()
+	defer func() { l.index.close() }()
 	l.forget(at.Offset)
-	if err := l.restore(ctx, st, lives, ordinal); err != nil {
+	if err := l.restore(ctx, st, lives, ordinal, min(durable.Offset, at.Offset)); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -122,8 +123,7 @@ func (l *lane) step(ctx context.Context) error {
 	return l.take(ctx, b)
 }
 
-// settle writes the position down, and then the ids behind it: files that are ahead
-// of the position are not used.
+// settle writes the position down, and then the ids before it.
 func (l *lane) settle(ctx context.Context) error {
 	if err := l.court.commit(ctx, l.at, 0, stream.Counts{}, nil); err != nil {
 		return err
@@ -140,20 +140,19 @@ func (l *lane) secure(ctx context.Context) error {
 	if err := l.court.durable(ctx, l.at); err != nil {
 		return err
 	}
+	l.index.secured()
 	l.loose = 0
 	return nil
 }
 
 // finish leaves as little as can be to be read again by the next start.
 func (l *lane) finish() error {
+	if !l.dirty && l.loose == 0 || l.ahead {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	if l.dirty || l.loose > 0 {
-		if err := l.settle(ctx); err != nil {
-			return err
-		}
-	}
-	return l.index.close()
+	return l.settle(ctx)
 }
 
 // identified tells whether any event of a batch may have an id of its own.
@@ -192,6 +191,7 @@ func (l *lane) judgeBatch(ctx context.Context, b *event.Batch) error {
 		return nil
 	}
 	v := finding{Verdict: Verdict{From: b.From, Next: b.Next}}
+	l.ahead = true
 	for _, raw := range b.Raw {
 		if h, err := recordbatch.ReadHead(raw); err == nil && !h.Identified {
 			continue
@@ -218,6 +218,7 @@ func (l *lane) judgeBatch(ctx context.Context, b *event.Batch) error {
 	if err := l.decide(ctx, b.Incarnation, v); err != nil {
 		return err
 	}
+	l.ahead = false
 	return l.index.settled()
 }
 

@@ -16,8 +16,9 @@ import (
 	"naru/internal/event"
 )
 
-// load takes what the files hold of events below upTo. ok is false when they
-// cannot be used: another log's, another shape's, damaged at the front, or none.
+// load takes what the files hold of events below upTo, and removes what they hold
+// beyond. ok is false when they cannot be used: another log's, another shape's,
+// damaged at the front, or none.
 func (x *index) load(ctx context.Context, upTo int64, lives []event.Incarnation) (ok bool, err error) {
 	if err := x.fs.MkdirAll(x.dir); err != nil {
 		return false, fmt.Errorf("make folder of ids: %w", err)
@@ -33,6 +34,13 @@ func (x *index) load(ctx context.Context, upTo int64, lives []event.Incarnation)
 		}
 	}
 	slices.Sort(numbers)
+	if ok, err = x.loadChunks(ctx, numbers, upTo, lives); ok && err == nil {
+		err = x.prune(names)
+	}
+	return ok, err
+}
+
+func (x *index) loadChunks(ctx context.Context, numbers []int64, upTo int64, lives []event.Incarnation) (ok bool, err error) {
 	whole := true
 	for i, n := range numbers {
 		if !whole {
@@ -84,6 +92,43 @@ func (x *index) load(ctx context.Context, upTo int64, lives []event.Incarnation)
 	return true, nil
 }
 
+// prune takes what was not loaded off the files, so that it is not met among what
+// will be written in its place: after a repair of the log other events have its
+// offsets.
+func (x *index) prune(names []string) error {
+	keep := map[string]bool{tailFiles[0]: true, tailFiles[1]: true}
+	for _, c := range x.chunks {
+		name := filepath.Base(c.path)
+		keep[name+idsSuffix], keep[name+tagsSuffix] = true, c.full
+	}
+	for _, path := range x.gone {
+		keep[filepath.Base(path)] = true // until the position behind is on record
+	}
+	for _, name := range names {
+		if keep[name] {
+			continue
+		}
+		if err := x.fs.Remove(filepath.Join(x.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove ids of events that are read again: %w", err)
+		}
+	}
+	if len(x.chunks) == 0 {
+		return nil
+	}
+	c := x.chunks[len(x.chunks)-1]
+	if c.full {
+		return nil
+	}
+	info, err := c.file.Stat()
+	if err == nil && info.Size() > blockAt(c.onDisk) {
+		err = c.file.Truncate(blockAt(c.onDisk))
+	}
+	if err != nil {
+		return fmt.Errorf("cut ids of events that are read again: %w", err)
+	}
+	return nil
+}
+
 // loadChunk takes one chunk, as far as it is sound; nil when its head is not.
 // complete: nothing of it was left out.
 func (x *index) loadChunk(number, upTo int64, lives []event.Incarnation) (_ *chunk, complete bool, err error) {
@@ -124,20 +169,24 @@ func (x *index) loadChunk(number, upTo int64, lives []event.Incarnation) (_ *chu
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("open table of ids: %w", err)
 	}
-	return c, c.readBlocks(upTo), nil
+	complete, err = c.readBlocks(upTo)
+	return c, complete, err
 }
 
 // readBlocks takes the blocks of a chunk that is not full. It tells whether the
 // file ends where they do.
-func (c *chunk) readBlocks(upTo int64) (complete bool) {
+func (c *chunk) readBlocks(upTo int64) (complete bool, err error) {
 	c.table.init(c.head.entries)
 	for b := (block{}); ; {
 		n, err := c.file.ReadAt(b[:], blockAt(c.blocks))
-		if n < blockSize || err != nil && err != io.EOF {
-			return n == 0
+		if err != nil && err != io.EOF {
+			return false, fmt.Errorf("read index of ids: %w", err)
+		}
+		if n < blockSize {
+			return n == 0, nil
 		}
 		if !b.sound() || b.before() != c.chain || b.ordinal() != c.end() || b.count() == 0 || b.next() > upTo || c.end()+int64(b.count()) > c.room() || c.blocks >= maxBlocks {
-			return false
+			return false, nil
 		}
 		for i := range b.count() {
 			k, _, _, clock := b.at(i)
@@ -150,8 +199,8 @@ func (c *chunk) readBlocks(upTo int64) (complete bool) {
 				// Not often: the blocks before are read again.
 				c.open = b
 				c.open.setCount(i + 1)
-				if c.rehash() != nil {
-					return false
+				if err := c.rehash(); err != nil {
+					return false, err
 				}
 				continue
 			}
@@ -165,42 +214,64 @@ func (c *chunk) readBlocks(upTo int64) (complete bool) {
 	}
 }
 
-// loadTail takes the entries behind the last block, if they were saved.
+// loadTail takes the entries behind the last block, and how far the ids go, from
+// the tail that goes furthest.
 func (x *index) loadTail(upTo int64) error {
 	c := x.chunks[len(x.chunks)-1]
-	if c.full {
-		return nil
-	}
-	f, err := x.fs.Open(filepath.Join(x.dir, tailFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read saved ids: %w", err)
-	}
-	defer f.Close()
-	raw := make([]byte, blockSize+12)
-	if n, err := f.ReadAt(raw, 0); n < len(raw) {
-		if err != nil && err != io.EOF {
-			return fmt.Errorf("read saved ids: %w", err)
+	var last tail
+	behind := false // its entries are not in a block by now
+	for i, name := range tailFiles {
+		t, err := x.readTail(name)
+		if err != nil {
+			return err
 		}
-		return nil
+		if t == nil || t.next() > upTo || t.next() < max(x.next, last.next()) {
+			continue
+		}
+		more := !c.full && t.before() == c.chain && t.ordinal() == c.end() && c.end()+int64(t.count()) <= c.room()
+		if more || t.ordinal()+int64(t.count()) == x.ordinal {
+			last, behind, x.tail = *t, more, i
+		}
 	}
-	if binary.LittleEndian.Uint32(raw[blockSize+8:]) != crc32.Checksum(raw[:blockSize+8], castagnoli) {
-		return nil
-	}
-	b := block(raw[:blockSize])
-	if !b.sound() || b.before() != c.chain || b.ordinal() != c.end() || b.next() > upTo || c.end()+int64(b.count()) > c.room() {
-		return nil
-	}
-	for i := range b.count() {
-		k, digest, offset, clock := b.at(i)
+	for i := range last.count() {
+		if !behind {
+			break
+		}
+		k, digest, offset, clock := last.at(i)
 		x.clock = max(x.clock, clock)
 		if err := x.register(k, digest, offset); err != nil {
 			return err
 		}
 	}
-	x.next = b.next()
-	x.clock = max(x.clock, int64(binary.LittleEndian.Uint64(raw[blockSize:])))
+	x.next, x.clock = max(x.next, last.next()), max(x.clock, last.latest)
 	return nil
+}
+
+// tail is a file with a block that is not full.
+type tail struct {
+	block
+	latest int64 // ms, of the receipts
+}
+
+// readTail reads a tail; nil if there is none, or a damaged one.
+func (x *index) readTail(name string) (*tail, error) {
+	f, err := x.fs.Open(filepath.Join(x.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read saved ids: %w", err)
+	}
+	defer f.Close()
+	raw := make([]byte, blockSize+12)
+	if n, err := f.ReadAt(raw, 0); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read saved ids: %w", err)
+	} else if n < len(raw) {
+		return nil, nil
+	}
+	t := &tail{block: block(raw[:blockSize]), latest: int64(binary.LittleEndian.Uint64(raw[blockSize:]))}
+	if binary.LittleEndian.Uint32(raw[blockSize+8:]) != crc32.Checksum(raw[:blockSize+8], castagnoli) || !t.sound() {
+		return nil, nil
+	}
+	return t, nil
 }

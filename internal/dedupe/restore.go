@@ -11,10 +11,12 @@ import (
 )
 
 // restore makes the index what it was at the lane's position: from its files and
-// what the log has behind them, or from the log alone.
-func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarnation, ordinal int64) error {
+// what the log has behind them, or from the log alone. Of the files only what is on
+// record as durable counts: after a sync that failed, reads show what is not on the
+// disk, and syncing it again does nothing.
+func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarnation, ordinal, durable int64) error {
 	x := l.index
-	ok, err := x.load(ctx, l.at.Offset, lives)
+	ok, err := x.load(ctx, durable, lives)
 	if err != nil {
 		return err
 	}
@@ -27,12 +29,15 @@ func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarn
 	case ok && l.hasLost(st, oldest):
 		why = "a repair of the log has lost events" // whose ids must not stand in the way of sending them again
 	case ok:
-		if any && x.next >= oldest { // else the ordinals tell whether something is missing
-			if err := l.replay(ctx, st, x.next, nil); err != nil {
+		if any { // the ordinals tell whether something is missing before the oldest event
+			if err := l.replay(ctx, st, max(x.next, oldest), nil); err != nil {
 				return err
 			}
 		}
 		if x.ordinal == ordinal {
+			if durable < l.at.Offset {
+				l.loose = 1 // what was read again is durable when there is time for it
+			}
 			return nil
 		}
 		why = fmt.Sprintf("the files hold ids up to the %dth, the log %d", x.ordinal, ordinal)
@@ -45,6 +50,10 @@ func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarn
 		return err
 	}
 	l.logged(why, from)
+	// From here on the log is all that has these ids.
+	if err := l.court.durable(ctx, l.place(st, from)); err != nil {
+		return err
+	}
 	// How many there are says which is the first: chunks begin at fixed ordinals, so
 	// that the oldest ids go at the same events as they would have without this.
 	if err := x.reset(0, from); err != nil {
@@ -58,10 +67,14 @@ func (l *lane) restore(ctx context.Context, st stream.Stat, lives []event.Incarn
 	if err := x.reset(ordinal-(n-skip), from); err != nil {
 		return err
 	}
-	return l.replay(ctx, st, from, func() bool {
+	if err := l.replay(ctx, st, from, func() bool {
 		skip--
 		return skip < 0
-	})
+	}); err != nil {
+		return err
+	}
+	l.loose = 1
+	return nil
 }
 
 // oldest is the first offset that the log has of the partition.

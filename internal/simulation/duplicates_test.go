@@ -58,9 +58,6 @@ type resending struct {
 func (r *resending) run() error {
 	r.cfg = smallSettings(r.rng)
 	r.cfg.lake.MaxTables = 1000
-	// The log keeps all: what retention takes while a disk fails is judged again by
-	// what the files have, and of those a failed sync may have taken some.
-	r.cfg.log.RetainBytes = 0
 	r.cfg.dedupe.Index = []quantity.Bytes{80 * quantity.KiB, quantity.MiB}[r.rng.IntN(2)]
 	topic := newTopics(r.rng)
 	var once []shipment
