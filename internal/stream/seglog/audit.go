@@ -17,6 +17,7 @@ type auditor struct {
 	log    *Log
 	report Report
 	mark   *lastMark
+	blind  bool // there is a mark, and it cannot be read
 
 	files    map[uint64]*segment // by the number of their names
 	heads    map[uint64]*checkpoint
@@ -115,6 +116,7 @@ func (a *auditor) survey() error {
 	l := a.log
 	var err error
 	if a.mark, err = readLast(l.fs, l.dir); isCorrupt(err) {
+		a.blind = true
 		a.report.add(&Damage{File: l.path(lastName), Offset: 0, Kind: DamageLast, Reason: plain(err)})
 	} else if err != nil {
 		return err

@@ -130,6 +130,8 @@ func TestSegmentsMissingShortenedExchanged(t *testing.T) {
 		"mark missing":                     {func(d *vfs.Memory) { removeFile(t, d, lastName) }, nil, true, none, false},
 		"mark of another log":              {func(d *vfs.Memory) { putFile(t, d, lastName, fileOf(t, foreign, lastName)) }, []string{lastName}, false, none, false},
 		"mark damaged":                     {func(d *vfs.Memory) { flip(t, d, lastName, 30) }, []string{lastName}, false, none, false},
+		"mark damaged, last shortened":     {func(d *vfs.Memory) { flip(t, d, lastName, 30); cutFile(t, d, last, 600) }, []string{lastName, last}, false, some, true},
+		"mark damaged, last missing":       {func(d *vfs.Memory) { flip(t, d, lastName, 30); removeFile(t, d, last) }, []string{lastName, before}, false, some, true},
 		"checkpoint of the first":          {func(d *vfs.Memory) { flip(t, d, first, 60) }, []string{first}, false, none, false},
 		"checkpoint in the middle":         {func(d *vfs.Memory) { flip(t, d, third, 70) }, []string{third}, true, none, false},
 		"checkpoint of the last":           {func(d *vfs.Memory) { flip(t, d, last, 70) }, []string{last}, false, none, false},

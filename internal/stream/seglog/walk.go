@@ -394,7 +394,13 @@ func (a *auditor) ending(s *scan) error {
 		a.report.add(&Damage{File: p.seg.path, Offset: p.size, Bytes: a.mark.Size - p.size, Kind: DamageShortened, Reason: fmt.Sprintf("the segment had %d bytes", a.mark.Size)})
 	}
 	t := &tail{segment: &segment{nonce: p.nonce, path: p.seg.path}, promised: s.last, upTo: s.last, end: s.end}
+	// Without the mark nothing tells whether what is not there was acknowledged.
+	gone := item{hole: true, first: s.last + 1, pending: pending{pos: s.end, sequence: s.last + 1}}
 	if s.sealed {
+		if a.blind {
+			gone.reason = "the segment is closed, none follows, and " + lastName + " is damaged"
+			a.hole(s, &gone)
+		}
 		return nil
 	}
 	sc := &scanner{file: s.file, size: p.size}
@@ -409,6 +415,11 @@ func (a *auditor) ending(s *scan) error {
 		p.tail = s.end + int64(len(bytes.TrimRight(b, "\x00")))
 	} else if t.tornEnd > 0 {
 		p.tail = t.tornEnd
+		if a.blind {
+			gone.reason = "these bytes are none, and " + lastName + ", which tells whether one was acknowledged, is damaged"
+			a.hole(s, &gone)
+			return nil
+		}
 		a.report.Notes = append(a.report.Notes, fmt.Sprintf("%s at byte %d: a write that was never acknowledged; the next start keeps its %d bytes aside", p.seg.path, s.end, t.tornEnd-s.end))
 	}
 	return nil
