@@ -1,6 +1,7 @@
 package dedupe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ type Judge struct {
 		sync.Mutex
 		lanes  map[laneID]*lane
 		courts map[string]*court
+		ended  error // why nobody judges any more
 	}
 }
 
@@ -141,8 +143,11 @@ func judged(name string) bool {
 	return name != event.RejectedStream && name != event.RejectedStates && !event.Internal(name)
 }
 
+// errEnded: the judge has been stopped.
+var errEnded = errors.New("the judge of duplicates has stopped")
+
 // Run judges until ctx ends. It returns early, with the cause, when the log is
-// poisoned or closed.
+// poisoned or closed. Who waits for a verdict then is told that none comes.
 func (j *Judge) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -184,7 +189,17 @@ func (j *Judge) Run(ctx context.Context) error {
 		}
 	}
 	running.Wait()
+	j.end(cmp.Or(first.err, errEnded))
 	return first.err
+}
+
+func (j *Judge) end(why error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.mu.ended = why
+	for _, l := range j.mu.lanes {
+		l.fail(why)
+	}
 }
 
 // lane gives the lane of a partition, made when it is first met.
@@ -194,6 +209,7 @@ func (j *Judge) lane(id laneID) *lane {
 	l := j.mu.lanes[id]
 	if l == nil {
 		l = newLane(j, id)
+		l.mu.err = j.mu.ended
 		j.mu.lanes[id] = l
 	}
 	return l

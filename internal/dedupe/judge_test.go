@@ -311,3 +311,19 @@ func TestVerdictIsDurableBeforeItIsTold(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NoError(t, w.log.Close())
 }
+
+// Who waits for a verdict does not wait for a judge that has stopped, whether or
+// not its stream was known by then.
+func TestNobodyWaitsForAStoppedJudge(t *testing.T) {
+	w := newWorld(t, 6)
+	w.put(3)
+	j := New(w.cfg, Deps{FS: w.disk, Dir: "/ids", Log: w.log, Logger: quiet, Pause: time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	waiting := make(chan error)
+	go func() { waiting <- j.lane(testLane).wait(t.Context(), 1) }()
+	require.NoError(t, j.Run(ctx))
+	require.ErrorIs(t, <-waiting, errEnded)
+	require.ErrorIs(t, j.lane(laneID{"later", 0}).wait(t.Context(), 1), errEnded)
+	require.NoError(t, w.log.Close())
+}
