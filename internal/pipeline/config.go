@@ -11,7 +11,9 @@ import (
 type Config struct {
 	// CommitInterval is how long rows may wait for their commit.
 	CommitInterval quantity.Duration `yaml:"commit_interval"`
-	// CommitBytes of rows held by a sink force a commit before the interval ends.
+	// CommitBytes of rows held by a sink force a commit before the interval ends: the
+	// data of events and 256 bytes for each. They are in files by then, but for the
+	// last row group: it bounds what is read again after a crash.
 	CommitBytes quantity.Bytes `yaml:"commit_bytes"`
 	// ReadBytes is how much a reader takes from the log at once. Two such
 	// reads per partition are in memory at a time.
@@ -28,7 +30,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		CommitInterval: quantity.Duration(5 * time.Second),
-		CommitBytes:    64 * quantity.MiB,
+		CommitBytes:    256 * quantity.MiB,
 		ReadBytes:      4 * quantity.MiB,
 		DrainTimeout:   quantity.Duration(20 * time.Second),
 		BackoffMin:     quantity.Duration(100 * time.Millisecond),

@@ -260,8 +260,10 @@ func (t *target) append(s *Sink, e *event.Event, b *event.Batch, now time.Time) 
 	return nil
 }
 
-// rowBytes stands for an event's envelope in PendingBytes.
-const rowBytes = 64
+// rowBytes stands for an event's envelope in PendingBytes. With it the default of
+// pipelines.commit_bytes is no more than a million events, however small: as many as
+// the hot tail shows (hot_tail.events).
+const rowBytes = 256
 
 // FirstSchema has the columns of a table before its first event.
 func FirstSchema(id lake.Ident) *columnar.Schema {
