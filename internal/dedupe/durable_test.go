@@ -107,7 +107,7 @@ func TestDurableIDsAreInTheFiles(t *testing.T) {
 // ids are not durable: whatever its disk does, what is sent again is found.
 func TestShortLogs(t *testing.T) {
 	dropped := int64(0)
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		w := newWorld(t, seed)
 		w.retain = 2 * segment
 		w.cfg.Index = quantity.MiB
