@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"syscall"
 	"time"
 
 	"naru/internal/event"
@@ -29,6 +30,10 @@ type Pipeline struct {
 	open   Opener
 	logger *slog.Logger
 	asked  chan chan struct{} // commits asked for by Flush
+
+	// Of the goroutine that runs.
+	held  int64 // bytes in the sink
+	limit int64 // of held: CommitBytes, or less where the disk had no room for so much
 
 	mu struct {
 		sync.Mutex
@@ -58,6 +63,7 @@ type Status struct {
 func New(name, streamName string, cfg Config, log stream.Log, open Opener, logger *slog.Logger) *Pipeline {
 	p := &Pipeline{name: name, stream: streamName, cfg: cfg, log: log, open: open,
 		logger: logger.With(slog.String("pipeline", name)), asked: make(chan chan struct{})}
+	p.limit = int64(cfg.CommitBytes)
 	p.mu.status = Status{Name: name, Stream: streamName}
 	return p
 }
@@ -114,6 +120,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		if errors.Is(err, errOvertaken) {
 			continue // no trouble: the next session says what is gone
 		}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			p.limit = max(min(p.limit, p.held)/2, min(leastCommit, p.limit))
+		}
 		if p.Status().Commits > before {
 			pause = p.cfg.BackoffMin.Std() // it had worked: this is a new trouble
 		}
@@ -131,6 +140,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		pause = min(2*pause, p.cfg.BackoffMax.Std())
 	}
 }
+
+// leastCommit is what a full disk is always asked to take. Less of what waits may
+// fit where all of it does not, and what is written lets the log go on: retention
+// makes room of it.
+const leastCommit = 1 << 20
 
 // session opens the sink and works until something fails or ctx ends. Whatever
 // a failed session held is read again by the next one: the watermark and the
@@ -168,6 +182,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 	defer readers.Wait()
 	defer stop()
 	batches, failed := make(chan handed), make(chan error, 1)
+	p.held = 0
 	known := map[int32]bool{}
 	begin := led.at.Positions.Clone()
 	dirty := false // written to since the last commit that left nothing behind
@@ -212,7 +227,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 				return err
 			}
 			dirty = true
-			if h, ok := out.(sink.Pending); !ok || h.PendingBytes() < int64(p.cfg.CommitBytes) {
+			if p.held < p.limit {
 				continue
 			}
 		case <-tick.C:
@@ -290,6 +305,9 @@ func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *eve
 	if err := out.Write(ctx, b); err != nil {
 		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
 	}
+	if h, ok := out.(sink.Pending); ok {
+		p.held = h.PendingBytes()
+	}
 	led.wrote(b, stream.Counts{Written: n - duplicates + held, Duplicates: duplicates})
 	p.update(func(s *Status) { s.Held = led.events })
 	return nil
@@ -309,6 +327,7 @@ func (p *Pipeline) commit(ctx context.Context, sinkCommit func(context.Context) 
 			return fmt.Errorf("append watermark of %s: %w", p.name, err)
 		}
 	}
+	p.held, p.limit = 0, min(2*p.limit, int64(p.cfg.CommitBytes))
 	p.update(func(s *Status) {
 		s.Progress, s.Held = led.progress(), led.events
 		s.LastCommit, s.LastError, s.Hint = time.Now(), "", ""
