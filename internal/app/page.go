@@ -5,16 +5,14 @@ import (
 	"net/http"
 
 	"naru/internal/config"
+	"naru/internal/web"
 )
 
 // page is what a person finds who opens the address in a browser.
 func page(version string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
+		web.Head(w.Header(), "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		// The client may have gone: nobody is left to tell.
 		_ = pageText.Execute(w, struct{ Version, URL, Settings string }{version, "http://" + r.Host, config.FileName})
 	})

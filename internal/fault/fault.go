@@ -87,3 +87,11 @@ func HintOf(err error) string {
 	}
 	return ""
 }
+
+// Sentence is what err says, and behind it the hint if there is one.
+func Sentence(err error) string {
+	if hint := HintOf(err); hint != "" {
+		return err.Error() + "; " + hint
+	}
+	return err.Error()
+}

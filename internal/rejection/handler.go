@@ -146,10 +146,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, v any, err erro
 		h.fail(w, r, err)
 		return
 	}
-	head := w.Header()
-	head.Set("Content-Type", "application/json")
-	head.Set("X-Content-Type-Options", "nosniff")
-	head.Set("Cache-Control", "no-store")
+	web.Head(w.Header(), "application/json")
 	_, _ = w.Write(append(body, '\n')) // the client has gone
 }
 
@@ -184,7 +181,7 @@ func (h *Handler) change(w http.ResponseWriter, r *http.Request, do func(context
 			h.fail(w, r, err)
 			return
 		}
-		out.write(Line{Error: sentence(err)})
+		out.write(Line{Error: fault.Sentence(err)})
 		panic(http.ErrAbortHandler) // a cut answer must not look whole
 	}
 }
@@ -204,10 +201,7 @@ type lines struct {
 func (l *lines) write(v Line) {
 	if !l.begun {
 		l.begun = true
-		head := l.w.Header()
-		head.Set("Content-Type", "application/x-ndjson")
-		head.Set("X-Content-Type-Options", "nosniff")
-		head.Set("Cache-Control", "no-store")
+		web.Head(l.w.Header(), "application/x-ndjson")
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -225,20 +219,12 @@ func (l *lines) write(v Line) {
 	_ = l.ctl.SetWriteDeadline(time.Time{}) // for the next request of the connection
 }
 
-// sentence is an error with its hint.
-func sentence(err error) string {
-	if hint := fault.HintOf(err); hint != "" {
-		return err.Error() + "; " + hint
-	}
-	return err.Error()
-}
-
 // fail answers with a problem document.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the client has left
 	}
-	e := &web.Error{Detail: sentence(err), Err: err}
+	e := &web.Error{Detail: fault.Sentence(err), Err: err}
 	var later *fault.RetryAfter
 	var known *web.Error
 	switch {

@@ -29,12 +29,18 @@ func Problem(w http.ResponseWriter, status int, title, detail string) {
 	body = append(body, "}\n"...)
 
 	h := w.Header()
-	h.Set("Content-Type", ProblemType)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
+	Head(h, ProblemType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client has gone: nobody is left to tell
+}
+
+// Head sets the headers of an answer: what it is, which nobody is to guess otherwise,
+// and that it is for the asker alone, not for caches.
+func Head(h http.Header, media string) {
+	h.Set("Content-Type", media)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
 }
 
 // AppendJSONString appends s as a JSON string, quotes included, in which not even

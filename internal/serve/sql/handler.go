@@ -135,10 +135,7 @@ func (b *blocks) Write(p []byte) (int, error) {
 	}
 	if !b.begun {
 		b.begun = true
-		header := b.w.Header()
-		header.Set("Content-Type", b.media)
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("Cache-Control", "no-store")
+		web.Head(b.w.Header(), b.media)
 	}
 	if err := b.ctl.SetWriteDeadline(time.Now().Add(b.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		b.err = err

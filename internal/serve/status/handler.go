@@ -29,10 +29,8 @@ func Handler(s *Source, log *slog.Logger) http.Handler {
 			return
 		}
 		body = append(body, '\n')
-		h := w.Header()
-		h.Set("Content-Type", "application/json")
-		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Length", strconv.Itoa(len(body)))
+		web.Head(w.Header(), "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body) // the client may have gone
 	})
 }

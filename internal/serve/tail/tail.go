@@ -120,9 +120,7 @@ func classed(err error) error {
 		e.Status, e.Title = http.StatusServiceUnavailable, "unavailable"
 	case errors.As(err, &damaged): // the same request will find the same bytes
 		e.Status, e.Title = http.StatusInternalServerError, "damaged"
-		if hint := fault.HintOf(err); hint != "" {
-			e.Detail += "; " + hint
-		}
+		e.Detail = fault.Sentence(err)
 	default:
 		return err
 	}
@@ -195,10 +193,7 @@ func (l *lines) event(stream string, partition int32, inc event.Incarnation, e *
 func (l *lines) flush() error {
 	if !l.begun {
 		l.begun = true
-		h := l.w.Header()
-		h.Set("Content-Type", "application/x-ndjson")
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
+		web.Head(l.w.Header(), "application/x-ndjson")
 		l.w.WriteHeader(http.StatusOK)
 	}
 	_, err := l.w.Write(l.buf)
