@@ -3,7 +3,6 @@ package collect
 import (
 	"strconv"
 
-	"naru/internal/event"
 	"naru/internal/web"
 )
 
@@ -18,15 +17,6 @@ func (r *Request) Accepted() int {
 
 // Rejected is the number of items that went to the stream `rejected`.
 func (r *Request) Rejected() int { return r.rejected.count }
-
-// Refused lists the first refused items, at most 100, without their bytes.
-func (r *Request) Refused() []event.Rejection {
-	out := make([]event.Rejection, len(r.refused))
-	for i := range r.refused {
-		out[i] = r.refused[i].Rejection
-	}
-	return out
-}
 
 // count adds what was stored to the metrics.
 func (r *Request) count() {

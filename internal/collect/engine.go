@@ -42,7 +42,6 @@ type Engine struct {
 	bodies    web.BodyReader
 	metrics   *Metrics
 	pool      sync.Pool // *Request
-	judges    sync.Pool // *judge, for those without a request
 
 	warned atomic.Int64 // Unix second of the last warning about the log
 	mu     struct {
@@ -70,7 +69,6 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		metrics: NewMetrics(deps.Registry),
 	}
 	e.pool.New = func() any { return newRequest(e) }
-	e.judges.New = func() any { return &judge{keys: deps.Keys} }
 	return e, nil
 }
 
@@ -160,11 +158,8 @@ const (
 // logError turns an error of the log into an answer. Whatever may pass is 503.
 func (e *Engine) logError(err error) error {
 	if errors.Is(err, fault.ErrLimit) {
-		detail := "the log does not take that much at once: " + err.Error()
-		if hint := fault.HintOf(err); hint != "" {
-			detail += "; " + hint
-		}
-		return &web.Error{Status: http.StatusRequestEntityTooLarge, Title: "request too large for the log", Detail: detail + "; nothing was stored, send it in smaller requests", Err: err}
+		return &web.Error{Status: http.StatusRequestEntityTooLarge, Title: "request too large for the log", Err: err,
+			Detail: "the log does not take that much at once: " + fault.Sentence(err) + "; nothing was stored, send it in smaller requests"}
 	}
 	a := &web.Error{Status: http.StatusServiceUnavailable, Title: "log unavailable", RetryAfter: retrySoon, Err: err,
 		Detail: "the log cannot take events at the moment; whether these were stored is not known, send the same request again after Retry-After"}

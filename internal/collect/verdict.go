@@ -1,9 +1,7 @@
 package collect
 
 import (
-	"bytes"
 	"strings"
-	"unicode/utf8"
 
 	"naru/internal/contract"
 	"naru/internal/event"
@@ -14,53 +12,6 @@ import (
 // Contracts gives the contracts in force; nil from it is none. It is asked once
 // a request: all events of a request are judged by the same.
 type Contracts func() *contract.Set
-
-// Verdict is what the door says of an event.
-type Verdict struct {
-	// Refusal is nil for an event that is accepted. Index and Stream are not set.
-	Refusal *event.Rejection
-	// Data is the event as it is to be stored; nil where it cannot be cleaned of
-	// personal data. Changed says that it is not what was sent.
-	Data    []byte
-	Changed bool
-	// Contract is the one that it was held against; zero for none.
-	Contract event.Contract
-	// Violations is what a contract that only observes found; nil for nothing.
-	Violations []byte
-	// JSONStrings are the paths of strings whose JSON becomes columns; nil for none.
-	JSONStrings []byte
-	// Owner and Support say whom to ask about the type; empty for a type without
-	// a contract.
-	Owner   string
-	Support []string
-}
-
-// Judge says what the door would do with an event of a type now, without storing
-// anything. again says that the bytes were stored before, and come from the
-// stream `rejected`. Nothing of the verdict aliases data but Data itself. Safe
-// for concurrent use.
-func (e *Engine) Judge(typ, data []byte, again bool) Verdict {
-	c := e.inForce().ForBytes(typ)
-	if c == nil {
-		return Verdict{Data: data}
-	}
-	j := e.judges.Get().(*judge)
-	defer e.judges.Put(j)
-	v := Verdict{Contract: ref(c), JSONStrings: c.Embedded(), Owner: cutRef(c.Owner), Support: channels(c)}
-	found := j.check(c, data, again)
-	refused := found != nil && c.Mode == contract.Enforce
-	if refused {
-		v.Refusal = refusal(found)
-	} else if found != nil {
-		v.Violations = appendViolations(nil, found)
-	}
-	cleaned := j.clean(c, data, refused)
-	v.Data, v.Changed = bytes.Clone(cleaned.data), cleaned.changed
-	if v.Refusal != nil {
-		v.Refusal.Original, v.Refusal.Changed = v.Data, v.Changed
-	}
-	return v
-}
 
 var noContracts = &contract.Set{}
 
@@ -185,20 +136,7 @@ func appendViolations(dst []byte, found []contract.Violation) []byte {
 // maxRef bounds what a contract says of itself in each record and answer, in bytes.
 const maxRef = 128
 
-func cutRef(s string) string {
-	if len(s) <= maxRef {
-		return s
-	}
-	n := maxRef
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
-
-func ref(c *contract.Contract) event.Contract {
-	return event.Contract{ID: []byte(cutRef(c.ID)), Version: []byte(cutRef(c.Version)), Hash: []byte(c.Hash)}
-}
+func cutRef(s string) string { return shorten(s, maxRef) }
 
 // addRef adds the headers that name a contract.
 func addRef(h *recordbatch.Headers, c *contract.Contract) {

@@ -141,16 +141,23 @@ func (r *Request) looked(c *contract.Contract, typ, id string, rej *event.Reject
 	r.seen = append(r.seen, s)
 }
 
-// short cuts a text at a character.
+// short is a text as it is shown.
 func short(s string) string {
 	if len(s) <= watchData {
 		return s
 	}
-	n := watchData
+	return shorten(s, watchData) + "…"
+}
+
+// shorten keeps at most n bytes of a text, whole characters.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
-	return s[:n] + "…"
+	return s[:n]
 }
 
 // show hands over what the request has stored.

@@ -44,14 +44,11 @@ func (p *Replay) Judge(rejected *event.Event) (refusal *event.Rejection, partiti
 		wk.typ = []byte(r.Type)
 	}
 	p.replay.Begin(rejected)
+	take := wk.again
 	if r.Reason == event.BadContract {
-		if err := wk.whole(rejected); err != nil {
-			return nil, 0, 0, fmt.Errorf("judge again: %w", err)
-		}
-		refusal, partition, number = p.replay.Outcome()
-		return refusal, partition, number, nil
+		take = wk.whole
 	}
-	if err := wk.again(rejected); err != nil {
+	if err := take(rejected); err != nil {
 		return nil, 0, 0, fmt.Errorf("judge again: %w", err)
 	}
 	refusal, partition, number = p.replay.Outcome()
