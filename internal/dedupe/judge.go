@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -484,5 +483,3 @@ func (j *Judge) Status() []Status {
 func (j *Judge) folderOf(id laneID) string {
 	return filepath.Join(j.dir, id.stream, strconv.Itoa(int(id.partition)))
 }
-
-const endless = math.MaxInt64

@@ -253,8 +253,8 @@ func (l *lane) decide(ctx context.Context, life event.Incarnation, v finding) er
 		if runs > 0 {
 			record = &v.Verdict
 		}
-		kept, conflicts := Within(v.kept, 0, endless), Within(v.Conflicts, 0, endless)
-		counts := stream.Counts{Written: kept - conflicts, Duplicates: Within(v.Duplicates, 0, endless), Filtered: conflicts}
+		kept, conflicts := event.CountRuns(v.kept, 0), event.CountRuns(v.Conflicts, 0)
+		counts := stream.Counts{Written: kept - conflicts, Duplicates: event.CountRuns(v.Duplicates, 0), Filtered: conflicts}
 		err := l.court.commit(ctx, at, kept, counts, record)
 		if err == nil {
 			l.at, l.dirty = at, false

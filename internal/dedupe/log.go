@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"naru/internal/event"
@@ -87,7 +86,7 @@ func (l *Log) Readers(ctx context.Context) (map[string]stream.Progress, error) {
 		return all, err // so that a judge that was turned off is forgotten
 	}
 	for name := range all {
-		if strings.HasPrefix(name, stream.JudgeReader) {
+		if stream.Judges(name) {
 			delete(all, name)
 		}
 	}

@@ -148,11 +148,3 @@ func cutRuns(runs []event.Run, from, to int64) []event.Run {
 	out[n-1].To = min(out[n-1].To, to)
 	return out
 }
-
-// Within counts the offsets of runs in [from, to).
-func Within(runs []event.Run, from, to int64) (n int64) {
-	for _, r := range runs {
-		n += max(min(r.To, to)-max(r.From, from), 0)
-	}
-	return n
-}

@@ -27,6 +27,14 @@ type Batch struct {
 // Run is the offsets [From, To).
 type Run struct{ From, To int64 }
 
+// CountRuns counts the offsets of runs at or behind from.
+func CountRuns(runs []Run, from int64) (n int64) {
+	for _, r := range runs {
+		n += max(r.To-max(r.From, from), 0)
+	}
+	return n
+}
+
 // End is the reader's position behind the batch.
 func (b *Batch) End() Position {
 	return Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: b.Next}

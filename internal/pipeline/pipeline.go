@@ -298,10 +298,7 @@ func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *eve
 	if err != nil {
 		return err
 	}
-	duplicates := int64(0) // they are judged before: see event.Batch.Without
-	for _, r := range b.Without {
-		duplicates += max(r.To-max(r.From, from), 0)
-	}
+	duplicates := event.CountRuns(b.Without, from) // n has them, the sink does not meet them
 	if err := out.Write(ctx, b); err != nil {
 		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 
 	"naru/internal/event"
 )
@@ -206,5 +207,8 @@ type Readers interface {
 }
 
 // JudgeReader begins the names of the readers that look for duplicates
-// (package dedupe): they write nothing to a table.
+// (package dedupe).
 const JudgeReader = "dedupe/"
+
+// Judges tells whether a reader is one of those: they write nothing to a table.
+func Judges(reader string) bool { return strings.HasPrefix(reader, JudgeReader) }

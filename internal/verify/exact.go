@@ -7,7 +7,6 @@ import (
 	"maps"
 	mathbits "math/bits"
 	"slices"
-	"strings"
 
 	"naru/internal/event"
 	"naru/internal/lake/columnar"
@@ -358,7 +357,7 @@ func (x *exact) readSince(l *lane, offset int64) bool {
 		x.since = now
 	}
 	for name, p := range x.since.Readers {
-		if p.Stream != l.stream || strings.HasPrefix(name, stream.JudgeReader) {
+		if p.Stream != l.stream || stream.Judges(name) {
 			continue
 		}
 		if offset < markOf(x.since, p.Positions, l.laneKey) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"naru/internal/dedupe"
@@ -153,7 +152,7 @@ func (v *verifier) stream(name string) *streamState {
 	if s == nil {
 		s = &streamState{name: name, byName: map[string]*pinned{}, types: map[string]*pinned{}}
 		for reader, p := range v.before.Readers {
-			if p.Stream == name && !strings.HasPrefix(reader, stream.JudgeReader) {
+			if p.Stream == name && !stream.Judges(reader) {
 				s.progress = p
 			}
 		}

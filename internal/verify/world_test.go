@@ -18,7 +18,6 @@ import (
 	icetable "github.com/apache/iceberg-go/table"
 	"github.com/stretchr/testify/require"
 
-	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
@@ -175,7 +174,7 @@ func (w *world) loadStream(name string, mark bool) {
 		b, err := reading.Read(ctx, name, from, 1<<20)
 		require.NoError(w.t, err)
 		require.NoError(w.t, out.Write(ctx, b))
-		duplicates := dedupe.Within(b.Without, b.From, b.Next)
+		duplicates := event.CountRuns(b.Without, b.From)
 		at.Counts.Duplicates += duplicates
 		at.Events[0] += duplicates
 		n := int64(0)

@@ -259,7 +259,7 @@ func (s *Source) pipelines(ctx context.Context) ([]Pipeline, error) {
 		return nil, fmt.Errorf("list readers: %w", err)
 	}
 	for name, at := range readers {
-		if !seen[name] && !strings.HasPrefix(name, stream.JudgeReader) {
+		if !seen[name] && !stream.Judges(name) {
 			out = append(out, Pipeline{Name: name, Stream: at.Stream, Progress: at})
 		}
 	}
@@ -315,8 +315,6 @@ func atEnd(st stream.Stat, at event.Positions) bool {
 	return covered
 }
 
-func judges(reader string) bool { return strings.HasPrefix(reader, stream.JudgeReader) }
-
 func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second)).Round(time.Second)
 }
@@ -371,7 +369,7 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
 	if s.Unready != nil {
 		if err := s.Unready(); err != nil {
-			problem("no events are taken: %s%s", err, cure(fault.HintOf(err)))
+			problem("no events are taken: %s", fault.Sentence(err))
 		}
 	}
 	if s.Contracts != nil {
@@ -382,7 +380,7 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 	}
 	if log, ok := s.Log.(stream.Retainer); ok {
 		readers, reason := log.Waits()
-		if pipelines := slices.DeleteFunc(slices.Clone(readers), judges); len(pipelines) > 0 {
+		if pipelines := slices.DeleteFunc(slices.Clone(readers), stream.Judges); len(pipelines) > 0 {
 			readers = pipelines // the judge reads for them
 		}
 		if len(readers) > 0 {
