@@ -3,14 +3,12 @@ package app
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"time"
 
 	"naru/internal/config"
 	"naru/internal/dedupe"
 	"naru/internal/serve/status"
 	"naru/internal/stream"
-	"naru/internal/stream/seglog"
 	"naru/internal/vfs"
 )
 
@@ -44,21 +42,4 @@ func (f *faces) dedupe() []status.Dedupe {
 			Window: s.Window, Configured: f.options.Config.Dedupe.Window.Std().Seconds(), Error: s.Error, Hint: s.Hint}
 	}
 	return out
-}
-
-// readVerdicts notes which events of a log were judged to be duplicates.
-func readVerdicts(ctx context.Context, fsys vfs.FS, dir string) (*dedupe.Found, error) {
-	found := &dedupe.Found{}
-	o := seglog.SurveyOptions{Skip: func(has []seglog.SegmentStream) bool {
-		return !slices.ContainsFunc(has, func(s seglog.SegmentStream) bool { return found.Wants(s.Stream) })
-	}}
-	_, err := seglog.Walk(ctx, fsys, dir, o, func(b *seglog.Logged) error {
-		for _, raw := range b.Raw {
-			if err := found.Take(b.Stream, b.Partition, raw); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return found, err
 }

@@ -13,6 +13,7 @@ import (
 	"naru/internal/lake/iceberg"
 	"naru/internal/recordbatch"
 	"naru/internal/stream/seglog"
+	"naru/internal/verify"
 	"naru/internal/vfs"
 )
 
@@ -112,7 +113,7 @@ type reloadCount struct {
 
 func (c *reloadCount) readLog(ctx context.Context, fsys vfs.FS, dir string) error {
 	var dec recordbatch.Decoder
-	judged, err := readVerdicts(ctx, fsys, dir)
+	judged, err := verify.Verdicts(ctx, fsys, dir, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there is no log: nothing comes back
 	}
