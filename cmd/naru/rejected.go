@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"naru/internal/client"
 	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/rejection"
@@ -84,7 +86,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time: write 2026-11-21T10:00:00Z, 2026-11-21, or an age such as 2h or 7d", s)
 }
 
-// query is the filter as the server's list takes it.
+// listQuery is the filter as the server's list takes it.
 func listQuery(f rejection.Filter, state string) url.Values {
 	q := url.Values{}
 	for name, v := range map[string]string{"id": f.ID, "type": f.Type, "reason": f.Reason, "rule": f.Rule, "path": f.Path, "stream": f.Stream, "source": f.Source, "state": state} {
@@ -124,23 +126,12 @@ replayed and discarded, when the first and the last came, the last one as a samp
 			if err != nil {
 				return asUsage(cmd, err)
 			}
-			soft, _, stop := interrupts(cmd.Context())
-			defer stop()
-			remote, err := server.client()
-			if err != nil {
-				return err
-			}
-			text, err := remote.RejectedGroups(soft, listQuery(f, state))
-			if err != nil {
-				return fmt.Errorf("list rejections: %w", err)
-			}
-			if asJSON {
-				_, err = c.out.Write(text)
-				return err
-			}
 			var l rejection.List
-			if err := json.Unmarshal(text, &l); err != nil {
-				return fmt.Errorf("read rejections: %w", err)
+			get := func(ctx context.Context, remote *client.Client) (json.RawMessage, error) {
+				return remote.RejectedGroups(ctx, listQuery(f, state))
+			}
+			if err := c.answer(cmd, server, get, asJSON, &l); err != nil || asJSON {
+				return err
 			}
 			return c.showRejected(&l)
 		},
@@ -149,6 +140,28 @@ replayed and discarded, when the first and the last came, the last one as a samp
 	cmd.Flags().StringVar(&state, "state", "", "only those that are open, replayed or discarded")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// answer asks the server for JSON and prints it as it is, or else reads it into v.
+func (c *cli) answer(cmd *cobra.Command, server *server, get func(context.Context, *client.Client) (json.RawMessage, error), asJSON bool, v any) error {
+	soft, _, stop := interrupts(cmd.Context())
+	defer stop()
+	remote, err := server.client()
+	if err != nil {
+		return err
+	}
+	text, err := get(soft, remote)
+	if err != nil {
+		return fmt.Errorf("look for rejections: %w", err)
+	}
+	if asJSON {
+		_, err = c.out.Write(text)
+		return err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("read rejections: %w", err)
+	}
+	return nil
 }
 
 func (c *cli) showRejected(l *rejection.List) error {
@@ -229,23 +242,12 @@ where its event is now.`,
 			if _, err := rejection.ParseID(args[0]); err != nil {
 				return asUsage(cmd, err)
 			}
-			soft, _, stop := interrupts(cmd.Context())
-			defer stop()
-			remote, err := server.client()
-			if err != nil {
-				return err
-			}
-			text, err := remote.Rejection(soft, args[0])
-			if err != nil {
-				return fmt.Errorf("show rejection: %w", err)
-			}
-			if asJSON {
-				_, err = c.out.Write(text)
-				return err
-			}
 			var d rejection.Detail
-			if err := json.Unmarshal(text, &d); err != nil {
-				return fmt.Errorf("read rejection: %w", err)
+			get := func(ctx context.Context, remote *client.Client) (json.RawMessage, error) {
+				return remote.Rejection(ctx, args[0])
+			}
+			if err := c.answer(cmd, server, get, asJSON, &d); err != nil || asJSON {
+				return err
 			}
 			return c.showRejection(&d)
 		},
@@ -259,11 +261,11 @@ func (c *cli) showRejection(d *rejection.Detail) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	for _, l := range [][2]string{
 		{"id", d.ID}, {"state", string(d.State)}, {"stream", d.Stream}, {"type", d.Type}, {"reason", d.Reason}, {"rule", d.Rule}, {"place", d.Path},
-		{"detail", oneLine(d.Detail)}, {"event id", oneLine(d.EventID)}, {"source", oneLine(d.Source)},
+		{"detail", d.Detail}, {"event id", d.EventID}, {"source", d.Source},
 		{"contract", strings.TrimSpace(d.Contract + " " + d.Version)}, {"received", d.Received.Format(time.RFC3339Nano)}, {"ask", ask(d.Contact)},
 	} {
 		if l[1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", l[0], l[1])
+			fmt.Fprintf(w, "%s\t%s\n", l[0], oneLine(l[1]))
 		}
 	}
 	for _, a := range d.Attempts {
