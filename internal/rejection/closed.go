@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -76,21 +75,6 @@ func (c *closed) add(at event.Position) error {
 		}
 	}
 	return nil
-}
-
-// len counts them.
-func (c *closed) len() (n int64) {
-	for _, pages := range c.lanes {
-		for _, p := range pages {
-			for _, w := range p.words {
-				n += int64(bits.OnesCount64(w))
-			}
-			if p.words == nil {
-				n += pageBits
-			}
-		}
-	}
-	return n
 }
 
 // acknowledged tells whether the log's counts have the rejection. They have not

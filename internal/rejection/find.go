@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/query"
 )
@@ -238,7 +239,8 @@ func (t *Tables) Closed(ctx context.Context, fn func(event.Position) error) erro
 		return err
 	}
 	if !ok {
-		return errors.New("the table rejected_states is gone, and the log does not have all of it any more: bring the table back (naru table fsck tells how), else what was replayed would be replayed again")
+		return fault.WithHint(errors.New("the table rejected_states is gone, and the log does not have all of it any more"),
+			"bring the table back from a backup: without it what was replayed would be replayed again")
 	}
 	var lanes []Lane
 	if _, err := t.rows(ctx, "SELECT _log, _partition, min(_offset), max(_offset) FROM "+statesTable+" GROUP BY _log, _partition", func(v []any) error {

@@ -1,10 +1,13 @@
 package rejection
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/lake"
 )
 
 func TestAttributesOfTheTable(t *testing.T) {
@@ -48,6 +51,15 @@ func TestWhere(t *testing.T) {
 	}
 	if _, err := where(Filter{ID: "7"}, has); err == nil {
 		t.Error("a bad name: no error")
+	}
+}
+
+// Without its table nobody knows what was replayed before the log's oldest state.
+func TestStatesAreGone(t *testing.T) {
+	tables := &Tables{Newest: func(context.Context) ([]lake.Ident, error) { return nil, nil }}
+	err := tables.Closed(t.Context(), func(event.Position) error { return nil })
+	if err == nil || !strings.Contains(fault.HintOf(err), "from a backup") {
+		t.Errorf("%v, %s", err, fault.HintOf(err))
 	}
 }
 

@@ -167,7 +167,10 @@ func (t *Tables) Show(ctx context.Context, id string, ask func(typ string) Conta
 	if has == nil {
 		return nil, none
 	}
-	cond := fmt.Sprintf("_log = '%s' AND _partition = %d AND _offset = %d", at.Incarnation, at.Partition, at.Offset)
+	cond, err := where(Filter{ID: id}, has)
+	if err != nil {
+		return nil, err
+	}
 	var d *Detail
 	_, err = t.rows(ctx, "SELECT stream, event_type, reason, "+column(has, "rule")+", "+column(has, "path")+", detail, event_id, _source, "+
 		column(has, "contract")+", "+column(has, "contract_version")+", _received_at, item_index, content_type, original FROM "+table+" WHERE "+cond+" LIMIT 1",

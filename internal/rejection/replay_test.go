@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"reflect"
 	"slices"
 	"strings"
@@ -320,6 +321,21 @@ func TestPages(t *testing.T) {
 	if _, err := w.Replay(ctx, Filter{}, false, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// len counts them.
+func (c *closed) len() (n int64) {
+	for _, pages := range c.lanes {
+		for _, p := range pages {
+			for _, w := range p.words {
+				n += int64(bits.OnesCount64(w))
+			}
+			if p.words == nil {
+				n += pageBits
+			}
+		}
+	}
+	return n
 }
 
 func TestClosedIndex(t *testing.T) {
