@@ -15,15 +15,24 @@ import (
 func withContract(t *testing.T, changes ...string) (dir, file string) {
 	t.Helper()
 	dir = project(t, "pipelines:\n  commit_interval: 200ms\n")
-	if err := os.MkdirAll(filepath.Join(dir, "contracts"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(dir, "contracts", "edit.odcs.yaml")
-	changeContract(t, file, changes...)
-	return dir, file
+	return dir, writeContract(t, dir, "edit.odcs.yaml", changedContract(t, changes...))
 }
 
-func changeContract(t *testing.T, file string, changes ...string) {
+// writeContract puts a file into the contracts of a project.
+func writeContract(t *testing.T, dir, name, text string) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, "contracts", name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// changedContract is the example's contract of edits with changes.
+func changedContract(t *testing.T, changes ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(repoRoot(), "examples", "wikipedia", "contracts", "edit.odcs.yaml"))
 	if err != nil {
@@ -36,7 +45,12 @@ func changeContract(t *testing.T, file string, changes ...string) {
 		}
 		changed = strings.ReplaceAll(changed, changes[i], changes[i+1])
 	}
-	if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
+	return changed
+}
+
+func changeContract(t *testing.T, file string, changes ...string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(changedContract(t, changes...)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,10 +156,7 @@ func TestObservedViolationsStayWithTheirRow(t *testing.T) {
 func TestMobilePartnersSample(t *testing.T) {
 	t.Parallel()
 	dir := project(t, "pipelines:\n  commit_interval: 200ms\n")
-	if err := os.MkdirAll(filepath.Join(dir, "contracts"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "contracts", "event.yaml"), []byte(`apiVersion: v3.1.0
+	writeContract(t, dir, "event.yaml", `apiVersion: v3.1.0
 kind: DataContract
 id: partner
 version: 1.0.0
@@ -156,9 +167,7 @@ schema:
       - {name: event_name, logicalType: string, required: true}
       - {name: event_value, logicalType: object, properties: [{name: content_list, logicalType: object}]}
     customProperties: [{property: naru.jsonStrings, value: [event_value]}]
-`), 0o644); err != nil {
-		t.Fatal(err)
-	}
+`)
 	s := serve(t, dir)
 	body := `{"event_name":"view","event_value":"{\"content_list\":{\"comic_id\":321}, \"p\":1.5}"}{"event_name":"buy","event_value":"{}"}{"event_name":"odd","event_value":"comic 321"}`
 	a := s.post("", "application/json", body)

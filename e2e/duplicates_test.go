@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -146,10 +144,7 @@ func TestDedupeTurnedOff(t *testing.T) {
 	}
 	rows := 0
 	for i, enabled := range []bool{true, false, true} {
-		config := fmt.Sprintf("pipelines:\n  commit_interval: 100ms\ndedupe:\n  enabled: %t\n", enabled)
-		if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(config), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeConfig(t, dir, fmt.Sprintf("pipelines:\n  commit_interval: 100ms\ndedupe:\n  enabled: %t\n", enabled))
 		s := serve(t, dir)
 		twice(s, "same")
 		twice(s, fmt.Sprint("own", i))

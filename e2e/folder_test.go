@@ -123,9 +123,7 @@ func TestFolderReplacedWhileRunning(t *testing.T) {
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "naru.yaml"), []byte(folderConfig), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeConfig(t, s.dir, folderConfig)
 	second := serve(t, s.dir)
 	other := newLedger(23)
 	other.add(&dataset{typ: "other_edit", check: "delta", items: wikipedia(t).items[:3000]})

@@ -46,9 +46,7 @@ func diskFull(t *testing.T, kind string) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(fullConfig), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeConfig(t, dir, fullConfig)
 	ballast, last := &foreign{t, filepath.Join(disk, "ballast")}, &foreign{t, filepath.Join(disk, "last")}
 	ballast.take(44 << 20)
 	l := newLedger(11)

@@ -164,9 +164,7 @@ func makeGolden(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(goldenConfig), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeConfig(t, dir, goldenConfig)
 	const pages = 300
 	s := serve(t, dir)
 	var body bytes.Buffer

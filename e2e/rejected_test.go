@@ -44,13 +44,6 @@ func (s *server) startReplay(ask string) <-chan replayLine {
 	return lines
 }
 
-func writeConfig(t *testing.T, dir, config string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(config), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 const replayConfig = `
 log:
   segment: 1MiB
@@ -415,11 +408,8 @@ func TestReplayKeepsAllOfAnEvent(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "pii.key"), []byte(strings.Repeat("k", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "contracts"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	contract := func(maximum, version string) {
-		if err := os.WriteFile(filepath.Join(dir, "contracts", "signup.odcs.yaml"), []byte(`apiVersion: v3.1.0
+		writeContract(t, dir, "signup.odcs.yaml", `apiVersion: v3.1.0
 kind: DataContract
 id: signups
 version: `+version+`
@@ -429,9 +419,7 @@ schema:
     properties:
       - {name: email, logicalType: string, logicalTypeOptions: {format: email}, customProperties: [{property: naru.pii, value: hash}]}
       - {name: n, logicalType: integer, logicalTypeOptions: {maximum: `+maximum+`}}
-`), 0o644); err != nil {
-			t.Fatal(err)
-		}
+`)
 	}
 	contract("5", "1.0.0")
 	s := serve(t, dir)

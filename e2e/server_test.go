@@ -273,9 +273,15 @@ func project(t testing.TB, config string) string {
 		t.Fatal(err)
 	}
 	if config != "" {
-		if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(config), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeConfig(t, dir, config)
 	}
 	return dir
+}
+
+// writeConfig gives a project another naru.yaml.
+func writeConfig(t testing.TB, dir, config string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "naru.yaml"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -83,9 +83,7 @@ func TestSecondSignalCuts(t *testing.T) {
 		t.Errorf("SIGTERM: exit %d", code)
 	}
 	config := strings.Replace("pipelines:\n  commit_interval: 1h\n", "1h", "100ms", 1)
-	if err := os.WriteFile(dir+"/naru.yaml", []byte(config), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeConfig(t, dir, config)
 	s = serve(t, dir)
 	prove(t, s, l)
 }
