@@ -57,13 +57,18 @@ type shape struct {
 	window  int64 // ms
 }
 
-// shape divides the bytes among the partitions of a stream.
+// shape divides the bytes among the partitions of a stream: two tails, and chunks with
+// a head, blocks and a table each.
 func (c Config) shape(partitions int) shape {
-	const each = entrySize + 5
+	const (
+		line  = perLine * 4                        // bytes, tags and numbers of blocks
+		fixed = blockSize + tagsHead + line        // of a chunk, without its blocks and what finds their entries
+		each  = blockSize + perBlock*line/fill + 1 // a block with that
+	)
 	parts := int64(1)
 	for parts < int64(partitions) {
 		parts *= 2 // so that it does not change with each partition that comes
 	}
-	n := int64(c.Index) / each / chunks / parts
-	return shape{entries: max(n/perBlock, 1) * perBlock, chunks: chunks, window: c.Window.Std().Milliseconds()}
+	size := (int64(c.Index)/parts - 2*tailSize) / chunks
+	return shape{entries: max((size-fixed)/each, 1) * perBlock, chunks: chunks, window: c.Window.Std().Milliseconds()}
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,11 +30,7 @@ func TestDurableIDsAreInTheFiles(t *testing.T) {
 		for seed := range uint64(12) {
 			rng := rand.New(rand.NewPCG(uint64(i), 100+seed))
 			all := history(rng, 2500)
-			m := &model{shape: s}
-			fates := make([]Fate, len(all))
-			for o, e := range all {
-				fates[o] = m.judge(e.k, e.digest, e.clock)
-			}
+			fates := fatesOf(s, all)
 			disk := vfs.NewMemory()
 			x := openIndex(t, disk, s)
 			durable, gone := 0, 0 // by the log, which has dropped what is before gone
@@ -214,16 +213,9 @@ func TestCutEventsLeaveNoIDs(t *testing.T) {
 	s := shape{entries: 2 * perBlock, chunks: 4, window: 1e9}
 	all := history(rand.New(rand.NewPCG(9, 9)), 900)
 	other := append(append([]sent{}, all[:300]...), history(rand.New(rand.NewPCG(10, 9)), 900)...)
-	fatesOf := func(all []sent) []Fate {
-		m, out := &model{shape: s}, make([]Fate, len(all))
-		for o, e := range all {
-			out[o] = m.judge(e.k, e.digest, e.clock)
-		}
-		return out
-	}
 	disk := vfs.NewMemory()
-	stopped(t, again(t, disk, s, all, fatesOf(all), 900))
-	fates := fatesOf(other)
+	stopped(t, again(t, disk, s, all, fatesOf(s, all), 900))
+	fates := fatesOf(s, other)
 	x := again(t, disk, s, other, fates, 300)
 	for upTo := 300; upTo < len(other); upTo += 40 {
 		// As a kill leaves it, with none of the later entries in a block.
@@ -236,6 +228,73 @@ func TestCutEventsLeaveNoIDs(t *testing.T) {
 		killed.close()
 	}
 	x.close()
+}
+
+// Ids of events that a repair of the log has lost are forgotten, so that these may be
+// sent again; all others are still known.
+func TestLostEventsMayBeSentAgain(t *testing.T) {
+	const batch, n = 20, 60 * 20
+	w := newWorld(t, 11)
+	w.cfg.Index = quantity.MiB
+	send := func(first int) (offset int64) {
+		var b recordbatch.Builder
+		b.Reset(time.UnixMilli(1e12))
+		pad := rand.New(rand.NewPCG(uint64(first), 11))
+		for i := range batch {
+			e := told{id: fmt.Sprint("e", first+i), own: true, data: fmt.Sprintf("%x%x%x%x", pad.Uint64(), pad.Uint64(), pad.Uint64(), pad.Uint64())}
+			b.AppendEvent(e.event())
+		}
+		at, err := w.log.Append(t.Context(), stream.Write{Stream: "events", Batch: b.Finish(nil, recordbatch.Snappy), Count: batch})
+		require.NoError(t, err)
+		return at[0].Offset
+	}
+	all := func() (offsets []int64) {
+		for first := 0; first < n; first += batch {
+			offsets = append(offsets, send(first))
+		}
+		return offsets
+	}
+	j, stop := w.judge()
+	first := all()
+	require.NoError(t, j.lane(testLane).wait(t.Context(), n))
+	stop()
+	require.NoError(t, w.log.Close())
+
+	names, err := w.disk.List("/log")
+	require.NoError(t, err)
+	path := filepath.Join("/log", names[slices.IndexFunc(names, func(s string) bool { return strings.HasSuffix(s, ".seg") })])
+	var frames []seglog.FrameInfo
+	require.NoError(t, seglog.Frames(w.disk, path, func(f seglog.FrameInfo) error {
+		if f.Kind == "append" {
+			frames = append(frames, f)
+		}
+		return nil
+	}))
+	require.Greater(t, len(frames), 10)
+	f, err := w.disk.OpenReadWrite(path)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte{0xff}, frames[len(frames)/2].Pos+100)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	r, err := seglog.Repair(w.disk, "/log", w.settings(), quiet)
+	require.NoError(t, err)
+	require.Len(t, r.Lost, 1)
+	require.EqualValues(t, batch, r.Lost[0].Events)
+
+	w.open()
+	j, stop = w.judge()
+	second := all()
+	require.NoError(t, j.lane(testLane).wait(t.Context(), second[len(second)-1]+batch))
+	stop()
+	runs, _ := w.recorded(0)
+	for i, at := range second {
+		want := int64(batch)
+		if first[i] == r.Lost[0].First {
+			want = 0
+		}
+		require.Equal(t, want, event.CountRuns(cutRuns(runs, at, at+batch), 0), "the %dth batch, which was at %d", i, first[i])
+	}
+	require.NoError(t, w.log.Close())
 }
 
 const segment = 64 * quantity.KiB

@@ -3,11 +3,15 @@ package dedupe
 import (
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/quantity"
 	"naru/internal/vfs"
 )
 
@@ -21,14 +25,8 @@ var (
 // of what was kept.
 type model struct {
 	shape shape
-	kept  []seen
+	kept  []sent
 	clock int64
-}
-
-type seen struct {
-	k      Key
-	digest uint64
-	clock  int64
 }
 
 func (m *model) judge(k Key, digest uint64, clock int64) Fate {
@@ -44,8 +42,18 @@ func (m *model) judge(k Key, digest uint64, clock int64) Fate {
 		}
 		fate = Conflict
 	}
-	m.kept = append(m.kept, seen{k, digest, m.clock})
+	m.kept = append(m.kept, sent{k, digest, m.clock})
 	return fate
+}
+
+// fatesOf judges a history as the model does.
+func fatesOf(s shape, all []sent) []Fate {
+	m := &model{shape: s}
+	fates := make([]Fate, len(all))
+	for o, e := range all {
+		fates[o] = m.judge(e.k, e.digest, e.clock)
+	}
+	return fates
 }
 
 // sent is one event of a history.
@@ -155,11 +163,7 @@ func TestIndexAfterEveryCut(t *testing.T) {
 		rng := rand.New(rand.NewPCG(uint64(i), 2))
 		const n = 1200
 		all := history(rng, n)
-		m := &model{shape: s}
-		fates := make([]Fate, n)
-		for o, e := range all {
-			fates[o] = m.judge(e.k, e.digest, e.clock)
-		}
+		fates := fatesOf(s, all)
 		disk := vfs.NewMemory()
 		type cut struct {
 			disk *vfs.Memory
@@ -218,11 +222,7 @@ func TestIndexAfterEveryCut(t *testing.T) {
 func TestIndexNoticesEveryFlip(t *testing.T) {
 	s := shape{entries: 2 * perBlock, chunks: 3, window: 1e9}
 	all := history(rand.New(rand.NewPCG(5, 5)), 1200)
-	m := &model{shape: s}
-	fates := make([]Fate, len(all))
-	for o, e := range all {
-		fates[o] = m.judge(e.k, e.digest, e.clock)
-	}
+	fates := fatesOf(s, all)
 	disk := vfs.NewMemory()
 	x := again(t, disk, s, all, fates, 1000)
 	stopped(t, x)
@@ -274,11 +274,7 @@ func TestIndexNoticesEveryFlip(t *testing.T) {
 func TestIndexFailures(t *testing.T) {
 	s := shape{entries: 2 * perBlock, chunks: 3, window: 1e9}
 	all := history(rand.New(rand.NewPCG(8, 8)), 1500)
-	m := &model{shape: s}
-	fates := make([]Fate, len(all))
-	for o, e := range all {
-		fates[o] = m.judge(e.k, e.digest, e.clock)
-	}
+	fates := fatesOf(s, all)
 	for _, op := range []vfs.Op{vfs.OpCreate, vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpRemove, vfs.OpRead, vfs.OpRename} {
 		for skip := range 12 {
 			disk := vfs.NewMemory()
@@ -337,6 +333,41 @@ func TestTrueWindow(t *testing.T) {
 	require.NoError(t, x2.tick(13_500))
 	require.EqualValues(t, 10_000, x2.window(), "what went for want of room would be gone by now")
 	stopped(t, x2)
+}
+
+// An index that is full takes no more than dedupe.index on disk, and a tenth of it in
+// memory but for the blocks that are kept there.
+func TestIndexIsBounded(t *testing.T) {
+	for _, size := range []quantity.Bytes{quantity.MiB, 3 * quantity.MiB} {
+		s := Config{Window: quantity.Duration(time.Hour), Index: size}.shape(1)
+		x := openIndex(t, vfs.NewMemory(), s)
+		rng := rand.New(rand.NewPCG(12, 12))
+		most := int64(0)
+		for o := range (s.chunks + 2) * s.entries {
+			_, err := x.judge(Key{Hi: rng.Uint64(), Lo: rng.Uint64()}, 1, o, 1000)
+			require.NoError(t, err)
+			if (o+1)%s.entries != 0 && o%perBlock != 0 {
+				continue
+			}
+			_, _, memory := x.size()
+			require.LessOrEqual(t, memory-cached*blockSize, int64(size)/10)
+			names, err := x.fs.List(x.dir)
+			require.NoError(t, err)
+			disk := int64(0)
+			for _, name := range names {
+				if slices.Contains(x.gone, filepath.Join(x.dir, name)) {
+					continue // until the position behind is on record
+				}
+				info, err := x.fs.Stat(filepath.Join(x.dir, name))
+				require.NoError(t, err)
+				disk += info.Size()
+			}
+			most = max(most, disk)
+		}
+		require.LessOrEqual(t, most, int64(size))
+		require.Greater(t, most, int64(size)*85/100, "room is left unused")
+		stopped(t, x)
+	}
 }
 
 // Another log's files, and those of another size of index, are not used.

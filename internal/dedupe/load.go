@@ -247,6 +247,9 @@ func (x *index) loadTail(upTo int64) error {
 	return nil
 }
 
+// tailSize is a tail's: a block, clock and checksum.
+const tailSize = blockSize + 8 + 4
+
 // tail is a file with a block that is not full.
 type tail struct {
 	block
@@ -263,7 +266,7 @@ func (x *index) readTail(name string) (*tail, error) {
 		return nil, fmt.Errorf("read saved ids: %w", err)
 	}
 	defer f.Close()
-	raw := make([]byte, blockSize+12)
+	raw := make([]byte, tailSize)
 	if n, err := f.ReadAt(raw, 0); err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read saved ids: %w", err)
 	} else if n < len(raw) {

@@ -122,11 +122,12 @@ func (w *world) read(log stream.Log, from int) {
 	var d recordbatch.Decoder
 	var met []int64
 	for at.Offset < int64(len(w.all)) {
-		b, err := log.Read(w.t.Context(), "events", at, stream.Bytes(1+w.rng.IntN(3000)))
-		if errors.Is(err, vfs.ErrInjected) { // the judge tries again, and so do readers
-			time.Sleep(time.Millisecond)
-			continue
-		}
+		var b *event.Batch
+		size := stream.Bytes(1 + w.rng.IntN(3000))
+		err := w.patiently(log, func() (err error) {
+			b, err = log.Read(w.t.Context(), "events", at, size)
+			return err
+		})
 		if errors.Is(err, stream.ErrTrimmed) && w.retain > 0 { // retention was faster
 			st, err := w.log.Stat(w.t.Context(), "events")
 			require.NoError(w.t, err)
@@ -179,15 +180,28 @@ func (w *world) recorded(from int64) (runs []event.Run, end int64) {
 	return runs, st.Ranges[0].End
 }
 
-// judged waits until all is judged, again where there are no verdicts for now.
+// judged waits until all is judged.
 func (w *world) judged(j *Judge) {
 	w.t.Helper()
+	require.NoError(w.t, w.patiently(j.Log(), func() error { return j.lane(testLane).wait(w.t.Context(), int64(len(w.all))) }))
+}
+
+// patiently does again what there were no verdicts for, each time that the judge,
+// which tries again, has something to tell.
+func (w *world) patiently(log stream.Log, do func() error) error {
 	for {
-		err := j.lane(testLane).wait(w.t.Context(), int64(len(w.all)))
-		if err == nil {
-			return
+		l := log.(*Log).judge.lane(testLane)
+		l.mu.Lock()
+		news := l.mu.news
+		l.mu.Unlock()
+		err := do()
+		if !errors.Is(err, vfs.ErrInjected) {
+			return err
 		}
-		require.ErrorIs(w.t, err, vfs.ErrInjected)
-		time.Sleep(time.Millisecond) // the judge pauses as long
+		select {
+		case <-news:
+		case <-w.t.Context().Done():
+			return err
+		}
 	}
 }
