@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,6 +239,51 @@ func osCalls(syntax *ast.File) (names []string) {
 }
 
 // TestTheTestsCanFail feeds the finders a file that breaks the rules.
+// What a page names is there: metrics and headers of records by whole words.
+func TestNamesOfTheDocs(t *testing.T) {
+	known := map[string]bool{}
+	quoted := regexp.MustCompile(`"(naru_[a-z_]+)"`)
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, f.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range quoted.FindAllStringSubmatch(string(text), -1) {
+			known[m[1]] = true
+		}
+	}
+	pages := []string{filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md")}
+	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	named := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\bnaru_[a-z_]+`).FindAllString(string(text), -1) {
+			base := name
+			for _, suffix := range []string{"_sum", "_count", "_bucket"} { // of a histogram
+				base = strings.TrimSuffix(base, suffix)
+			}
+			if named++; !known[name] && !known[base] {
+				t.Errorf("%s names %s, which is nowhere in the code", filepath.Base(page), name)
+			}
+		}
+	}
+	if named < 60 {
+		t.Errorf("only %d names found", named)
+	}
+}
+
 func TestTheTestsCanFail(t *testing.T) {
 	syntax, err := parser.ParseFile(token.NewFileSet(), "x.go", "package util\nimport _ \"os\"\nimport \"naru/internal/app\"\nfunc init() { os.Create(\"x\") }", parser.SkipObjectResolution)
 	if err != nil {

@@ -190,7 +190,14 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// RFC 2104 with SHA-256, as openssl dgst -sha256 -hmac says.
+	// HMAC-SHA-256 as others compute it: RFC 4231, test case 1.
+	rfc, err := LoadKeys(disk, "/p", PIIConfig{Keys: []string{"k=env:RFC"}}, func(string) string { return strings.Repeat("\x0b", 20) }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := rfc.Tokens("Hi There"); !reflect.DeepEqual(got, []string{"k:b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"}) {
+		t.Errorf("%v", got)
+	}
 	if got, want := k.Tokens("me@example.com"), testKeys(t, "k=env:ONE").Tokens("me@example.com"); !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v", got, want)
 	}
