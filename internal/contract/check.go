@@ -298,21 +298,21 @@ func (n *node) want() string {
 	return wantKind[n.kind]
 }
 
-// plain resolves the escapes of a string.
-func (s *Scratch) plain(raw []byte) []byte {
+// unescape resolves the escapes of a string, in text where there are any.
+func unescape(text *[]byte, raw []byte) []byte {
 	in := raw[1 : len(raw)-1]
 	if bytes.IndexByte(in, '\\') < 0 {
 		return in
 	}
-	s.text = jsonscan.AppendString(s.text[:0], raw, jsonscan.Value{End: len(raw), Kind: jsonscan.Escaped})
-	return s.text
+	*text = jsonscan.AppendString((*text)[:0], raw, jsonscan.Value{End: len(raw), Kind: jsonscan.Escaped})
+	return *text
 }
 
 func (s *Scratch) string(n *node, raw []byte) {
 	if !n.checks {
 		return
 	}
-	text := s.plain(raw)
+	text := unescape(&s.text, raw)
 	if n.minLen >= 0 || n.maxLen >= 0 {
 		size := utf8.RuneCount(text)
 		if size < n.minLen {
@@ -336,7 +336,7 @@ func (s *Scratch) string(n *node, raw []byte) {
 }
 
 func (s *Scratch) time(n *node, raw []byte) {
-	c, ok := readTime(n.layout, s.plain(raw))
+	c, ok := readTime(n.layout, unescape(&s.text, raw))
 	if !ok {
 		rule := ruleType
 		if n.lines[ruleFormat] > 0 {

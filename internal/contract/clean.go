@@ -1,7 +1,6 @@
 package contract
 
 import (
-	"bytes"
 	"net/netip"
 	"unicode/utf8"
 
@@ -193,16 +192,6 @@ func (x *Cleaner) array(n *node, d []byte, i int) int {
 	return i + 1
 }
 
-// plain resolves the escapes of a string.
-func (x *Cleaner) plain(raw []byte) []byte {
-	in := raw[1 : len(raw)-1]
-	if bytes.IndexByte(in, '\\') < 0 {
-		return in
-	}
-	x.text = jsonscan.AppendString(x.text[:0], raw, jsonscan.Value{End: len(raw), Kind: jsonscan.Escaped})
-	return x.text
-}
-
 // act appends what stands for a personal value that is not null.
 func (x *Cleaner) act(n *node, raw []byte) {
 	isText := raw[0] == '"'
@@ -214,7 +203,7 @@ func (x *Cleaner) act(n *node, raw []byte) {
 		}
 		value := raw
 		if isText {
-			if value = x.plain(raw); x.keys.isToken(value) {
+			if value = unescape(&x.text, raw); x.keys.isToken(value) {
 				x.out = append(x.out, raw...)
 				return
 			}
@@ -226,7 +215,7 @@ func (x *Cleaner) act(n *node, raw []byte) {
 			x.null()
 			return
 		}
-		text := x.plain(raw)
+		text := unescape(&x.text, raw)
 		cut := 0
 		for range n.keep {
 			_, size := utf8.DecodeRune(text[cut:])
@@ -240,7 +229,7 @@ func (x *Cleaner) act(n *node, raw []byte) {
 		x.changed = true
 	case PIIIP:
 		if isText {
-			if masked, ok := maskIP(string(x.plain(raw))); ok {
+			if masked, ok := maskIP(string(unescape(&x.text, raw))); ok {
 				if masked == string(raw[1:len(raw)-1]) {
 					x.out = append(x.out, raw...)
 					return
@@ -287,7 +276,7 @@ func (x *Cleaner) embedded(n *node, raw []byte) {
 	}
 	in := x.inner
 	in.out, in.changed, in.discard = in.out[:0], false, x.discard
-	text := append([]byte{}, x.plain(raw)...)
+	text := append([]byte{}, unescape(&x.text, raw)...)
 	i := jsonscan.Space(text, 0)
 	if i >= len(text) || text[i] == '"' || !in.scan.Valid(text) {
 		if n.acts {

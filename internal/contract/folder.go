@@ -167,39 +167,14 @@ func (f *Folder) refuse(err error) {
 // stamp tells the files of the folder by name, size and time.
 func (f *Folder) stamp() (string, error) {
 	var b strings.Builder
-	err := f.stampOf(&b, f.dir, 0)
+	err := eachFile(f.fs, f.dir, filepath.Base(f.dir), 0, func(at, as string) error {
+		if info, err := f.fs.Stat(at); err == nil { // else it has just gone, or is a dangling link
+			fmt.Fprintf(&b, "%s\x00%d\x00%d\n", as, info.Size(), info.ModTime().UnixNano())
+		}
+		return nil
+	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return "", nil // of a folder beneath it that goes just now, the next look knows
 	}
 	return b.String(), err
-}
-
-func (f *Folder) stampOf(b *strings.Builder, dir string, depth int) error {
-	names, err := f.fs.List(dir)
-	if err != nil {
-		return fmt.Errorf("read contracts: %w", err)
-	}
-	for _, n := range names {
-		if strings.HasPrefix(n, ".") {
-			continue
-		}
-		at := filepath.Join(dir, n)
-		info, err := f.fs.Stat(at)
-		if err != nil {
-			continue // it has just gone, or is a dangling link
-		}
-		if info.IsDir() {
-			if depth == maxFolders {
-				continue // Load refuses it
-			}
-			if err := f.stampOf(b, at, depth+1); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			continue
-		}
-		if IsContract(n) || strings.HasSuffix(n, ".json") {
-			fmt.Fprintf(b, "%s\x00%d\x00%d\n", at, info.Size(), info.ModTime().UnixNano())
-		}
-	}
-	return nil
 }

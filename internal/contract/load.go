@@ -22,7 +22,7 @@ const maxFolders = 8
 // over.
 func Load(fsys vfs.FS, dir string) ([]File, error) {
 	l := &folderReader{fs: fsys}
-	err := l.folder(dir, filepath.Base(dir), 0)
+	err := eachFile(fsys, dir, filepath.Base(dir), 0, l.file)
 	if errors.Is(err, fs.ErrNotExist) && l.files == nil {
 		return nil, nil
 	}
@@ -61,8 +61,10 @@ type folderReader struct {
 	total int
 }
 
-func (l *folderReader) folder(dir, name string, depth int) error {
-	names, err := l.fs.List(dir)
+// eachFile calls fn for the files of a folder, and of those beneath it, that Compile
+// wants: where each is, and its name.
+func eachFile(fsys vfs.FS, dir, name string, depth int, fn func(at, as string) error) error {
+	names, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("read contracts: %w", err)
 	}
@@ -72,19 +74,19 @@ func (l *folderReader) folder(dir, name string, depth int) error {
 		}
 		at, as := filepath.Join(dir, n), path.Join(name, n)
 		if IsContract(n) || strings.HasSuffix(n, ".json") {
-			if err := l.file(at, as); err != nil {
+			if err := fn(at, as); err != nil {
 				return err
 			}
 			continue
 		}
-		info, err := l.fs.Stat(at)
+		info, err := fsys.Stat(at)
 		if err != nil || !info.IsDir() {
 			continue // a README, a dangling link
 		}
 		if depth == maxFolders {
 			return fmt.Errorf("read contracts: %s: folders are nested deeper than %d", at, maxFolders)
 		}
-		if err := l.folder(at, as, depth+1); err != nil {
+		if err := eachFile(fsys, at, as, depth+1, fn); err != nil {
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ func (e *enum) want() string { return "one of " + cut(strings.Join(e.texts, ", "
 // inEnum looks a value up in its canonical form.
 func (s *Scratch) inEnum(e *enum, raw []byte) bool {
 	if e.plain != nil && raw[0] == '"' {
-		return e.hasText(s.plain(raw))
+		return e.hasText(unescape(&s.text, raw))
 	}
 	canonical, ok := s.canonical(raw)
 	if !ok {
@@ -152,7 +152,7 @@ func (s *Scratch) members(n *node, data []byte, start, end, count int) {
 
 // embedded judges the JSON that a string holds.
 func (s *Scratch) embedded(n *node, raw []byte) {
-	text := append([]byte{}, s.plain(raw)...)
+	text := append([]byte{}, unescape(&s.text, raw)...)
 	i := jsonscan.Space(text, 0)
 	way, found := len(s.way), len(s.found)
 	end := -1
