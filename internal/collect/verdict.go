@@ -185,13 +185,14 @@ func (r *Request) judged(c *contract.Contract, it *Item) error {
 	var kept []byte
 	if found != nil {
 		r.tally(c, found)
-		if r.dry.on {
+		switch {
+		case r.dry.on:
 			r.dry.found = appendViolations(nil, found)
+		case !refused:
+			kept = appendViolations(nil, found)
 		}
 		if refused {
 			rej = refusal(found)
-		} else {
-			kept = appendViolations(nil, found)
 		}
 	}
 	changed := false
