@@ -2,6 +2,9 @@ package verify
 
 import (
 	"context"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,6 +12,7 @@ import (
 	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/quantity"
+	"naru/internal/stream/seglog"
 )
 
 // judging lets a judge work on the log; stop ends it.
@@ -84,6 +88,47 @@ func TestRowOfADuplicate(t *testing.T) {
 		kinds[d.Kind] += d.Count
 	}
 	require.EqualValues(t, 10, kinds[Judged], "%v", kinds)
+}
+
+// Where a repair has lost verdicts, duplicates look like events that are missing, and
+// verify says why.
+func TestVerdictsThatARepairLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cfg.Segment = 32 * quantity.KiB
+	w.close()
+	w.open()
+	stop := w.judging()
+	w.twice()
+	w.load()
+	for len(w.segments()) < 3 {
+		w.send("other", padded(20)...)
+		w.load()
+	}
+	stop()
+	w.close()
+	path := filepath.Join(w.logDir, w.segments()[0])
+	at := int64(0)
+	require.NoError(t, seglog.Frames(w.fs, path, func(f seglog.FrameInfo) error {
+		if slices.ContainsFunc(f.Sections, func(s string) bool { return strings.HasPrefix(s, dedupe.StreamOf("events")+"/0: offsets") }) {
+			require.Zero(t, at, "there is one verdict")
+			at = f.Pos
+		}
+		return nil
+	}))
+	require.NotZero(t, at)
+	f, err := w.fs.OpenReadWrite(path)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte{0xff}, at+60)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	_, err = seglog.Repair(w.fs, w.logDir, w.cfg, quiet)
+	require.NoError(t, err)
+	w.open()
+	r := w.wrong(false, "missing 10-19")
+	require.True(t, slices.ContainsFunc(r.Explained, func(d Difference) bool {
+		return d.Kind == Lost && strings.Contains(d.Detail, "given up verdicts on duplicates")
+	}), "%+v", r.Explained)
 }
 
 // Retention takes events and the verdicts on them: as many as the watermark counts

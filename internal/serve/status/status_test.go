@@ -126,11 +126,17 @@ func TestReport(t *testing.T) {
 			{Table: id("new"), Rows: 1, Since: time.Unix(90, 0)},
 		}
 	}
+	s.Dedupe = func() []Dedupe {
+		return []Dedupe{{Stream: "events", Window: 3600, Configured: 86400, Error: "a read failed", Hint: "look at the disk"}, {Stream: "other"}}
+	}
 	w := httptest.NewRecorder()
 	Handler(s, obs.Discard()).ServeHTTP(w, httptest.NewRequest("GET", Path, nil))
 	var got Report
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 200 {
 		t.Fatalf("%d %s %v", w.Code, w.Body, err)
+	}
+	if d := got.Streams[0].Dedupe; d == nil || d.Window != 3600 {
+		t.Errorf("%+v", d)
 	}
 	if got.Balanced || len(got.Streams) != 1 || len(got.Tables) != 3 || got.Tables[2].Rescued != 3 || got.Tables[2].Table != "events.t" || got.Folder.ID != "id" {
 		t.Errorf("%+v", got)
@@ -139,7 +145,9 @@ func TestReport(t *testing.T) {
 		t.Errorf("lags: %+v", got)
 	}
 	all := strings.Join(got.Problems, "\n")
-	for _, want := range []string{"stream events does not add up: 4 acknowledged, 1 left over", "pipeline default/events: disk full; make room", "table events.broken: metadata is unreadable", "table events.t: is ahead of the log; restore the log"} {
+	for _, want := range []string{"stream events does not add up: 4 acknowledged, 1 left over", "pipeline default/events: disk full; make room", "table events.broken: metadata is unreadable", "table events.t: is ahead of the log; restore the log",
+		"the index of ids of stream events is full: duplicates are known for 1h0m0s back, not 24h0m0s; raise dedupe.index, or shorten dedupe.window",
+		"duplicates of stream events cannot be told, and its events wait: a read failed; look at the disk"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the problems lack %q:\n%s", want, all)
 		}
