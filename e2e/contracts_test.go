@@ -104,6 +104,9 @@ func TestContractOnRealData(t *testing.T) {
 	if a := s.post("", "application/json", fmt.Sprintf(bad, "goes on")); a.Accepted != 1 {
 		t.Errorf("%+v", a)
 	}
+	if r := s.call("GET", "/readyz", nil); r.status != 200 {
+		t.Errorf("not ready with a broken contract: %d %s", r.status, r.body)
+	}
 	if out := must(t, "", "status", "--url", s.url); !strings.Contains(out, "problem: contracts/ is broken") || !strings.Contains(out, "did you mean integer?") {
 		t.Error(out)
 	}

@@ -223,9 +223,18 @@ func TestRejectedCommands(t *testing.T) {
 		{"GET", "/v1/rejected?reason=contract", "", 200},
 		{"GET", "/v1/rejected?raison=contract", "", 400},
 		{"GET", "/v1/rejected/x", "", 400},
+		{"GET", "/v1/rejected/" + id, "", 200},
+		{"GET", "/v1/rejected/" + id[:len(id)-1] + "99", "", 404},
 	} {
 		if r := s.call(c.method, c.path, []byte(c.body)); r.status != c.code {
 			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, r.status, r.body)
+		}
+	}
+	must(t, "", "rejected", "replay", "--reason", "not_object", "--dry-run", "--url", s.url)
+	must(t, "", "rejected", "replay", "--reason", "not_object", "--url", s.url)
+	for name, want := range map[string]float64{"discarded": 1, "refused_again": 1, "replayed": 0} {
+		if n := s.metric("naru_rejections_" + name + "_total"); n != want {
+			t.Errorf("%v %s in the metrics, want %v", n, name, want)
 		}
 	}
 }
