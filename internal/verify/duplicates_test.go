@@ -110,9 +110,8 @@ func TestVerdictsThatARepairLost(t *testing.T) {
 	path := filepath.Join(w.logDir, w.segments()[0])
 	at := int64(0)
 	require.NoError(t, seglog.Frames(w.fs, path, func(f seglog.FrameInfo) error {
-		if slices.ContainsFunc(f.Sections, func(s string) bool { return strings.HasPrefix(s, dedupe.StreamOf("events")+"/0: offsets") }) {
-			require.Zero(t, at, "there is one verdict")
-			at = f.Pos
+		if at == 0 && slices.ContainsFunc(f.Sections, func(s string) bool { return strings.HasPrefix(s, dedupe.StreamOf("events")+"/0: offsets") }) {
+			at = f.Pos // the footer tells of it, too
 		}
 		return nil
 	}))
