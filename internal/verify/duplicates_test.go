@@ -124,7 +124,7 @@ func TestVerdictsThatARepairLost(t *testing.T) {
 	_, err = seglog.Repair(w.fs, w.logDir, w.cfg, quiet)
 	require.NoError(t, err)
 	w.open()
-	r := w.wrong(false, "missing 10-19")
+	r := w.wrong(false, "counts (-10)", "missing events.a 10-10,12-12,14-14,16-16,18-18", "missing events.b 11-11,13-13,15-15,17-17,19-19")
 	require.True(t, slices.ContainsFunc(r.Explained, func(d Difference) bool {
 		return d.Kind == Lost && strings.Contains(d.Detail, "given up verdicts on duplicates")
 	}), "%+v", r.Explained)
