@@ -106,7 +106,7 @@ func TestDurableIDsAreInTheFiles(t *testing.T) {
 // ids are not durable: whatever its disk does, what is sent again is found.
 func TestShortLogs(t *testing.T) {
 	dropped := int64(0)
-	for seed := range uint64(3) {
+	for seed := range uint64(6) {
 		w := newWorld(t, seed)
 		w.retain = 2 * segment
 		w.cfg.Index = quantity.MiB
@@ -230,27 +230,65 @@ func TestCutEventsLeaveNoIDs(t *testing.T) {
 	x.close()
 }
 
+// identified appends a batch of events with ids that are numbered.
+func (w *world) identified(first, n int) (offset int64) {
+	w.t.Helper()
+	var b recordbatch.Builder
+	b.Reset(time.UnixMilli(1e12))
+	pad := rand.New(rand.NewPCG(uint64(first), 11))
+	for i := range n {
+		e := told{id: fmt.Sprint("e", first+i), own: true, data: fmt.Sprintf("%x%x%x%x", pad.Uint64(), pad.Uint64(), pad.Uint64(), pad.Uint64())}
+		b.AppendEvent(e.event())
+	}
+	at, err := w.log.Append(w.t.Context(), stream.Write{Stream: "events", Batch: b.Finish(nil, recordbatch.Snappy), Count: int32(n)})
+	require.NoError(w.t, err)
+	return at[0].Offset
+}
+
+// A stop just when a sync fails does not sync again, which would succeed and do
+// nothing: retention must not take these events.
+func TestStopAtAFailedSync(t *testing.T) {
+	w := newWorld(t, 12)
+	w.cfg.Index = quantity.MiB
+	j := New(w.cfg, Deps{FS: w.disk, Dir: "/ids", Log: w.log, Logger: quiet, Pause: time.Millisecond, Sync: 1})
+	require.NoError(t, j.Open(t.Context()))
+	w.identified(0, 200)
+	ctx, stop := context.WithCancel(t.Context())
+	w.disk.Inject(vfs.Rule{Ops: vfs.OpSync, Pattern: "*" + idsSuffix, Times: 1})
+	w.disk.OnSync(func(_ int, _ vfs.Op, path string) {
+		if strings.HasSuffix(path, idsSuffix) {
+			stop()
+		}
+	})
+	require.NoError(t, j.Run(ctx))
+	require.Error(t, ctx.Err())
+	w.disk.OnSync(nil)
+	at, err := w.log.Progress(t.Context(), idsReaderOf("events"))
+	require.NoError(t, err)
+	require.NotNil(t, at.Positions)
+	for _, partitions := range at.Positions {
+		require.Zero(t, partitions[0], "ids that were lost count as durable")
+	}
+
+	w.restart(w.disk.CrashClone(0))
+	j, end := w.judge()
+	again := w.identified(0, 200)
+	require.NoError(t, j.lane(testLane).wait(t.Context(), again+200))
+	end()
+	runs, _ := w.recorded(0)
+	require.Equal(t, []event.Run{{From: again, To: again + 200}}, runs)
+	require.NoError(t, w.log.Close())
+}
+
 // Ids of events that a repair of the log has lost are forgotten, so that these may be
 // sent again; all others are still known.
 func TestLostEventsMayBeSentAgain(t *testing.T) {
 	const batch, n = 20, 60 * 20
 	w := newWorld(t, 11)
 	w.cfg.Index = quantity.MiB
-	send := func(first int) (offset int64) {
-		var b recordbatch.Builder
-		b.Reset(time.UnixMilli(1e12))
-		pad := rand.New(rand.NewPCG(uint64(first), 11))
-		for i := range batch {
-			e := told{id: fmt.Sprint("e", first+i), own: true, data: fmt.Sprintf("%x%x%x%x", pad.Uint64(), pad.Uint64(), pad.Uint64(), pad.Uint64())}
-			b.AppendEvent(e.event())
-		}
-		at, err := w.log.Append(t.Context(), stream.Write{Stream: "events", Batch: b.Finish(nil, recordbatch.Snappy), Count: batch})
-		require.NoError(t, err)
-		return at[0].Offset
-	}
 	all := func() (offsets []int64) {
 		for first := 0; first < n; first += batch {
-			offsets = append(offsets, send(first))
+			offsets = append(offsets, w.identified(first, batch))
 		}
 		return offsets
 	}

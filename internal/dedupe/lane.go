@@ -93,8 +93,9 @@ func (l *lane) run(ctx context.Context, c *court, st stream.Stat) (err error) {
 	l.publish(l.at.Offset, nil)
 	for {
 		if err := l.step(ctx); err != nil {
-			if ctx.Err() == nil {
-				return err
+			stopped := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+			if ctx.Err() == nil || !stopped {
+				return err // a stop does not make good what failed: a sync done again succeeds and does nothing
 			}
 			return l.finish()
 		}
