@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,6 +42,10 @@ func (x *index) load(ctx context.Context, upTo int64, lives []event.Incarnation)
 }
 
 func (x *index) loadChunks(ctx context.Context, numbers []int64, upTo int64, lives []event.Incarnation) (ok bool, err error) {
+	synced, err := x.synced(upTo)
+	if err != nil {
+		return false, err
+	}
 	whole := true
 	for i, n := range numbers {
 		if !whole {
@@ -49,7 +54,7 @@ func (x *index) loadChunks(ctx context.Context, numbers []int64, upTo int64, liv
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
-		c, complete, err := x.loadChunk(n, upTo, lives)
+		c, complete, err := x.loadChunk(n, upTo, synced, lives)
 		if err != nil {
 			return false, err
 		}
@@ -131,7 +136,7 @@ func (x *index) prune(names []string) error {
 
 // loadChunk takes one chunk, as far as it is sound; nil when its head is not.
 // complete: nothing of it was left out.
-func (x *index) loadChunk(number, upTo int64, lives []event.Incarnation) (_ *chunk, complete bool, err error) {
+func (x *index) loadChunk(number, upTo, synced int64, lives []event.Incarnation) (_ *chunk, complete bool, err error) {
 	c := &chunk{path: filepath.Join(x.dir, chunkName(number))}
 	if c.file, err = x.fs.OpenReadWrite(c.path + idsSuffix); err != nil {
 		return nil, false, fmt.Errorf("open index of ids: %w", err)
@@ -157,7 +162,7 @@ func (x *index) loadChunk(number, upTo int64, lives []event.Incarnation) (_ *chu
 		if err != nil {
 			return nil, false, errors.Join(err, f.Close())
 		}
-		if ok && next <= upTo {
+		if ok && next <= upTo && c.end() <= synced {
 			c.next = next
 			return c, true, nil
 		}
@@ -169,13 +174,13 @@ func (x *index) loadChunk(number, upTo int64, lives []event.Incarnation) (_ *chu
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("open table of ids: %w", err)
 	}
-	complete, err = c.readBlocks(upTo)
+	complete, err = c.readBlocks(upTo, synced)
 	return c, complete, err
 }
 
 // readBlocks takes the blocks of a chunk that is not full. It tells whether the
 // file ends where they do.
-func (c *chunk) readBlocks(upTo int64) (complete bool, err error) {
+func (c *chunk) readBlocks(upTo, synced int64) (complete bool, err error) {
 	c.table.init(c.head.entries)
 	for b := (block{}); ; {
 		n, err := c.file.ReadAt(b[:], blockAt(c.blocks))
@@ -185,7 +190,7 @@ func (c *chunk) readBlocks(upTo int64) (complete bool, err error) {
 		if n < blockSize {
 			return n == 0, nil
 		}
-		if !b.sound() || b.before() != c.chain || b.ordinal() != c.end() || b.count() == 0 || b.next() > upTo || c.end()+int64(b.count()) > c.room() || c.blocks >= maxBlocks {
+		if !b.sound() || b.before() != c.chain || b.ordinal() != c.end() || b.count() == 0 || b.next() > upTo || c.end()+int64(b.count()) > min(c.room(), synced) || c.blocks >= maxBlocks {
 			return false, nil
 		}
 		for i := range b.count() {
@@ -212,6 +217,22 @@ func (c *chunk) readBlocks(upTo int64) (complete bool, err error) {
 		c.onDisk = c.blocks
 		c.next = b.next()
 	}
+}
+
+// synced is the ordinal before which blocks were synced with the tail that is on
+// record. One that became a block since may have no id behind upTo, and be lost.
+func (x *index) synced(upTo int64) (int64, error) {
+	ordinal, furthest := int64(math.MaxInt64), int64(-1)
+	for _, name := range tailFiles {
+		t, err := x.readTail(name)
+		if err != nil {
+			return 0, err
+		}
+		if t != nil && t.next() <= upTo && t.next() > furthest {
+			ordinal, furthest = t.ordinal(), t.next()
+		}
+	}
+	return ordinal, nil
 }
 
 // loadTail takes the entries behind the last block, and how far the ids go, from
