@@ -139,7 +139,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	contracts, err := openContracts(fsys, folder.Folder, keys, registry, logger)
+	contracts, err := openContracts(fsys, folder.Folder, keys, lake, registry, logger)
 	if err != nil {
 		return err
 	}

@@ -7,14 +7,22 @@ import (
 	"naru/internal/config"
 	"naru/internal/contract"
 	"naru/internal/fault"
+	"naru/internal/lake"
+	"naru/internal/lake/iceberg"
 	"naru/internal/obs"
 	"naru/internal/serve/status"
 	"naru/internal/vfs"
 )
 
 // openContracts reads the folder's contracts and shows their state in metrics.
-func openContracts(fsys vfs.FS, f config.Folder, keys *contract.Keys, reg *obs.Registry, logger *slog.Logger) (*contract.Folder, error) {
-	contracts, err := contract.OpenFolder(fsys, f.Contracts(), keys.Allow, logger)
+func openContracts(fsys vfs.FS, f config.Folder, keys *contract.Keys, l *iceberg.Lake, reg *obs.Registry, logger *slog.Logger) (*contract.Folder, error) {
+	contracts, err := contract.OpenFolder(fsys, f.Contracts(), func(set *contract.Set) error {
+		if err := keys.Allow(set); err != nil {
+			return err
+		}
+		// Before any event is judged by them: its record names the contract alone.
+		return l.KeepShapes(shapesOf(set))
+	}, logger)
 	if err != nil {
 		return nil, fault.WithHint(fmt.Errorf("read contracts of %s:\n%w", f, err), "naru contract lint shows the same; nothing was touched, and no event was taken")
 	}
@@ -34,6 +42,17 @@ func openContracts(fsys vfs.FS, f config.Folder, keys *contract.Keys, reg *obs.R
 		emit("naru_contracts_changes_total", float64(s.Refused), "refused")
 	})
 	return contracts, nil
+}
+
+// shapesOf gives the shapes of the contracts in force, by their hashes.
+func shapesOf(set *contract.Set) map[string]*lake.Shape {
+	out := map[string]*lake.Shape{}
+	for _, c := range set.Contracts {
+		if c.InForce() && c.Shape() != nil {
+			out[c.Hash] = c.Shape()
+		}
+	}
+	return out
 }
 
 // contractStatus is what /v1/status says of the contracts.

@@ -58,7 +58,7 @@ func CountReload(ctx context.Context, f config.Folder, l *iceberg.Lake, t lake.I
 	if err != nil {
 		r.Unread = err.Error()
 	}
-	c := &reloadCount{table: t, start: claims[t], refused: refused, log: map[reloadLane]*spans{}}
+	c := &reloadCount{tableOf: l.TableOf, table: t, start: claims[t], refused: refused, log: map[reloadLane]*spans{}}
 	if a != nil {
 		c.covered = a.Positions.Clone()
 		for inc, parts := range a.RolledBack {
@@ -103,6 +103,7 @@ type reloadLane struct {
 
 // reloadCount is what CountReload knows of the log.
 type reloadCount struct {
+	tableOf func(typ, contract []byte) string
 	table   lake.Ident
 	start   event.Positions // events below belong into _other
 	refused event.Positions // events at and behind are others than the rows
@@ -137,7 +138,7 @@ func (c *reloadCount) readLog(ctx context.Context, fsys vfs.FS, dir string) erro
 			}
 			c.log[k].add(e.Offset)
 			at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}
-			own := c.table.Namespace == event.RejectedStream || lake.TableName(string(e.Type)) == c.table.Name
+			own := c.table.Namespace == event.RejectedStream || c.tableOf(e.Type, e.Contract.Hash) == c.table.Name
 			if own && !c.start.Covers(at) && (c.covered == nil || c.covered.Covers(at)) {
 				c.events++
 			}

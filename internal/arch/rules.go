@@ -66,6 +66,7 @@ var rings = map[string]int{
 var sideways = map[[2]string]string{
 	{"internal/web", "internal/jsonscan"}:                 "texts in answers are quoted as everywhere else",
 	{"internal/web", "internal/quantity"}:                 "limits of requests are written as sizes and durations",
+	{"internal/contract", "internal/lake"}:                "a contract says which table and columns its events get",
 	{"internal/query", "internal/lake"}:                   "names in SQL resolve to tables",
 	{"internal/stream/streamtest", "internal/stream"}:     "the conformance suite of that seam",
 	{"internal/sink/sinktest", "internal/sink"}:           "the conformance suite of that seam",

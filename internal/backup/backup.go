@@ -186,7 +186,7 @@ func (b *backup) copyData(ctx context.Context) error {
 	}
 	b.report.Files, b.report.Bytes = b.report.Lake.Files, b.report.Lake.Bytes
 	if !hasLog {
-		return nil
+		return b.contracts()
 	}
 	to := filepath.Join(b.dir, b.Layout.Log)
 	if err := b.empty(to); err != nil {
@@ -198,7 +198,21 @@ func (b *backup) copyData(ctx context.Context) error {
 	}
 	b.report.Log = &made
 	b.report.Files, b.report.Bytes = b.report.Files+made.Files, b.report.Bytes+made.Bytes
+	// Behind the log: every contract that a record of it names is known by then.
+	if err := b.contracts(); err != nil {
+		return err
+	}
 	return b.checkAhead(made)
+}
+
+// contracts copies what the lake knows of contracts.
+func (b *backup) contracts() error {
+	if b.Lake == nil {
+		return nil
+	}
+	files, size, err := b.Lake.CopyShapes(b.data())
+	b.report.Files, b.report.Bytes = b.report.Files+files, b.report.Bytes+size
+	return err
 }
 
 // checkAhead refuses tables that have more than the log. The log's incarnation

@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"naru/internal/lake"
 )
 
 // Limits of contract files. What is beyond them is a mistake with its line.
@@ -96,10 +98,12 @@ type Contract struct {
 
 	Fields []Field `json:"fields"` // in the order of the file, parents first
 
-	root     *node
-	envelope *node // a CloudEvent in JSON around it
-	schema   *jsonSchema
-	embedded []byte
+	root      *node
+	shape     *lake.Shape
+	tableLine int   // of naru.table
+	envelope  *node // a CloudEvent in JSON around it
+	schema    *jsonSchema
+	embedded  []byte
 }
 
 // Embedded are the paths of strings whose JSON becomes columns, as a JSON array of
@@ -164,7 +168,10 @@ type Field struct {
 	Tags           []string `json:"tags,omitempty"`
 	Personal       bool     `json:"personal,omitempty"` // its values are never shown
 	PII            PII      `json:"pii,omitempty"`
-	Line           int      `json:"line"`
+	// Column is the type of its column where the contract decides it, as in
+	// timestamptz; empty: data decide.
+	Column string `json:"column,omitempty"`
+	Line   int    `json:"line"`
 }
 
 // Rule is one rule of a field beside its type, as it stands in the file.
@@ -246,7 +253,7 @@ func Compile(files []File) (*Set, Problems) {
 		}
 		set.byType[c.Type] = c
 	}
-	if len(problems) > 0 {
+	if problems = append(problems, tables(set.byType)...); len(problems) > 0 {
 		return nil, problems
 	}
 	slices.SortStableFunc(set.Contracts, func(a, b *Contract) int {

@@ -55,7 +55,9 @@ type node struct {
 	format         func([]byte) bool
 	formatName     string
 	layout         *layout
-	from, to       *edge // of times
+	utc            bool   // a time without an offset is in UTC
+	physical       string // physicalType
+	from, to       *edge  // of times
 	enum           *enum
 
 	// Numbers. low and high come from the format.

@@ -7,6 +7,8 @@ import (
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
+
+	"naru/internal/lake"
 )
 
 var rootKeys = []string{"version", "kind", "apiVersion", "id", "name", "tenant", "tags", "status", "servers", "dataProduct", "description",
@@ -120,6 +122,7 @@ func (d *decoder) object(b *block, item *yaml.Node, path string, sum []byte) *Co
 	c.embed()
 	c.envelope = envelopeOf(root)
 	c.root, c.Hash = root, hashOf(append(parts, digest([]byte(typ)))...)
+	c.takeShape()
 	return c
 }
 
@@ -191,7 +194,8 @@ func (d *decoder) settings(custom map[string]*block, c *Contract, root *node) (p
 		c.Unknown = word(p, "value", c.Unknown, Evolve, Freeze, Discard)
 	}
 	if p := custom["naru.table"]; p != nil {
-		if c.Table = p.text("value"); !isTable(c.Table) {
+		c.tableLine = p.line
+		if c.Table = p.text("value"); !isTable(c.Table) || lake.TableName(c.Table) != c.Table {
 			p.fail("value", "%q is no name of a table: letters in lower case, digits and _, a letter first, at most 128 bytes", cut(c.Table, 60))
 		}
 	}

@@ -194,6 +194,7 @@ func (r *reader) timeRules(o *block, n *node, f *Field) {
 			f.Rules = append(f.Rules, Rule{Name: ruleFormat, Value: pattern})
 		}
 	}
+	n.utc = isUTC(zone)
 	edgeOf := func(key string, exclusive bool, into **edge) {
 		text := o.text(key)
 		if text == "" {
@@ -216,7 +217,7 @@ func (r *reader) timeRules(o *block, n *node, f *Field) {
 	edgeOf(ruleMinimum, false, &n.from)
 	edgeOf(ruleExclusiveMaximum, true, &n.to)
 	edgeOf(ruleMaximum, false, &n.to)
-	if (n.from != nil || n.to != nil) && zone != "" && !n.layout.zoned() && !contains([]string{"UTC", "Etc/UTC", "Z", "GMT"}, zone) {
+	if (n.from != nil || n.to != nil) && zone != "" && !n.layout.zoned() && !isUTC(zone) {
 		o.fail("defaultTimezone", "%q is not read: to compare a time without an offset only UTC is; let the sender write the offset", cut(zone, 60))
 	}
 	if n.from != nil && n.to != nil {
@@ -228,6 +229,9 @@ func (r *reader) timeRules(o *block, n *node, f *Field) {
 		}
 	}
 }
+
+// isUTC tells whether a zone is that of UTC by its name.
+func isUTC(zone string) bool { return contains([]string{"UTC", "Etc/UTC", "Z", "GMT"}, zone) }
 
 func mustTime(name string, end ...part) *layout {
 	return &layout{name: name, parts: append(append(append([]part{}, mustLayout("", "HH:mm:ss").parts...), part{what: 'f'}), end...)}

@@ -91,6 +91,7 @@ func (r *reader) property(item *yaml.Node, path, prefix string, depth int, named
 	f := Field{Path: n.path, Line: n.line, Description: b.text("description"), Classification: b.text("classification"), Tags: b.texts("tags")}
 
 	n.kind = r.kindOf(b)
+	n.physical = b.text("physicalType")
 	n.required = b.bool("required")
 	if b.lines["required"] > 0 {
 		n.setLine(ruleRequired, b.lines["required"])

@@ -312,3 +312,41 @@ func skipDigits(t []byte, i int) int {
 	}
 	return i
 }
+
+// The years that engines' calendars hold, in seconds since 1970.
+const (
+	firstSecond = -62135596800 // 0001-01-01T00:00:00Z
+	lastSecond  = 253402300799 // 9999-12-31T23:59:59Z
+)
+
+// Micros reads an RFC 3339 time as the logical type timestamp has it, in
+// microseconds since 1970; what is finer is cut off. utc: one without an offset is
+// in UTC, else it is none. A leap second is the second behind it.
+func Micros(text []byte, utc bool) (int64, bool) {
+	l := rfcTimestamp
+	if utc {
+		l = rfcEither
+	}
+	c, ok := readTime(l, text)
+	if !ok {
+		return 0, false
+	}
+	s := c.seconds()
+	if s < firstSecond || s > lastSecond {
+		return 0, false
+	}
+	micros, digit := int64(0), int64(100_000)
+	for _, d := range c.fraction {
+		micros, digit = micros+int64(d-'0')*digit, digit/10
+	}
+	return s*1e6 + micros, true
+}
+
+// Days reads an RFC 3339 date, in days since 1970.
+func Days(text []byte) (int32, bool) {
+	c, ok := readTime(rfcDate, text)
+	if !ok || c.year < 1 {
+		return 0, false
+	}
+	return int32(daysFrom1970(c.year, c.month, c.day)), true
+}

@@ -16,7 +16,7 @@ const maxTypes = 10_000
 type route struct {
 	tables *Tail
 	table  lake.Ident
-	types  map[string]place
+	types  map[home]place
 }
 
 // place is what is known of a type: from where its rows are in this table, or,
@@ -27,20 +27,20 @@ type place struct {
 }
 
 func newRoute(h *Tail, t lake.Ident) *route {
-	return &route{tables: h, table: t, types: map[string]place{}}
+	return &route{tables: h, table: t, types: map[home]place{}}
 }
 
 // renew looks again at where types belong: since the last query they may have
 // got tables, or one that was to get a table came too late. It tells whether rows
 // that were read by then may be in the wrong place.
 func (r *route) renew(ctx context.Context) (changed bool, err error) {
-	for typ, was := range r.types {
-		p, err := r.place(ctx, typ)
+	for h, was := range r.types {
+		p, err := r.place(ctx, h)
 		if err != nil {
 			return false, err
 		}
 		changed = changed || p.mine != was.mine || !p.start.Equal(was.start)
-		r.types[typ] = p
+		r.types[h] = p
 	}
 	return changed, nil
 }
@@ -49,16 +49,18 @@ func (r *route) has(ctx context.Context, e *event.Event, inc event.Incarnation, 
 	if r.table.Namespace == event.RejectedStream {
 		return r.table.Name == event.RejectedStream, nil
 	}
-	p, ok := r.types[string(e.Type)]
+	asked := r.tables.lake.Shape(e.Contract.Hash).Name()
+	p, ok := r.types[home{string(e.Type), asked}]
 	if !ok {
+		h := home{string(e.Type), asked}
 		var err error
-		if p, err = r.place(ctx, string(e.Type)); err != nil {
+		if p, err = r.place(ctx, h); err != nil {
 			return false, err
 		}
 		if len(r.types) >= maxTypes {
 			clear(r.types)
 		}
-		r.types[string(e.Type)] = p
+		r.types[h] = p
 	}
 	if len(p.start) == 0 {
 		return p.mine, nil
@@ -70,8 +72,19 @@ func (r *route) has(ctx context.Context, e *event.Event, inc event.Incarnation, 
 	return p.mine && e.Offset >= first, nil
 }
 
-func (r *route) place(ctx context.Context, typ string) (place, error) {
-	name := lake.Ident{Namespace: r.table.Namespace, Name: lake.TableName(typ)}
+// home is what says where an event belongs: its type, and the table that its
+// contract asks for, if any.
+type home struct{ typ, asked string }
+
+func (h home) table() string {
+	if h.asked != "" {
+		return h.asked
+	}
+	return lake.TableName(h.typ)
+}
+
+func (r *route) place(ctx context.Context, h home) (place, error) {
+	name := lake.Ident{Namespace: r.table.Namespace, Name: h.table()}
 	if name == r.table && name.Name == lake.OtherTable {
 		return place{mine: true}, nil
 	}

@@ -17,7 +17,7 @@ type types struct {
 	sem  chan struct{}
 	dec  recordbatch.Decoder
 	upto event.Positions
-	last map[string]event.Position // where a type was last seen
+	last map[home]event.Position // where such an event was last seen
 }
 
 // Newest implements lake.Tables: the tables of the lake, and those that the
@@ -81,7 +81,7 @@ func (h *Tail) scan(ctx context.Context, name string) ([]lake.Ident, error) {
 	h.mu.Lock()
 	ts := h.mu.types[name]
 	if ts == nil {
-		ts = &types{sem: make(chan struct{}, 1), upto: event.Positions{}, last: map[string]event.Position{}}
+		ts = &types{sem: make(chan struct{}, 1), upto: event.Positions{}, last: map[home]event.Position{}}
 		h.mu.types[name] = ts
 	}
 	h.mu.Unlock()
@@ -129,8 +129,9 @@ func (h *Tail) read(ctx context.Context, ts *types, name string, s event.Span) e
 		}
 		err = ts.dec.EachIn(b, func(e *event.Event) error {
 			at.Offset = e.Offset
-			if _, ok := ts.last[string(e.Type)]; ok || len(ts.last) < maxTypes {
-				ts.last[string(e.Type)] = at
+			asked := h.lake.Shape(e.Contract.Hash).Name()
+			if _, ok := ts.last[home{string(e.Type), asked}]; ok || len(ts.last) < maxTypes {
+				ts.last[home{string(e.Type), asked}] = at
 			}
 			return nil
 		})
@@ -145,7 +146,7 @@ func (h *Tail) read(ctx context.Context, ts *types, name string, s event.Span) e
 func (h *Tail) named(ctx context.Context, name string, ts *types) ([]lake.Ident, error) {
 	var tables []lake.Ident
 	for typ := range ts.last {
-		id := lake.Ident{Namespace: name, Name: lake.TableName(typ)}
+		id := lake.Ident{Namespace: name, Name: typ.table()}
 		own, _, _, err := h.lake.Owns(ctx, id)
 		if err != nil {
 			return nil, err

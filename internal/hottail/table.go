@@ -158,7 +158,7 @@ func (t *table) begin(state *iceberg.State, schema *columnar.Schema) {
 	t.reset()
 	handle := t.tail.lake.Table(t.id)
 	t.promote = func(int) bool { return handle.AllowPromotion(state) }
-	t.builder = columnar.NewStage(schema, t.promote)
+	t.builder = columnar.NewStage(schema, t.promote, t.tail.lake.Shape)
 	t.account()
 }
 
@@ -168,7 +168,7 @@ func (t *table) shrink() bool {
 		return false
 	}
 	before := t.held
-	t.builder = columnar.NewStage(t.builder.Schema(), t.promote)
+	t.builder = columnar.NewStage(t.builder.Schema(), t.promote, t.tail.lake.Shape)
 	t.account()
 	return t.held < before
 }

@@ -30,6 +30,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // world is a log, tables with the real loader at hand, and a hot tail over both.
 type world struct {
+	asked  map[string]string // tables that contracts ask for, by hash
 	t      *testing.T
 	fs     *vfs.Memory
 	rows   *iceberg.MemoryCatalog
@@ -148,6 +149,7 @@ func id(name string) lake.Ident { return lake.Ident{Namespace: event.DefaultStre
 type ev struct {
 	typ, data string
 	partition int32
+	contract  string // hash of the contract that it was judged by
 }
 
 // evs are n events of a type, numbered: {"n":…} with more fields besides.
@@ -179,6 +181,9 @@ func (w *world) send(name string, events ...ev) {
 		rb.Reset(time.Date(2015, 9, 12, 10, 0, 0, 0, time.UTC))
 		for i, e := range events[:n] {
 			one := event.Event{ID: fmt.Appendf(nil, "e%d", i), Source: []byte("/s"), Type: []byte(e.typ), Data: []byte(e.data)}
+			if e.contract != "" {
+				one.Contract = event.Contract{ID: []byte("c"), Version: []byte("1"), Hash: []byte(e.contract)}
+			}
 			if name == event.RejectedStream {
 				one.Type, one.Refusal = []byte(recordbatch.RejectionType), &event.Rejection{Stream: event.DefaultStream, Type: e.typ, Reason: event.NotJSON, Original: []byte(e.data)}
 			}
@@ -192,6 +197,9 @@ func (w *world) send(name string, events ...ev) {
 		for i, e := range events[:n] {
 			s := spot{at[0].Incarnation, at[0].Partition, at[0].Offset + int64(i)}
 			w.types[name][s] = e.typ
+			if asked := w.asked[e.contract]; asked != "" {
+				w.types[name][s] = asked
+			}
 			var body struct{ N float64 }
 			_ = json.Unmarshal([]byte(e.data), &body)
 			w.number[name][s] = body.N

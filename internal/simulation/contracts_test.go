@@ -2,9 +2,11 @@ package simulation
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	"naru/internal/contract"
+	"naru/internal/lake"
 	"naru/internal/vfs"
 )
 
@@ -27,20 +29,60 @@ schema:
       - {name: mail, logicalType: string, customProperties: [{property: naru.pii, value: hash}]}
       - {name: phone, logicalType: string, customProperties: [{property: naru.pii, value: drop}]}
       - {name: inner, logicalType: object, properties: [{name: a, logicalType: integer}]}
-    customProperties: [{property: naru.jsonStrings, value: [inner]}]
-`
+      - {name: seen, logicalType: timestamp}
+      - {name: born, logicalType: date}
+      - {name: never, logicalType: number}
+    customProperties:
+      - {property: naru.jsonStrings, value: [inner]}
+%[4]s`
 
-// theContracts are compiled once.
-var theContracts = sync.OnceValue(func() *contract.Set {
-	var files []contract.File
-	for typ, mode := range contracted {
-		files = append(files, contract.File{Name: typ + ".yaml", Data: fmt.Appendf(nil, contractText, typ, mode, maxLevel)})
+// askedTables are the tables that some types ask for in the second version of the
+// contracts; that of another type was its own one until then.
+var askedTables = map[string]string{"order.paid": "orders", "login": "people"}
+
+// theContracts are compiled once, in their two versions.
+var theContracts = sync.OnceValue(func() (sets [2]*contract.Set) {
+	for version := range sets {
+		var files []contract.File
+		for typ, mode := range contracted {
+			asked := ""
+			if name := askedTables[typ]; version > 0 && name != "" {
+				asked = "      - {property: naru.table, value: " + name + "}\n"
+			}
+			files = append(files, contract.File{Name: typ + ".yaml", Data: fmt.Appendf(nil, contractText, typ, mode, maxLevel, asked)})
+		}
+		set, problems := contract.Compile(files)
+		if problems != nil {
+			panic(problems)
+		}
+		sets[version] = set
 	}
-	set, problems := contract.Compile(files)
-	if problems != nil {
-		panic(problems)
+	return sets
+})
+
+// shapesOf gives what contracts say of tables, by their hashes.
+func shapesOf(set *contract.Set) map[string]*lake.Shape {
+	out := map[string]*lake.Shape{}
+	for _, c := range set.Contracts {
+		out[c.Hash] = c.Shape()
 	}
-	return set
+	return out
+}
+
+// homeOf is the table of an event by its type and the hash of its contract.
+func homeOf(typ string, hash []byte) string {
+	if name := allShapes()[string(hash)].Name(); name != "" {
+		return name
+	}
+	return lake.TableName(typ)
+}
+
+var allShapes = sync.OnceValue(func() map[string]*lake.Shape {
+	out := map[string]*lake.Shape{}
+	for _, set := range theContracts() {
+		maps.Copy(out, shapesOf(set))
+	}
+	return out
 })
 
 var theKeys = sync.OnceValue(func() *contract.Keys {
@@ -58,6 +100,7 @@ func (c *client) agreed(typ string) (fields string, breaks bool) {
 		return "", false
 	}
 	level := c.rng.IntN(maxLevel + 3)
-	fields = fmt.Sprintf(`,"level":%d,"mail":"PERSONAL%d","phone":"PERSONAL","inner":"{\"a\":%d}"`, level, c.seq%3, c.seq%7)
+	fields = fmt.Sprintf(`,"level":%d,"mail":"PERSONAL%d","phone":"PERSONAL","inner":"{\"a\":%d}","seen":"2015-09-12T%02d:00:00.25+09:00","born":"2015-09-%02d"`,
+		level, c.seq%3, c.seq%7, c.seq%24, 1+c.seq%30)
 	return fields, mode == contract.Enforce && level > maxLevel
 }

@@ -112,6 +112,7 @@ func (o *onlookers) stop() error {
 // logged is what the log has of a stream, by place.
 type logged struct {
 	key, typ string
+	table    string // that it belongs to
 	data     map[string]json.RawMessage
 }
 
@@ -350,7 +351,7 @@ func (o *onlookers) stored() (map[spot]logged, error) {
 					return nil, err
 				}
 				err = d.EachIn(b, func(e *event.Event) error {
-					l := logged{key: keyOf(e.Data), typ: string(e.Type)}
+					l := logged{key: keyOf(e.Data), typ: string(e.Type), table: homeOf(string(e.Type), e.Contract.Hash)}
 					_ = json.Unmarshal(e.Data, &l.data)
 					for name := range l.data { // of two the first counts
 						if strings.Count(string(e.Data), `"`+name+`":`) > 1 {
@@ -426,7 +427,7 @@ func (o *onlookers) expected(views []*lake.View, rows []map[spot]row, there map[
 		of[v.Ident] = rows[i]
 	}
 	for at, l := range there {
-		id := lake.Ident{Namespace: at.stream, Name: lake.TableName(l.typ)}
+		id := lake.Ident{Namespace: at.stream, Name: l.table}
 		if at.stream == event.RejectedStream {
 			id.Name = event.RejectedStream
 		}

@@ -119,6 +119,7 @@ func (h *history) life() error {
 		h.wall.jumpAnywhere(h.rng)
 	}
 	acked := h.book.acknowledged()
+	h.cfg.version = h.rng.IntN(2) // contracts change while nothing runs, and back again
 	end := "a clean stop"
 	p, err := start(m, h.cfg, h.wall, nil)
 	m.mu.Lock()

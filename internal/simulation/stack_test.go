@@ -19,6 +19,7 @@ import (
 
 	"naru/internal/collect"
 	"naru/internal/collect/native"
+	"naru/internal/contract"
 	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/lake/iceberg"
@@ -47,6 +48,7 @@ type settings struct {
 	collect  collect.Config
 	dedupe   dedupe.Config
 	hotRows  int64 // of a finished file of the hot tail
+	version  int   // of the contracts
 }
 
 // smallSettings are of a naru that does everything often.
@@ -138,7 +140,11 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 	go func() { judged <- p.judge.Run(judging) }()
 	p.rest = func() error { rest(); return <-judged }
 	p.seen = watch(p.judge.Log(), m)
-	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: theContracts, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
+	contracts := theContracts()[cfg.version]
+	if err := p.lake.KeepShapes(shapesOf(contracts)); err != nil {
+		return p, err
+	}
+	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: func() *contract.Set { return contracts }, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
 	if err != nil {
 		return p, err
 	}

@@ -165,7 +165,7 @@ func (x *exact) readLog(ctx context.Context) error {
 					return nil
 				}
 				n := uint16(nowhere)
-				t := s.target(l, e.Type, e.Offset)
+				t := s.target(l, e)
 				if t != nil {
 					n = uint16(t.number + 1)
 				}

@@ -101,7 +101,7 @@ func (s *leaves) event(e *event.Event, rejected bool) {
 	}
 	for _, x := range e.Extensions {
 		s.path = appendKey(append(s.path[:0], columnar.ColumnExtensions...), x.Name, false)
-		s.text = appendString(s.text[:0], x.Value)
+		s.text = appendText(s.text[:0], x.Value)
 		s.take(s.path, s.text)
 	}
 	if len(e.Violations) > 0 {
@@ -117,7 +117,7 @@ func (s *leaves) event(e *event.Event, rejected bool) {
 		s.json(e.Data)
 		s.embed(nil)
 	case isText || isJSON && utf8.Valid(e.Data):
-		s.take([]byte("data"), appendString(nil, e.Data))
+		s.take([]byte("data"), appendText(nil, e.Data))
 	default:
 		s.take([]byte("data_base64"), appendString(nil, base64.StdEncoding.AppendEncode(nil, e.Data)))
 	}
@@ -187,6 +187,15 @@ func (s *leaves) row(r *columnar.Row, layout columnar.Layout) {
 			s.json(v.Text)
 		case v.Field.Kind == columnar.JSON:
 			s.nested([]byte(v.Field.Path), v.Text)
+		case v.Field.Kind == columnar.Timestamp:
+			s.text = appendMicros(s.text[:0], v.Long)
+			s.take([]byte(v.Field.Path), s.text)
+		case v.Field.Kind == columnar.Date:
+			s.text = time.Unix(v.Long*24*60*60, 0).UTC().AppendFormat(append(s.text[:0], 's'), time.DateOnly)
+			s.take([]byte(v.Field.Path), s.text)
+		case v.Field.Kind == columnar.String:
+			s.text = appendText(s.text[:0], v.Text)
+			s.take([]byte(v.Field.Path), s.text)
 		default:
 			s.text = appendValue(s.text[:0], v)
 			s.take([]byte(v.Field.Path), s.text)
@@ -249,6 +258,9 @@ func (s *leaves) value(path []byte, depth int, text []byte, i int) int {
 		})
 	}
 	b, end := appendCanonical(nil, text, i)
+	if text[i] == '"' {
+		b = asTime(b)
+	}
 	if text[i] == '"' && s.embedded[string(path)] {
 		if in := bytes.TrimSpace(decode(text[i:end])); len(in) > 0 && in[0] != '"' && s.scan.Valid(in) {
 			s.value(path, depth, in, 0)

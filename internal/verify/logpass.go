@@ -101,9 +101,9 @@ func (v *verifier) setLanes() {
 
 // target tells which table of the stream an event at a place belongs into; nil:
 // one that is yet to be made.
-func (s *streamState) target(l *lane, typ []byte, offset int64) *pinned {
-	t := s.route(typ)
-	if t != nil && offset < l.start[t.number] {
+func (s *streamState) target(l *lane, e *event.Event) *pinned {
+	t := s.route(e.Type, e.Contract.Hash)
+	if t != nil && e.Offset < l.start[t.number] {
 		if other := s.byName[lake.OtherTable]; other != nil {
 			return other
 		}
@@ -124,7 +124,7 @@ func (v *verifier) logged(s *streamState, l *lane, e *event.Event) {
 		}
 		return
 	}
-	t := s.target(l, e.Type, e.Offset)
+	t := s.target(l, e)
 	switch {
 	case t != nil && t.audit == nil && !t.absent:
 		s.unread++ // nobody knows what it covers
@@ -145,7 +145,7 @@ func (v *verifier) logged(s *streamState, l *lane, e *event.Event) {
 			return
 		}
 		if t == nil || t.absent {
-			name := lake.TableName(string(e.Type))
+			name := s.tableOf(e)
 			if t != nil {
 				name = t.ident.Name
 			}

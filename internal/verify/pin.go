@@ -115,26 +115,45 @@ func (v *verifier) stopped(t *pinned, detail, hint string) {
 	v.wrong.note(Difference{Kind: Stopped, Stream: t.ident.Namespace, Table: t.ident.String(), Detail: detail, Hint: hint})
 }
 
-// route tells which table an event of a type belongs into: by the function that
-// the sink uses, among the tables that there are. Nil: one that is yet to be
-// made.
-func (s *streamState) route(typ []byte) *pinned {
+// route tells which table an event of a type, judged by a contract, belongs into:
+// by the function that the sink uses, among the tables that there are. Nil: one
+// that is yet to be made.
+func (s *streamState) route(typ, judged []byte) *pinned {
+	if s.name == event.RejectedStream {
+		return s.named(event.RejectedStream)
+	}
+	if s.shape != nil && len(judged) > 0 {
+		if asked := s.shape(judged).Name(); asked != "" {
+			return s.named(asked)
+		}
+	}
 	if t, ok := s.types[string(typ)]; ok {
 		return t
 	}
-	name := event.RejectedStream
-	if s.name != event.RejectedStream {
-		name = lake.TableName(string(typ))
-	}
-	t := s.byName[name]
-	if t == nil {
-		t = s.byName[lake.OtherTable]
-	}
+	t := s.named(lake.TableName(string(typ)))
 	if len(s.types) >= maxTypes {
 		clear(s.types)
 	}
 	s.types[string(typ)] = t
 	return t
+}
+
+// tableOf is the name of the table that an event belongs into.
+func (s *streamState) tableOf(e *event.Event) string {
+	if s.shape != nil {
+		if asked := s.shape(e.Contract.Hash).Name(); asked != "" {
+			return asked
+		}
+	}
+	return lake.TableName(string(e.Type))
+}
+
+// named gives the table of that name, or _other in its place; nil for neither.
+func (s *streamState) named(name string) *pinned {
+	if t := s.byName[name]; t != nil {
+		return t
+	}
+	return s.byName[lake.OtherTable]
 }
 
 // maxTypes bounds the cache of types.

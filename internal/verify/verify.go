@@ -94,7 +94,8 @@ type streamState struct {
 	name     string
 	tables   []*pinned
 	byName   map[string]*pinned
-	types    map[string]*pinned // by type; a cache
+	types    map[string]*pinned                // by type; a cache
+	shape    func(contract []byte) *lake.Shape // nil: there is no lake
 	progress stream.Progress
 	inLog    int64
 	notYet   int64
@@ -151,6 +152,9 @@ func (v *verifier) stream(name string) *streamState {
 	s := v.streams[name]
 	if s == nil {
 		s = &streamState{name: name, byName: map[string]*pinned{}, types: map[string]*pinned{}}
+		if v.Lake != nil {
+			s.shape = v.Lake.Shape
+		}
 		for reader, p := range v.before.Readers {
 			if p.Stream == name && !stream.Judges(reader) {
 				s.progress = p

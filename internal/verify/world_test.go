@@ -48,6 +48,8 @@ type world struct {
 	lake    *iceberg.Lake
 	loaded  map[string]stream.Progress // by stream
 	ids     int
+	// contract is the hash of the one that sent events were judged by; "": none.
+	contract string
 	// reading is the log that is loaded; nil: log.
 	reading stream.Log
 	// operation of the snapshots that snapshot commits; "": overwrite.
@@ -113,6 +115,9 @@ func (w *world) send(name string, events ...ev) {
 	for _, e := range events {
 		w.ids++
 		x := &event.Event{ID: fmt.Appendf(nil, "id-%d", w.ids), Source: []byte("/test"), Type: []byte(e.typ), Data: []byte(e.data)}
+		if w.contract != "" {
+			x.Contract = event.Contract{ID: []byte("c"), Version: []byte("1"), Hash: []byte(w.contract)}
+		}
 		if e.typ == "!" {
 			x.Type = []byte(recordbatch.RejectionType)
 			x.Refusal = &event.Rejection{Stream: name, Reason: event.NotJSON, Detail: "here", Index: w.ids}

@@ -24,6 +24,8 @@ func arrowType(k Kind) arrow.DataType {
 		return arrow.PrimitiveTypes.Int64
 	case Int:
 		return arrow.PrimitiveTypes.Int32
+	case Date:
+		return arrow.FixedWidthTypes.Date32
 	case Double:
 		return arrow.PrimitiveTypes.Float64
 	case Timestamp:
@@ -81,8 +83,8 @@ func (c *column) array() arrow.Array {
 		return array.MakeFromData(data(arrowType(Bool), nil, memory.NewBufferBytes(c.bools)))
 	case Long, Timestamp:
 		return array.MakeFromData(data(arrowType(c.kind), nil, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(c.longs))))
-	case Int:
-		return array.MakeFromData(data(arrowType(Int), nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.ints))))
+	case Int, Date:
+		return array.MakeFromData(data(arrowType(c.kind), nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.ints))))
 	case Double:
 		return array.MakeFromData(data(arrowType(Double), nil, memory.NewBufferBytes(arrow.Float64Traits.CastToBytes(c.doubles))))
 	case String, JSON, Binary:

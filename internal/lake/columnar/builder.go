@@ -46,6 +46,9 @@ type Builder struct {
 	broken    bool // and is no JSON
 	rescued   rescued
 	embedded  embedded
+	contract  []byte // hash of the row's contract
+	shape     *shape // what it says of columns; nil: nothing
+	shapes    map[*lake.Shape]*shape
 	scan      scanner
 	text      []byte // scratch, as the next two
 	path      []byte
@@ -68,6 +71,7 @@ func (b *Builder) adopt(s *Schema) {
 	b.paths = newPaths(s)
 	b.plain = map[int]bool{idID: true}
 	b.cur.reset(s, b.plain)
+	b.contract, b.shape, b.shapes = b.contract[:0], nil, nil
 }
 
 // Append adds one event as one row. It copies what it keeps. Nothing in an

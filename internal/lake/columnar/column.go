@@ -10,7 +10,7 @@ type column struct {
 	valid []byte // bitmap, least significant bit first; nil while nulls is 0
 
 	longs   []int64 // Long, Timestamp
-	ints    []int32 // Int
+	ints    []int32 // Int, Date
 	doubles []float64
 	bools   []byte      // bitmap
 	text    []byte      // String, JSON, Binary: all values, one behind the other
@@ -72,7 +72,7 @@ func (c *column) need(rows int) int64 {
 		n += rows / 8
 	case Long, Double, Timestamp:
 		n += 8 * rows
-	case Int:
+	case Int, Date:
 		n += 4 * rows
 	default:
 		n += 4*rows + len(c.text)
@@ -111,7 +111,7 @@ func (c *column) pad(rows int) {
 		c.bools = zeros(c.bools, (rows+7)/8)
 	case Long, Timestamp:
 		c.longs = zeros(c.longs, rows)
-	case Int:
+	case Int, Date:
 		c.ints = zeros(c.ints, rows)
 	case Double:
 		c.doubles = zeros(c.doubles, rows)
@@ -258,7 +258,7 @@ func (c *column) truncate(row int) {
 		c.bools = cutBits(c.bools, row)
 	case Long, Timestamp:
 		c.longs = c.longs[:row]
-	case Int:
+	case Int, Date:
 		c.ints = c.ints[:row]
 	case Double:
 		c.doubles = c.doubles[:row]
@@ -303,7 +303,7 @@ func (c *column) pick(src *column, rows []int32) {
 			c.putBool(src.bools[row>>3]&(1<<(row&7)) != 0)
 		case Long, Timestamp:
 			c.putLong(src.longs[row])
-		case Int:
+		case Int, Date:
 			c.putInt(src.ints[row])
 		case Double:
 			c.putDouble(src.doubles[row])

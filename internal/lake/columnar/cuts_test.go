@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/lake"
 )
 
 // TestCuts proves that a table depends on the sequence of events alone: the
@@ -23,7 +24,8 @@ func TestCuts(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			events := randomEvents(rng, 40+rng.IntN(120))
 
-			whole := newTable(t, NewSchema(), Options{})
+			shapes := randomShapes(rng)
+			whole := newTable(t, NewSchema(), Options{Shape: shapes.of})
 			for _, e := range events {
 				whole.append(e)
 			}
@@ -38,7 +40,7 @@ func TestCuts(t *testing.T) {
 			for range 2 {
 				opt := Options{
 					ChunkRows: 1 + rng.IntN(40), ChunkBytes: 1 << (10 + rng.IntN(8)),
-					Writers: NewWriters(1 + rng.IntN(3)),
+					Writers: NewWriters(1 + rng.IntN(3)), Shape: shapes.of,
 				}
 				cut := newTable(t, NewSchema(), opt)
 				for _, e := range events {
@@ -116,9 +118,32 @@ func randomEvents(rng *rand.Rand, n int) []*event.Event {
 		default:
 			e.Data = []byte(randomObject(rng, 0))
 		}
+		if rng.IntN(2) == 0 {
+			e.Contract.Hash = fmt.Appendf(nil, "%d", rng.IntN(3))
+		}
 		events[i] = e
 	}
 	return events
+}
+
+// someShapes are shapes of contracts by the hashes of randomEvents.
+type someShapes map[string]*lake.Shape
+
+func (s someShapes) of(hash []byte) *lake.Shape { return s[string(hash)] }
+
+func randomShapes(rng *rand.Rand) someShapes {
+	out := someShapes{}
+	for i := range 2 { // the third is not known
+		s := &lake.Shape{}
+		paths := []string{"a", "b", "A", "a.b", `a\.b`, "n0", "n1", "never", "a.never", "long"}
+		rng.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
+		for _, p := range paths[:rng.IntN(len(paths))] {
+			kinds := []Kind{Bool, Long, Long, Double, String, Timestamp, Date, ListLong, ListString, JSON, Binary}
+			s.Columns = append(s.Columns, lake.ShapeColumn{Path: p, Kind: kinds[rng.IntN(len(kinds))].String(), UTC: rng.IntN(2) == 0})
+		}
+		out[fmt.Sprint(i)] = s
+	}
+	return out
 }
 
 // randomObject writes an object whose keys and types clash often.
@@ -135,6 +160,7 @@ func randomValue(rng *rand.Rand, depth int) string {
 	scalars := []string{
 		"1", "-7", "2.5", "9007199254740993", "9223372036854775807", "18446744073709551615", "1e300", "1e999", "0.0",
 		`"x"`, `"y\u0000\ud83d"`, `""`, "true", "false", "null", "9007199254740995", "4611686018427387905",
+		`"2026-01-31T09:00:00.5+09:00"`, `"2026-01-31"`, `"2026-01-31 09:00:00"`, "7.0",
 	}
 	switch k := rng.IntN(20); {
 	case k == 0 && depth < 4, k == 1 && depth < 4:

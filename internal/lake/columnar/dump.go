@@ -5,14 +5,16 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet/compress"
+
+	"naru/internal/lake"
 )
 
 // NewStage makes a builder for rows that are only to be looked at: Append,
 // Dump and Clear, never Finish. It writes nothing by itself; whoever appends
 // bounds it by Clear.
-func NewStage(schema *Schema, allowPromotion func(fieldID int) bool) *Builder {
+func NewStage(schema *Schema, allowPromotion func(fieldID int) bool, shape func(hash []byte) *lake.Shape) *Builder {
 	const unbounded = 1 << 62
-	return NewBuilder(nil, schema, Options{AllowPromotion: allowPromotion, ChunkRows: MaxChunkRows, ChunkBytes: unbounded})
+	return NewBuilder(nil, schema, Options{AllowPromotion: allowPromotion, Shape: shape, ChunkRows: MaxChunkRows, ChunkBytes: unbounded})
 }
 
 // MaxStage is the number of rows that a stage may hold: Clear it before.

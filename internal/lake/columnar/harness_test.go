@@ -242,6 +242,8 @@ func cell(a arrow.Array, i int) string {
 		return time.UnixMicro(int64(a.Value(i))).UTC().Format("2006-01-02T15:04:05.999999Z")
 	case *array.Int32:
 		return fmt.Sprint(a.Value(i))
+	case *array.Date32:
+		return time.Unix(int64(a.Value(i))*86400, 0).UTC().Format(time.DateOnly)
 	case *array.Float64:
 		v := fmt.Sprint(a.Value(i))
 		if !strings.ContainsAny(v, ".e") {

@@ -23,6 +23,7 @@ const (
 	JSON            // UTF-8 that holds one JSON text; a string to Iceberg
 	Binary          // bytes
 	Timestamp       // microseconds since 1970-01-01T00:00:00Z (timestamptz)
+	Date            // days since 1970-01-01
 	ListBool        // the lists hold nullable elements
 	ListLong        //
 	ListDouble      //
@@ -33,7 +34,7 @@ const (
 // kindNames are the words of the table property (docs/format/tables.md).
 var kindNames = [...]string{
 	Bool: "bool", Long: "long", Int: "int", Double: "double", String: "string", JSON: "json",
-	Binary: "binary", Timestamp: "timestamptz", ListBool: "list<bool>", ListLong: "list<long>",
+	Binary: "binary", Timestamp: "timestamptz", Date: "date", ListBool: "list<bool>", ListLong: "list<long>",
 	ListDouble: "list<double>", ListString: "list<string>", Foreign: "foreign",
 }
 

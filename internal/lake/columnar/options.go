@@ -1,5 +1,7 @@
 package columnar
 
+import "naru/internal/lake"
+
 // Options are what a Builder needs from its table.
 type Options struct {
 	// Path names a new file for rows of a day; it is called once for each file
@@ -13,6 +15,9 @@ type Options struct {
 	// when the first fraction comes, and again at the next one when it said no;
 	// nil allows always. Where it says no, the fraction goes to _rescued.
 	AllowPromotion func(fieldID int) bool
+	// Shape gives what the contract with that hash says of columns; nil from it:
+	// nothing. A nil Shape knows of no contract.
+	Shape func(hash []byte) *lake.Shape
 	// Writers bounds the files open for writing over all builders; nil bounds
 	// this builder by itself.
 	Writers *Writers

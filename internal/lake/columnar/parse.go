@@ -189,7 +189,11 @@ func (b *Builder) value(d []byte, i int, o *object, n *node, key []byte) int {
 		col = n.col
 	}
 	if col < 0 && (n == nil || !n.refused) {
-		if kind := b.kindOf(raw, lex); kind != 0 {
+		kind := b.agreed(o, key)
+		if kind == 0 {
+			kind = b.kindOf(raw, lex)
+		}
+		if kind != 0 {
 			if !b.trusted() {
 				return -1
 			}
@@ -282,6 +286,8 @@ func (b *Builder) put(at int, raw []byte, lex lexeme) bool {
 		return b.putLong(at, raw, lex)
 	case Double:
 		return b.putDouble(col, raw, lex)
+	case Timestamp, Date:
+		return lex == lexString && b.putTime(at, raw)
 	default:
 		return lex == lexArray && b.putList(col, raw)
 	}
@@ -298,6 +304,13 @@ func (b *Builder) putLong(at int, raw []byte, lex lexeme) bool {
 		}
 		return ok
 	case lexFraction:
+		if b.isAgreed(at) { // its contract keeps the column as it is
+			v, ok := wholeOf(raw)
+			if ok {
+				b.cur.cols[at].putLong(v)
+			}
+			return ok
+		}
 		v, ok := parseFraction(raw)
 		if !ok {
 			b.counters.UnfitNumbers++

@@ -79,7 +79,7 @@ func openPart(create func(string) (Output, error), path string, day int32, s *Sc
 		p.bounds[i].kind = f.Kind
 		column := parquet.ColumnPath{f.Name}
 		switch f.Kind {
-		case Long, Int, Timestamp:
+		case Long, Int, Timestamp, Date:
 			props = append(props, parquet.WithEncodingPath(column, parquet.Encodings.DeltaBinaryPacked), parquet.WithStatsPath(column, true))
 		case Double, Bool:
 			props = append(props, parquet.WithStatsPath(column, true))

@@ -109,6 +109,7 @@ func (b *Builder) envelope(e *event.Event, inc event.Incarnation, partition int3
 // flat reads the event's data into columns by path.
 func (b *Builder) flat(e *event.Event) {
 	saved := b.counters
+	b.follow(e)
 	b.rescued.reset()
 	b.checked, b.broken = false, false
 	if len(e.Data) > 0 {
@@ -120,6 +121,8 @@ func (b *Builder) flat(e *event.Event) {
 			b.counters = saved
 			b.counters.NotJSON++
 			b.opaque(e.Data, utf8.Valid(e.Data))
+		} else {
+			b.settle()
 		}
 	}
 	b.extensions(e)

@@ -29,7 +29,7 @@ type Row struct {
 type Value struct {
 	Field  Field
 	Bool   bool
-	Long   int64 // Long, Int, Timestamp
+	Long   int64 // Long, Int, Timestamp, Date
 	Double float64
 	Text   []byte // String, JSON, Binary
 	List   []Value
@@ -137,6 +137,8 @@ func cellsOf(f Field, a arrow.Array) (cells, error) {
 	case *array.Int64:
 		return value(func(i int, v *Value) { v.Long = a.Value(i) }), nil
 	case *array.Int32:
+		return value(func(i int, v *Value) { v.Long = int64(a.Value(i)) }), nil
+	case *array.Date32:
 		return value(func(i int, v *Value) { v.Long = int64(a.Value(i)) }), nil
 	case *array.Timestamp:
 		unit := a.DataType().(*arrow.TimestampType).Unit

@@ -42,6 +42,8 @@ func (s *bounds) observe(a arrow.Array) {
 		observe(a.TimestampValues(), a, nulls, s.long)
 	case *array.Int32:
 		observe(a.Int32Values(), a, nulls, s.long)
+	case *array.Date32:
+		observe(a.Date32Values(), a, nulls, s.long)
 	case *array.Float64:
 		lo, hi := 0.0, 0.0
 		first := true
@@ -145,7 +147,7 @@ func (s *bounds) stats(size int64) ColumnStats {
 	case Long, Timestamp:
 		c.Lower = binary.LittleEndian.AppendUint64(nil, uint64(s.lo))
 		c.Upper = binary.LittleEndian.AppendUint64(nil, uint64(s.hi))
-	case Int:
+	case Int, Date:
 		c.Lower = binary.LittleEndian.AppendUint32(nil, uint32(s.lo))
 		c.Upper = binary.LittleEndian.AppendUint32(nil, uint32(s.hi))
 	case Bool:

@@ -66,6 +66,7 @@ type Lake struct {
 	refusals refusals
 	streams  streams
 	marks    marks
+	shapes   shapes
 }
 
 var _ lake.Reader = (*Lake)(nil)
@@ -109,6 +110,9 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 	known, err := l.checkRoot()
 	if err != nil {
 		return nil, err
+	}
+	if err := l.loadShapes(); err != nil {
+		return nil, fmt.Errorf("open lake: %w", err)
 	}
 	if !l.readOnly {
 		if err := fsys.MkdirAll(l.root); err != nil {

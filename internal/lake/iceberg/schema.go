@@ -127,6 +127,8 @@ func icebergType(k columnar.Kind) (ice.Type, error) {
 		return ice.PrimitiveTypes.Binary, nil
 	case columnar.Timestamp:
 		return ice.PrimitiveTypes.TimestampTz, nil
+	case columnar.Date:
+		return ice.PrimitiveTypes.Date, nil
 	default:
 		return nil, fmt.Errorf("no Iceberg type for %s", k)
 	}

@@ -64,7 +64,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 // Spec is an event of a batch.
 type Spec struct {
 	ID, Type, Data string
-	Gap            int64 // offsets left out before it
+	Gap            int64  // offsets left out before it
+	Contract       string // hash of the contract that it was judged by; empty: none
 }
 
 // Batch makes a batch whose first event has the offset base, in record batches
@@ -80,8 +81,12 @@ func Batch(life event.Incarnation, partition int32, base int64, specs ...Spec) *
 		}
 		rb.Reset(received)
 		for _, s := range specs[:n] {
-			rb.AppendEvent(&event.Event{ID: []byte(s.ID), Source: []byte("/test"), Type: []byte(s.Type), Data: []byte(s.Data),
-				Time: received.Add(-time.Minute), ReceivedAt: received})
+			e := &event.Event{ID: []byte(s.ID), Source: []byte("/test"), Type: []byte(s.Type), Data: []byte(s.Data),
+				Time: received.Add(-time.Minute), ReceivedAt: received}
+			if s.Contract != "" {
+				e.Contract = event.Contract{ID: []byte("c"), Version: []byte("1"), Hash: []byte(s.Contract)}
+			}
+			rb.AppendEvent(e)
 		}
 		raw := rb.Finish(nil, recordbatch.Snappy)
 		b.Next += specs[0].Gap

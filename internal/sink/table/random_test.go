@@ -67,6 +67,9 @@ func history(t *testing.T, seed uint64) {
 		if rng.IntN(30) == 0 {
 			specs[i].Data = `{"n":1.5}`
 		}
+		if rng.IntN(2) == 0 {
+			specs[i].Contract = fmt.Sprintf("h%d", rng.IntN(5))
+		}
 	}
 	w := &world{t: t, fs: vfs.NewMemory(), rows: iceberg.NewMemoryCatalog(), cfg: iceberg.DefaultConfig(), log: &fakeLog{}}
 	w.cfg.GCDelay, w.cfg.MaxTables, w.cfg.ExpireEvery, w.cfg.KeepSnapshots = 0, 2+rng.IntN(6), 1+rng.IntN(4), 3
@@ -76,6 +79,7 @@ func history(t *testing.T, seed uint64) {
 	start := func() {
 		l, err := iceberg.Open(t.Context(), w.cfg, w.fs, "/data", quiet, iceberg.WithCatalog(cat))
 		require.NoError(t, err)
+		require.NoError(t, l.KeepShapes(askedShapes))
 		w.lake, w.tables = l, New(l, w.log, quiet)
 	}
 	start()
@@ -165,6 +169,15 @@ func history(t *testing.T, seed uint64) {
 		require.NoError(t, s.Close())
 	}
 	w.requireIDs(numbers(total))
+}
+
+// askedShapes are what contracts say of random histories: tables of their own, some
+// of which are those of other types, and columns of types that do not fit.
+var askedShapes = map[string]*lake.Shape{
+	"h0": {Table: "asked", Columns: []lake.ShapeColumn{{Path: "n", Kind: "double"}}},
+	"h1": {Table: "t1"},
+	"h2": {Columns: []lake.ShapeColumn{{Path: "n", Kind: "long"}, {Path: "c1", Kind: "timestamptz"}, {Path: "never", Kind: "date"}}},
+	"h3": {Table: "also_asked"},
 }
 
 // randomRollBack sets some table back by a commit or two, if it has them.

@@ -4,6 +4,7 @@
 package table
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,8 +92,9 @@ type Sink struct {
 	leave  func()
 	dec    recordbatch.Decoder
 
-	types  map[string]*target // by type
-	last   []byte             // type of the event before
+	types  map[string]*target // by type, of events without a contract that names a table
+	last   []byte             // type of the event before, and the hash of its contract
+	judged []byte
 	names  map[string]*target // by table name
 	end    event.Positions    // of everything written so far
 	lives  map[int32][]event.Incarnation
@@ -219,20 +221,18 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 	s.batch++
 	s.touched = s.touched[:0]
 	var t *target // of the event before
-	s.last = s.last[:0]
+	s.last, s.judged = s.last[:0], s.judged[:0]
 	err := s.dec.EachIn(b, func(e *event.Event) error {
 		typ := e.Type
 		if s.stream == event.RejectedStream {
 			typ = nil // one table, whatever the type
 		}
-		if t == nil || string(s.last) != string(typ) { // events of a type mostly come together
-			if t = s.types[string(typ)]; t == nil {
-				var err error
-				if t, err = s.route(ctx, typ); err != nil {
-					return err
-				}
+		if t == nil || string(s.last) != string(typ) || !bytes.Equal(s.judged, e.Contract.Hash) { // events of a type mostly come together
+			var err error
+			if t, err = s.route(ctx, typ, e.Contract.Hash); err != nil {
+				return err
 			}
-			s.last = append(s.last[:0], typ...)
+			s.last, s.judged = append(s.last[:0], typ...), append(s.judged[:0], e.Contract.Hash...)
 		}
 		if t.batch != s.batch {
 			t.begin(s, b)
@@ -253,18 +253,21 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 // showInterval bounds how old a Status may be between commits.
 const showInterval = 250 * time.Millisecond
 
-// route finds the target for a type that was not met before.
-func (s *Sink) route(ctx context.Context, typ []byte) (*target, error) {
-	name := lake.TableName(string(typ))
+// route finds the target of an event, by its type and the contract that it was
+// judged by: what the record says, so it goes to the same table whenever it is read.
+func (s *Sink) route(ctx context.Context, typ, judged []byte) (*target, error) {
 	if s.stream == event.RejectedStream {
-		name = event.RejectedStream
+		return s.named(ctx, event.RejectedStream)
 	}
-	t := s.names[name]
-	if t == nil {
-		var err error
-		if t, err = s.first(ctx, name); err != nil {
-			return nil, fmt.Errorf("route type %q: %w", typ, err)
-		}
+	if asked := s.lake.Shape(judged).Name(); asked != "" {
+		return s.named(ctx, asked)
+	}
+	if t := s.types[string(typ)]; t != nil {
+		return t, nil
+	}
+	t, err := s.named(ctx, lake.TableName(string(typ)))
+	if err != nil {
+		return nil, fmt.Errorf("route type %q: %w", typ, err)
 	}
 	if len(s.types) >= maxTypes {
 		clear(s.types) // only a cache
@@ -275,6 +278,18 @@ func (s *Sink) route(ctx context.Context, typ []byte) (*target, error) {
 
 // maxTypes bounds the cache of types.
 const maxTypes = 10_000
+
+// named gives the target of a table, or _other in its place.
+func (s *Sink) named(ctx context.Context, name string) (*target, error) {
+	if t := s.names[name]; t != nil {
+		return t, nil
+	}
+	t, err := s.first(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open table %s: %w", s.ident(name), err)
+	}
+	return t, nil
+}
 
 // first opens a table that the sink has no rows for yet, or _other in its place.
 func (s *Sink) first(ctx context.Context, name string) (*target, error) {

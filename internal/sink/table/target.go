@@ -287,6 +287,7 @@ func (t *target) build(l *iceberg.Lake) {
 		Create:         l.CreateFile,
 		AllowPromotion: func(int) bool { return t.handle.AllowPromotion(t.state) },
 		Writers:        l.Writers,
+		Shape:          l.Shape,
 	})
 	t.reported = map[string]int64{}
 }

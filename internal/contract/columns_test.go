@@ -1,0 +1,97 @@
+package contract
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const columnsText = `apiVersion: v3.1.0
+kind: DataContract
+id: c
+version: 1.0.0
+status: active
+schema:
+  - name: order
+    properties:
+%s
+`
+
+func shapeText(t *testing.T, properties string) string {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(properties) {
+		lines = append(lines, "      "+strings.TrimRight(line, "\n"))
+	}
+	set, problems := Compile([]File{{Name: "c.yaml", Data: fmt.Appendf(nil, columnsText, strings.Join(lines, "\n"))}})
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	var out []string
+	if s := set.Contracts[0].Shape(); s != nil {
+		for _, c := range s.Columns {
+			one := c.Path + ":" + c.Kind
+			if c.UTC {
+				one += "!"
+			}
+			out = append(out, one)
+		}
+	}
+	for _, f := range set.Contracts[0].Fields {
+		if f.Column != "" && !strings.Contains(" "+strings.Join(out, " "), " "+f.Path+":"+f.Column) {
+			t.Errorf("field %s says column %s", f.Path, f.Column)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestColumns(t *testing.T) {
+	for _, c := range []struct{ properties, want string }{
+		{"- {name: a, logicalType: string}\n- {name: b, logicalType: integer}\n- {name: c, logicalType: number}\n- {name: d, logicalType: boolean}", "a:string b:long c:double d:bool"},
+		{"- {name: a, logicalType: date}\n- {name: b, logicalType: timestamp}\n- {name: c, logicalType: time}", "a:date b:timestamptz c:string"},
+		{"- {name: a}\n- {name: b, logicalType: object}", ""},
+		{"- {name: a, logicalType: object, properties: [{name: b.c, logicalType: date}, {name: d, properties: [{name: e, logicalType: integer}]}]}", `a.b\.c:date a.d.e:long`},
+		{"- {name: a, logicalType: array}\n- {name: b, logicalType: array, items: {logicalType: integer}}\n- {name: c, logicalType: array, items: {logicalType: timestamp}}", "b:list<long> c:list<string>"},
+		{"- {name: a, logicalType: array, items: {logicalType: object}}\n- {name: b, logicalType: array, items: {logicalType: array, items: {logicalType: string}}}\n- {name: c, logicalType: array, items: {name: x}}", "a:json b:json"},
+		{"- {name: a, logicalType: date, physicalType: VARCHAR(10)}\n- {name: b, logicalType: timestamp, physicalType: text}\n- {name: c, logicalType: timestamp, physicalType: timestamptz}", "a:string b:string c:timestamptz"},
+		{"- {name: a, logicalType: integer, physicalType: varchar}\n- {name: b, logicalType: number, physicalType: \"DECIMAL(9,2)\"}", "a:long b:double"},
+		{"- {name: a, logicalType: timestamp, logicalTypeOptions: {timezone: false}}\n- {name: b, logicalType: timestamp, logicalTypeOptions: {defaultTimezone: UTC}}\n- {name: c, logicalType: timestamp, logicalTypeOptions: {defaultTimezone: Asia/Seoul}}", "a:string b:timestamptz! c:string"},
+		{"- {name: a, logicalType: timestamp, logicalTypeOptions: {format: yyyy-MM-dd HH:mm:ss}}\n- {name: b, logicalType: date, logicalTypeOptions: {format: dd.MM.yyyy}}", "a:string b:string"},
+		{"- {name: a, logicalType: integer, customProperties: [{property: naru.pii, value: hash}]}\n- {name: b, logicalType: date, customProperties: [{property: naru.pii, value: drop}]}", "a:string"},
+		{"- {name: a, logicalType: object, customProperties: [{property: naru.pii, value: hash}], properties: [{name: b, logicalType: integer}]}", "a:string"},
+	} {
+		if got := shapeText(t, c.properties); got != c.want {
+			t.Errorf("%s\ngives %s\nwant  %s", c.properties, got, c.want)
+		}
+	}
+}
+
+// What passes a contract fits its column, and gives the moment that Go's reader gives.
+func TestMicros(t *testing.T) {
+	for _, text := range []string{"2026-01-31T09:00:00Z", "2026-01-31 09:00:00.5+09:00", "1969-12-31t23:59:59.999999z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "2000-02-29T12:00:00-12:30"} {
+		got, ok := Micros([]byte(text), false)
+		want, err := time.Parse(time.RFC3339Nano, strings.ToUpper(strings.Replace(text, " ", "T", 1)))
+		if err != nil || !ok || got != want.UnixMicro() {
+			t.Errorf("%s gives %d, %v: want %d, %v", text, got, ok, want.UnixMicro(), err)
+		}
+	}
+	for _, text := range []string{"", "2026-01-31", "2026-01-31T09:00:00", "2026-02-30T09:00:00Z", "0000-06-01T00:00:00Z", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "2026-01-31T09:00:00Zx"} {
+		if got, ok := Micros([]byte(text), false); ok {
+			t.Errorf("%q gives %d", text, got)
+		}
+	}
+	if got, ok := Micros([]byte("1970-01-01T00:00:01"), true); !ok || got != 1e6 {
+		t.Errorf("without an offset: %d, %v", got, ok)
+	}
+	for text, want := range map[string]int32{"1970-01-02": 1, "1969-12-31": -1, "0001-01-01": -719162, "9999-12-31": 2932896} {
+		if got, ok := Days([]byte(text)); !ok || got != want {
+			t.Errorf("%s gives %d, %v: want %d", text, got, ok, want)
+		}
+	}
+	for _, text := range []string{"0000-12-31", "2026-13-01", "2026-01-31T00:00:00Z"} {
+		if got, ok := Days([]byte(text)); ok {
+			t.Errorf("%q gives %d", text, got)
+		}
+	}
+}

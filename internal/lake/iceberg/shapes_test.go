@@ -1,0 +1,98 @@
+package iceberg
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/lake"
+	"naru/internal/vfs"
+)
+
+func openShapes(t *testing.T, fs vfs.FS, opts ...Option) *Lake {
+	t.Helper()
+	l, err := Open(context.Background(), DefaultConfig(), fs, "/data", quiet, append(opts, WithCatalog(NewMemoryCatalog()))...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+var (
+	shapeA = &lake.Shape{Table: "a", Columns: []lake.ShapeColumn{{Path: "at", Kind: "timestamptz", UTC: true}}}
+	shapeB = &lake.Shape{Columns: []lake.ShapeColumn{{Path: "n", Kind: "long"}}}
+)
+
+// What KeepShapes has returned for is there after a power cut.
+func TestShapesAreDurable(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h1": shapeA, "h2": shapeB, "none": nil}))
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h3": shapeA}))
+	for seed := range uint64(5) {
+		after := openShapes(t, mem.CrashClone(seed))
+		for _, x := range []*Lake{l, after} {
+			require.Equal(t, shapeA, x.Shape([]byte("h1")))
+			require.Equal(t, shapeB, x.Shape([]byte("h2")))
+			require.Same(t, x.Shape([]byte("h1")), x.Shape([]byte("h3")), "kept once")
+			require.Nil(t, x.Shape([]byte("none")))
+			require.Nil(t, x.Shape(nil))
+			require.Equal(t, "a", x.TableOf([]byte("T"), []byte("h3")))
+			require.Equal(t, "t", x.TableOf([]byte("T"), []byte("h2")))
+			require.Equal(t, "t", x.TableOf([]byte("T"), []byte("unknown")))
+		}
+	}
+}
+
+// Rows were made by what a contract said first: another reading of it, as a later
+// naru may have, does not change them.
+func TestShapesKeepTheFirst(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": shapeA}))
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": shapeB}))
+	require.Equal(t, shapeA, l.Shape([]byte("h")))
+}
+
+// A disk that fails leaves what was known.
+func TestShapesNotKept(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h1": shapeA}))
+	mem.Inject(vfs.Rule{Ops: vfs.OpSync, Times: 1})
+	require.Error(t, l.KeepShapes(map[string]*lake.Shape{"h2": shapeB}))
+	require.Nil(t, l.Shape([]byte("h2")))
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h2": shapeB}))
+	require.Equal(t, shapeB, l.Shape([]byte("h2")))
+	require.Equal(t, shapeA, l.Shape([]byte("h1")))
+}
+
+// Another process that only looks sees contracts that were taken over since.
+func TestShapesWhileAnotherLooks(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	looks := openShapes(t, mem, ReadOnly())
+	require.Nil(t, looks.Shape([]byte("h")))
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": shapeA}))
+	require.Equal(t, shapeA, looks.Shape([]byte("h")))
+	require.Error(t, looks.KeepShapes(map[string]*lake.Shape{"i": shapeA}))
+}
+
+func TestCopyShapes(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	require.NoError(t, mem.MkdirAll("/copy/lake"))
+	n, size, err := l.CopyShapes("/copy")
+	require.NoError(t, err)
+	require.Zero(t, n+int(size))
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": shapeA}))
+	n, size, err = l.CopyShapes("/copy")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	info, err := mem.Stat(filepath.Join("/copy", lakeFolder, shapesFile))
+	require.NoError(t, err)
+	require.Equal(t, info.Size(), size)
+	_, err = mem.CrashClone(1).Stat(filepath.Join("/copy", lakeFolder, shapesFile))
+	require.NoError(t, err, "durable")
+}

@@ -1,0 +1,34 @@
+package lake
+
+// Shape is what a contract says of the rows of its events: where they go, and
+// of which types their columns are. It never changes: a changed contract has
+// another hash, and with it another shape.
+type Shape struct {
+	// Table is the name of the table that the events go to; empty: TableName of
+	// their type.
+	Table string `json:"table,omitempty"`
+	// Columns in the order of the contract. A path that is not among them becomes
+	// a column as data has it.
+	Columns []ShapeColumn `json:"columns,omitempty"`
+}
+
+// ShapeColumn is one column that a contract asks for.
+type ShapeColumn struct {
+	Path string `json:"p"` // JSON path, as columnar.Field has it
+	// Kind is a kind of columnar by its name: bool, long, double, string, json,
+	// timestamptz, date, or list<...> of the first four but json.
+	Kind string `json:"k"`
+	// UTC: times without an offset are in UTC.
+	UTC bool `json:"utc,omitempty"`
+}
+
+// Name is the table that the shape asks for; empty for none, also of a nil shape.
+func (s *Shape) Name() string {
+	if s == nil {
+		return ""
+	}
+	return s.Table
+}
+
+// IsZero tells whether the shape says nothing.
+func (s *Shape) IsZero() bool { return s.Table == "" && len(s.Columns) == 0 }
