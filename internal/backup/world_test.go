@@ -13,6 +13,7 @@ import (
 
 	"naru/internal/backup"
 	"naru/internal/event"
+	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
 	"naru/internal/pipeline"
 	"naru/internal/quantity"
@@ -77,7 +78,8 @@ func (n *node) stop() {
 	n.must(n.log.Close())
 }
 
-// send appends events of two types, one batch each.
+// send appends events of two types, one batch each; now and then the contract of one
+// has just changed, and asks for a table.
 func (n *node) send(batches int) {
 	n.t.Helper()
 	for range batches {
@@ -85,8 +87,13 @@ func (n *node) send(batches int) {
 		var b recordbatch.Builder
 		b.Reset(time.Now())
 		typ := fmt.Sprint("t", n.sent%2)
+		var judged event.Contract
+		if n.sent%5 == 0 {
+			judged = event.Contract{ID: []byte("c"), Version: []byte("1"), Hash: fmt.Append(nil, n.sent)}
+			n.must(n.lake.KeepShapes(map[string]*lake.Shape{string(judged.Hash): {Table: "asked"}}))
+		}
 		for i := range 3 {
-			b.AppendEvent(&event.Event{ID: []byte("i"), Source: []byte("/s"), Type: []byte(typ), Data: fmt.Appendf(nil, `{"n":%d,"i":%d,"pad":"%0100d"}`, n.sent, i, n.sent)})
+			b.AppendEvent(&event.Event{ID: []byte("i"), Contract: judged, Source: []byte("/s"), Type: []byte(typ), Data: fmt.Appendf(nil, `{"n":%d,"i":%d,"pad":"%0100d"}`, n.sent, i, n.sent)})
 		}
 		_, err := n.log.Append(context.Background(), stream.Write{Stream: "events", Batch: b.Finish(nil, recordbatch.None), Count: 3})
 		n.must(err)

@@ -164,3 +164,13 @@ func TestFollowAllocatesNothing(t *testing.T) {
 	x.append(e)
 	require.Zero(t, testing.AllocsPerRun(100, func() { x.b.follow(e); x.b.settle() }))
 }
+
+// A builder that goes on with other columns, since somebody changed the table, has
+// those of the contract again.
+func TestContractAndResetColumns(t *testing.T) {
+	x := under(t, "n:long d:date")
+	x.agreed(`{}`)
+	require.NoError(t, x.b.Reset(NewSchema()))
+	x.agreed(`{}`)
+	require.Equal(t, "n:long d:date", x.kinds())
+}

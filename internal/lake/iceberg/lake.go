@@ -112,7 +112,11 @@ func Open(ctx context.Context, cfg Config, fsys vfs.FS, dir string, log *slog.Lo
 		return nil, err
 	}
 	if err := l.loadShapes(); err != nil {
-		return nil, fmt.Errorf("open lake: %w", err)
+		if !l.readOnly {
+			return nil, fmt.Errorf("open lake: %w", err)
+		}
+		// Whoever looks for damage is to find it.
+		log.Warn("what contracts say of tables and columns is not known", slog.Any("error", err))
 	}
 	if !l.readOnly {
 		if err := fsys.MkdirAll(l.root); err != nil {

@@ -121,6 +121,7 @@ func (l *Lake) loadShapes() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.mu.stamp = l.shapesStamp()
+	l.setShapes(nil)
 	lines, err := readLines[shapeLine](l, shapesFile)
 	if err != nil {
 		return fmt.Errorf("read shapes of contracts: %w", err)

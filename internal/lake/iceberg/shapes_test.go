@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/vfs"
 )
@@ -95,4 +96,31 @@ func TestCopyShapes(t *testing.T) {
 	require.Equal(t, info.Size(), size)
 	_, err = mem.CrashClone(1).Stat(filepath.Join("/copy", lakeFolder, shapesFile))
 	require.NoError(t, err, "durable")
+}
+
+// A damaged file ends a start, with the cure, and is named by a check; whoever only
+// looks still can.
+func TestShapesDamaged(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": shapeA}))
+	require.NoError(t, l.Close())
+	name := filepath.Join("/data", lakeFolder, shapesFile)
+	text, err := fileIO{mem}.ReadFile(name)
+	require.NoError(t, err)
+	text[len(text)-5] ^= 1
+	require.NoError(t, fileIO{mem}.WriteFile(name, text))
+	_, err = Open(t.Context(), DefaultConfig(), mem, "/data", quiet, WithCatalog(NewMemoryCatalog()))
+	require.ErrorContains(t, err, shapesFile)
+	require.Contains(t, fault.HintOf(err), "backup")
+	looks := openShapes(t, mem, ReadOnly())
+	require.Nil(t, looks.Shape([]byte("h")))
+	var bad []string
+	require.NoError(t, looks.Check(t.Context(), CheckOptions{}, func(f CheckedFile) error {
+		if f.Bad() {
+			bad = append(bad, filepath.Base(f.Path))
+		}
+		return nil
+	}))
+	require.Equal(t, []string{shapesFile}, bad)
 }
