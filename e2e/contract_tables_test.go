@@ -95,4 +95,19 @@ func TestTableFollowsContract(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	must(t, "", "verify", "--deep", dir)
+
+	// A column keeps its type; the check says so before anybody wonders.
+	if err := os.Remove(filepath.Join(dir, "contracts", "refund.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "", "check", dir); strings.Contains(out, "stays so") {
+		t.Error(out)
+	}
+	text := strings.Replace(fmt.Sprintf(orderContract, "sales"), "amount, logicalType: number", "amount, logicalType: string", 1)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "", "check", dir); !strings.Contains(out, "order.yaml:12: schema[order].amount: the column amount of events.sales is double and stays so, the contract wants string") {
+		t.Error(out)
+	}
 }

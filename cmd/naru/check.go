@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,17 +24,18 @@ func (c *cli) checkCommand() *cobra.Command {
 		Short: "Find everything that is wrong in a folder, without starting it",
 		Long: `Reads the settings and the contracts of DIR (default: this folder) and names
 everything that is wrong, each with its file, line, key and cure; a misspelt key
-with the nearest one that exists. It changes nothing. The exit code is 1 if
+with the nearest one that exists. Columns of tables that have another type than
+a contract wants are noted. It changes nothing. The exit code is 1 if
 anything is wrong.`,
 		Example: `  naru check
   naru check analytics --json`,
 		Args: usage(cobra.MaximumNArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := folder(args)
 			if err != nil {
 				return err
 			}
-			problems, notes, err := inspect(vfs.OS(), f)
+			problems, notes, err := inspect(cmd.Context(), vfs.OS(), f)
 			if err != nil {
 				return fmt.Errorf("check %s: %w", f, err)
 			}
@@ -64,7 +66,7 @@ anything is wrong.`,
 }
 
 // inspect gives everything that is wrong, and what should be known besides.
-func inspect(fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
+func inspect(ctx context.Context, fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
 	problems, notes := config.Problems{}, []string{}
 	info, err := fsys.Stat(string(f))
 	if err == nil && !info.IsDir() {
@@ -98,6 +100,15 @@ func inspect(fsys vfs.FS, f config.Folder) (config.Problems, []string, error) {
 		var more config.Problems
 		if settings != nil && errors.As(settings.PII.Allow(set), &more) {
 			problems = append(problems, more...)
+		}
+		if settings != nil && len(problems) == 0 {
+			apart, err := app.Apart(ctx, f, settings.Lake, set)
+			for _, n := range apart {
+				notes = append(notes, n.String())
+			}
+			if err != nil {
+				notes = append(notes, "tables were not held against the contracts: "+err.Error())
+			}
 		}
 	}
 	for _, p := range f.Projects() {

@@ -253,7 +253,7 @@ func (c *cli) showContract(one *contract.Contract) error {
 	row("tags", strings.Join(one.Tags, ", "))
 	row("primary key", strings.Join(one.PrimaryKey, ", "))
 	row("unique", strings.Join(one.Unique, ", "))
-	fmt.Fprintln(w, "\nFIELD\tTYPE\tREQUIRED\tRULES\tPERSONAL\tLINE")
+	fmt.Fprintln(w, "\nFIELD\tTYPE\tCOLUMN\tREQUIRED\tRULES\tPERSONAL\tLINE")
 	for _, f := range one.Fields {
 		var rules []string
 		for _, r := range f.Rules {
@@ -270,7 +270,7 @@ func (c *cli) showContract(one *contract.Contract) error {
 		if f.Required {
 			required = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\n", line(f.Path), f.Type, required, line(strings.Join(rules, "; ")), personal, f.Line)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", line(f.Path), f.Type, f.Column, required, line(strings.Join(rules, "; ")), personal, f.Line)
 	}
 	return w.Flush()
 }

@@ -208,11 +208,11 @@ func (d *differ) field(f, g *Field) {
 	if f.Type != g.Type {
 		switch {
 		case wider(f.Type, g.Type):
-			d.add(f.Path, "type", f.Type, g.Type, false, true, "the column gets another type")
+			d.add(f.Path, "type", f.Type, g.Type, false, true, columnWhy(f, g))
 		case wider(g.Type, f.Type):
-			d.add(f.Path, "type", f.Type, g.Type, true, true, "events that were good can be refused, and the column gets another type")
+			d.add(f.Path, "type", f.Type, g.Type, true, true, "events that were good can be refused; "+columnWhy(f, g))
 		default:
-			d.add(f.Path, "type", f.Type, g.Type, true, true, "all events with the old type are refused, and the column gets another one")
+			d.add(f.Path, "type", f.Type, g.Type, true, true, "all events with the old type are refused; "+columnWhy(f, g))
 		}
 		return
 	}
@@ -239,6 +239,17 @@ func (d *differ) field(f, g *Field) {
 	if f.Personal != g.Personal && f.PII == g.PII {
 		d.add(f.Path, "personal", fmt.Sprint(f.Personal), fmt.Sprint(g.Personal), false, false, "neither events nor columns change")
 	}
+}
+
+// columnWhy says what becomes of the column when the type of a field changes.
+func columnWhy(f, g *Field) string {
+	switch {
+	case f.Column != "" && f.Column == g.Column:
+		return "the column stays"
+	case f.Column == "long" && g.Column == "double":
+		return "the column becomes double with its first fraction"
+	}
+	return "a column that is there keeps its type, and what does not fit it goes to _rescued: naru.table with another name makes a new table"
 }
 
 func (d *differ) rule(path, name string, a, b *Rule) {
