@@ -95,3 +95,28 @@ func TestMicros(t *testing.T) {
 		}
 	}
 }
+
+// The short way gives what the long one gives.
+func FuzzMicros(f *testing.F) {
+	for _, text := range []string{"2026-01-31T09:00:00Z", "2026-01-31T09:00:00.1234567Z", "2026-02-29T09:00:00Z", "2026-01-31T09:00:00.Z", "2026-01-31T09:00:60Z", "2016-12-31T23:59:60Z", "0000-01-01T00:00:00Z", "20x6-01-31T09:00:00Z"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		short, ok := plainMicros(text)
+		if !ok {
+			return
+		}
+		c, long := readTime(rfcTimestamp, text)
+		if !long || c.seconds() < firstSecond || c.seconds() > lastSecond || floor(short) != c.seconds() {
+			t.Errorf("%q is %d, or %d s, %v", text, short, c.seconds(), long)
+		}
+	})
+}
+
+// floor gives whole seconds of microseconds.
+func floor(micros int64) int64 {
+	if micros < 0 {
+		micros -= 999_999
+	}
+	return micros / 1e6
+}

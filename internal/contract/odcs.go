@@ -201,12 +201,14 @@ func (d *decoder) settings(custom map[string]*block, c *Contract, root *node) (p
 	}
 	if p := custom["naru.partition"]; p != nil {
 		c.Partition = p.texts("value")
+		d.note(p.line, p.at("value"), "is checked and not applied by this version: tables are partitioned by day(_time)")
 		for _, text := range c.Partition {
 			d.partition(p, text, root)
 		}
 	}
 	if p := custom["naru.sort"]; p != nil {
 		c.Sort = p.texts("value")
+		d.note(p.line, p.at("value"), "is checked and not applied by this version: rows stand in the order in which they came")
 		for _, text := range c.Sort {
 			name, order, _ := strings.Cut(text, " ")
 			if order != "" && order != "asc" && order != "desc" {

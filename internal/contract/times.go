@@ -323,6 +323,9 @@ const (
 // microseconds since 1970; what is finer is cut off. utc: one without an offset is
 // in UTC, else it is none. A leap second is the second behind it.
 func Micros(text []byte, utc bool) (int64, bool) {
+	if micros, ok := plainMicros(text); ok {
+		return micros, true
+	}
 	l := rfcTimestamp
 	if utc {
 		l = rfcEither
@@ -340,6 +343,38 @@ func Micros(text []byte, utc bool) (int64, bool) {
 		micros, digit = micros+int64(d-'0')*digit, digit/10
 	}
 	return s*1e6 + micros, true
+}
+
+// plainMicros reads what nearly all times are, 2026-01-31T09:00:00.5Z, by position.
+func plainMicros(t []byte) (int64, bool) {
+	const seconds = "2026-01-31T09:00:00"
+	if len(t) <= len(seconds) || t[4] != '-' || t[7] != '-' || t[10] != 'T' || t[13] != ':' || t[16] != ':' || t[len(t)-1] != 'Z' {
+		return 0, false
+	}
+	two := func(i int) int {
+		if a, b := t[i]-'0', t[i+1]-'0'; a < 10 && b < 10 {
+			return int(a)*10 + int(b)
+		}
+		return 100 // beyond all bounds
+	}
+	century, year, month, day := two(0), two(2), two(5), two(8)
+	hour, minute, second := two(11), two(14), two(17)
+	if year += century * 100; century > 99 || year > 9999 || year < 1 || month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 59 || day > daysIn(year, month) {
+		return 0, false
+	}
+	micros, digit := int64(0), int64(100_000)
+	if fraction := t[len(seconds) : len(t)-1]; len(fraction) > 0 {
+		if fraction[0] != '.' || len(fraction) == 1 {
+			return 0, false
+		}
+		for _, c := range fraction[1:] {
+			if c-'0' > 9 {
+				return 0, false
+			}
+			micros, digit = micros+int64(c-'0')*digit, digit/10
+		}
+	}
+	return (daysFrom1970(year, month, day)*86400+int64(hour*3600+minute*60+second))*1e6 + micros, true
 }
 
 // Days reads an RFC 3339 date, in days since 1970.

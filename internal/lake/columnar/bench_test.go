@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"naru/internal/event"
+	"naru/internal/lake"
 	"naru/internal/vfs"
 )
 
@@ -54,9 +55,20 @@ func benchEvents(b *testing.B) []event.Event {
 }
 
 // BenchmarkAppend is JSON → columns.
-func BenchmarkAppend(b *testing.B) {
+func BenchmarkAppend(b *testing.B) { benchAppend(b, benchEvents(b)) }
+
+// BenchmarkAppendContract is the same under a contract that makes a time of one field.
+func BenchmarkAppendContract(b *testing.B) {
 	events := benchEvents(b)
-	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{})
+	for i := range events {
+		events[i].Contract.Hash = []byte("0123456789abcdef0123456789abcdef")
+	}
+	benchAppend(b, events)
+}
+
+func benchAppend(b *testing.B, events []event.Event) {
+	shape := shapeOf("ts:timestamptz event_id:string type:string anon_id:string session:string path:string referrer:string dur_ms:long context.width:long")
+	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{Shape: func([]byte) *lake.Shape { return shape }})
 	run := func() {
 		for i := range events {
 			if x.cur.rows == DefaultChunkRows-1 || x.cur.since > 1<<20 && false {
