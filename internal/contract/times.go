@@ -357,9 +357,10 @@ func plainMicros(t []byte) (int64, bool) {
 		}
 		return 100 // beyond all bounds
 	}
-	century, year, month, day := two(0), two(2), two(5), two(8)
+	century, rest, month, day := two(0), two(2), two(5), two(8)
 	hour, minute, second := two(11), two(14), two(17)
-	if year += century * 100; century > 99 || year > 9999 || year < 1 || month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 59 || day > daysIn(year, month) {
+	year := century*100 + rest
+	if century > 99 || rest > 99 || year < 1 || month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 59 || day > daysIn(year, month) {
 		return 0, false
 	}
 	micros, digit := int64(0), int64(100_000)

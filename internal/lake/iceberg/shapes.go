@@ -33,6 +33,9 @@ type shapes struct {
 		sync.Mutex
 		lines []shapeLine
 		stamp string // of the file, as it was read
+		// gone are hashes that are not in the file. Who asks has them from a record of
+		// the log, which is younger than the file's line: so there will be none.
+		gone map[string]bool
 	}
 }
 
@@ -158,15 +161,30 @@ func (l *Lake) shapesStamp() string {
 func (l *Lake) shapeAnew(hash string) *lake.Shape {
 	x := &l.shapes
 	x.mu.Lock()
-	if stamp := l.shapesStamp(); stamp != x.mu.stamp {
-		if lines, err := readLines[shapeLine](l, shapesFile); err == nil {
-			x.mu.stamp = stamp
-			l.setShapes(lines)
-		}
+	defer x.mu.Unlock()
+	if x.mu.gone[hash] {
+		return nil
 	}
-	x.mu.Unlock()
-	return (*x.known.Load())[hash]
+	if stamp := l.shapesStamp(); stamp != x.mu.stamp {
+		lines, err := readLines[shapeLine](l, shapesFile)
+		if err != nil {
+			return (*x.known.Load())[hash]
+		}
+		x.mu.stamp = stamp
+		l.setShapes(lines)
+	}
+	s, ok := (*x.known.Load())[hash]
+	if !ok {
+		if x.mu.gone == nil || len(x.mu.gone) >= maxGone {
+			x.mu.gone = map[string]bool{}
+		}
+		x.mu.gone[hash] = true
+	}
+	return s
 }
+
+// maxGone bounds what is remembered of hashes that are not known.
+const maxGone = 10_000
 
 // CopyShapes copies the file to the data folder of a copy, durably; it is to come
 // behind the copy of the log, whose records name contracts. It tells how many files
