@@ -49,18 +49,18 @@ func TestTableFollowsContract(t *testing.T) {
 	wantTypes := "TIMESTAMP WITH TIME ZONE DATE DOUBLE VARCHAR"
 	rows := `select string_agg(n || ' ' || coalesce(epoch_ms(paid_at)::varchar, '-') || ' ' || coalesce(due::varchar, '-') || ' ' || amount || ' ' || coalesce(_rescued, '-'), ', ' order by n) from sales`
 	wantRows := `1 1769817600500 2026-02-14 5.0 -, 2 - - 7.0 {"paid_at":"soon"}`
-	s.waitCell(types, wantTypes)
-	s.waitCell(rows, wantRows)
+	s.waitSQL(types, wantTypes)
+	s.waitSQL(rows, wantRows)
 	s.kill()
 
 	write("paid")
 	s = serve(t, dir)
-	s.waitCell(rows, wantRows)
+	s.waitSQL(rows, wantRows)
 	if a := s.post("", "application/x-ndjson", strings.ReplaceAll(body, `"n":`, `"n":1`)); a.Accepted != 2 {
 		t.Fatalf("%+v", a)
 	}
-	s.waitCell(`select string_agg(n, ' ' order by n) from paid`, "11 12")
-	s.waitCell(rows, wantRows)
+	s.waitSQL(`select string_agg(n, ' ' order by n) from paid`, "11 12")
+	s.waitSQL(rows, wantRows)
 	if code := s.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -68,12 +68,12 @@ func TestTableFollowsContract(t *testing.T) {
 
 	write("sales")
 	s = serve(t, dir)
-	s.waitCell(types, wantTypes)
+	s.waitSQL(types, wantTypes)
 	if a := s.post("", "application/json", `{"type":"order","n":3,"amount":1}`); a.Accepted != 1 {
 		t.Fatalf("%+v", a)
 	}
-	s.waitCell(`select string_agg(n, ' ' order by n) from sales`, "1 2 3")
-	s.waitCell(`select string_agg(n, ' ' order by n) from paid`, "11 12")
+	s.waitSQL(`select string_agg(n, ' ' order by n) from sales`, "1 2 3")
+	s.waitSQL(`select string_agg(n, ' ' order by n) from paid`, "11 12")
 
 	// Two types for one table: refused, and the old contracts go on.
 	other := strings.Replace(fmt.Sprintf(orderContract, "sales"), "name: order", "name: refund", 1)
@@ -90,7 +90,7 @@ func TestTableFollowsContract(t *testing.T) {
 	if a := s.post("", "application/json", `{"type":"order","n":4,"amount":1}`); a.Accepted != 1 {
 		t.Fatalf("%+v", a)
 	}
-	s.waitCell(`select string_agg(n, ' ' order by n) from sales`, "1 2 3 4")
+	s.waitSQL(`select string_agg(n, ' ' order by n) from sales`, "1 2 3 4")
 	if code := s.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
