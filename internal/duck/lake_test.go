@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/parquet/file"
+
 	"naru/internal/lake"
 	"naru/internal/query"
 )
@@ -107,7 +109,14 @@ func (l *testLake) file(t *testing.T, v *lake.View, sql, fields string) {
 	if err := c.exec("COPY (" + sql + ") TO " + literal(path) + " (FORMAT parquet, FIELD_IDS {" + fields + "})"); err != nil {
 		t.Fatal(err)
 	}
-	v.Files = append(v.Files, lake.File{Path: path})
+	written, err := file.OpenParquetFile(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Files = append(v.Files, lake.File{Path: path, Rows: written.NumRows()})
+	if err := written.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // shop is a small lake: two streams, one ambiguous name, a table without files.

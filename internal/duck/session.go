@@ -192,8 +192,12 @@ func (s *session) cut(ctx context.Context, st *query.Statement, tables []lake.Id
 	if err := s.prune(ctx, st, tables, views); err != nil {
 		return nil, err
 	}
+	sql := viewSQL
+	if st.CountsRows {
+		sql = countSQL
+	}
 	for i, v := range views {
-		if bodies[once[i]], err = viewSQL(v); err != nil {
+		if bodies[once[i]], err = sql(v); err != nil {
 			return nil, err
 		}
 	}

@@ -57,6 +57,7 @@ func (s *Statement) Judge(tree []byte) error {
 		return err
 	}
 	s.filters(doc.Statements[0])
+	s.CountsRows = countsRows(doc.Statements[0])
 	return nil
 }
 

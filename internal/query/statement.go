@@ -40,6 +40,9 @@ type Statement struct {
 	// Filters are what the WHERE over each of Refs surely asks of its rows; nil:
 	// nothing is known. As long as Refs. Set by Judge.
 	Filters [][]Comparison
+	// CountsRows: all that the statement asks of its one table is how many rows it
+	// has. Set by Judge.
+	CountsRows bool
 	// Guarded are the functions of GuardedFunctions that the statement calls,
 	// each once. Set by Judge.
 	Guarded []string
