@@ -238,9 +238,6 @@ func (p *process) send(s shipment) (a answer, status int) {
 	return a, w.Code
 }
 
-// hang is how long nothing may happen. It is to end a test, not to judge a time.
-const hang = 2 * time.Minute
-
 // drained waits until the pipelines have taken everything that the log has. The
 // last of it is then committed by stop.
 func (p *process) drained() error {
@@ -279,7 +276,7 @@ func (p *process) drained() error {
 			return errDown
 		case <-p.poisoned():
 			return errors.New("poisoned")
-		case <-time.After(hang):
+		case <-time.After(20 * time.Second):
 			return fmt.Errorf("stuck: %d partitions are not read to their end; pipelines %+v, tables %+v", waiting, p.set.Status(), p.tables.Status())
 		}
 	}
