@@ -1,7 +1,6 @@
 package dedupe
 
 import (
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -307,51 +306,6 @@ func TestIndexFailures(t *testing.T) {
 			stopped(t, x)
 		}
 	}
-}
-
-// A block that is full when the ids are saved is written behind that: it has no id that
-// is not on record as durable, and yet a sync that fails loses it.
-func TestFullBlockIsLost(t *testing.T) {
-	for _, entries := range []int64{perBlock, 3 * perBlock} { // at the end of a chunk, too
-		s := shape{entries: entries, chunks: 8, window: 1e9}
-		all := history(rand.New(rand.NewPCG(13, 13)), 1000)
-		fates := fatesOf(s, all)
-		disk := vfs.NewMemory()
-		at, kept := 0, 0
-		for ; kept < perBlock; at++ {
-			if fates[at] != Duplicate {
-				kept++
-			}
-		}
-		stopped(t, again(t, disk, s, all, fates, at))
-		x := again(t, disk, s, all, fates, at)
-		disk.Inject(vfs.Rule{Ops: vfs.OpSync, Pattern: "*" + idsSuffix, Times: 1})
-		o := at
-		for ; o < at+200 && !errors.Is(failing(x, all, o), vfs.ErrInjected); o++ {
-		}
-		_ = x.save() // it fails here if it has not before
-		x.close()
-		x = again(t, disk, s, all, fates, o)
-		stopped(t, x)
-
-		x = openIndex(t, disk.CrashClone(0), s)
-		ok, err := x.load(t.Context(), int64(o), []event.Incarnation{testLife})
-		require.NoError(t, err)
-		require.True(t, ok)
-		require.EqualValues(t, o, x.next, "what is on record as durable is in the files")
-		for ; o < len(all); o++ {
-			got, err := x.judge(all[o].k, all[o].digest, int64(o), all[o].clock)
-			require.NoError(t, err)
-			require.Equal(t, fates[o], got, "event %d", o)
-		}
-		x.close()
-	}
-}
-
-// failing judges one event that may meet a fault.
-func failing(x *index, all []sent, o int) error {
-	_, err := x.judge(all[o].k, all[o].digest, int64(o), all[o].clock)
-	return err
 }
 
 // The true window is shorter than the configured one from the moment on that ids
