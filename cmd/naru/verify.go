@@ -159,6 +159,9 @@ func (c *cli) showVerified(r *verify.Report) error {
 				fmt.Fprintf(w, "  %s\t%d\n", t.name, t.n)
 			}
 		}
+		if st := s.States; st != nil {
+			fmt.Fprintf(w, "  of these rejections\t%d open, %d replayed, %d discarded\n", st.Open, st.Replayed, st.Discarded)
+		}
 		for _, t := range s.Tables {
 			note := t.Note
 			if t.Foreign > 0 {

@@ -60,12 +60,16 @@ func (v *verifier) lostOf(name string) (n int64) {
 // balance counts the terms of the equation of one stream.
 func (v *verifier) balance(st stream.Stat) Stream {
 	s := v.stream(st.Stream)
-	if st.Stream == event.RejectedStream {
+	rejected := st.Stream == event.RejectedStream
+	if rejected {
 		st.Refused = 0 // those sent again, which stay in it
 	}
 	out := Stream{Stream: st.Stream, Acknowledged: st.Acknowledged, Rejections: st.Refused + s.progress.Counts.Rejections,
 		Duplicates: s.progress.Counts.Duplicates, Filtered: s.progress.Counts.Filtered, Written: s.written, NotYetWritten: s.notYet,
 		Unread: s.unread, InLog: s.inLog, Tables: s.report()}
+	if rejected {
+		out.States = &v.states.counts
+	}
 	v.unread(s)
 	out.Explained = v.explained.count(st.Stream, Removed, Lost, Remade, DroppedUnread)
 	left := out.Acknowledged - out.Written - out.Rejections - out.Duplicates - out.Filtered - out.NotYetWritten - out.Unread - out.Explained

@@ -402,7 +402,7 @@ func TestDifferenceThatIsNotFound(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close()
 	v := &verifier{Folder: Folder{FS: w.fs, LogDir: w.logDir, Lake: l}, Options: Options{Deep: true}, hash: newHasher(),
-		streams: map[string]*streamState{}, lanes: map[laneKey]*lane{}}
+		streams: map[string]*streamState{}, lanes: map[laneKey]*lane{}, states: newStates()}
 	v.before, err = seglog.Peek(v.FS, v.LogDir)
 	require.NoError(t, err)
 	require.NoError(t, v.pin(t.Context()))

@@ -137,6 +137,9 @@ func (s *leaves) refusal(e *event.Event) {
 	s.envelope("contract_version", e.Contract.Version)
 	s.envelope("contract_hash", e.Contract.Hash)
 	s.envelope("sent", e.Sent)
+	if t := e.Time; !t.IsZero() && (!timeOf(e).Equal(t) || t.Nanosecond()%1000 != 0 || micros(t) == micros(e.ReceivedAt)) {
+		s.envelope("event_time", []byte(t.Format(time.RFC3339Nano)))
+	}
 	s.envelope("extensions", columnar.AppendExtensions(nil, e.Extensions))
 	s.bytes("original", e.Data)
 	s.envelope("content_type", e.ContentType)

@@ -52,10 +52,12 @@ type Stream struct {
 	// Explained events have no row for a reason that Report.Explained names.
 	Explained int64 `json:"explained"`
 	// Unread events are in tables that cannot be read.
-	Unread   int64   `json:"unread"`
-	Balanced bool    `json:"balanced"`
-	InLog    int64   `json:"in_log"` // events that the log still has
-	Tables   []Table `json:"tables"`
+	Unread   int64 `json:"unread"`
+	Balanced bool  `json:"balanced"`
+	InLog    int64 `json:"in_log"` // events that the log still has
+	// States of the rejections, of the stream rejected.
+	States *States `json:"states,omitempty"`
+	Tables []Table `json:"tables"`
 }
 
 // Table is what was read of one table.
@@ -88,6 +90,7 @@ const (
 	BadLog     Kind = "log"         // damage in the log
 	BadCounts  Kind = "counts"      // counters that do not agree with what is there
 	Content    Kind = "content"     // a row says something else than its event (deep)
+	State      Kind = "state"       // a rejection's state and the event that was sent again do not agree
 )
 
 // Explained.

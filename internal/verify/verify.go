@@ -53,7 +53,7 @@ var errMoved = errors.New("files went away while they were read")
 func Run(ctx context.Context, f Folder, o Options) (*Report, error) {
 	began := time.Now()
 	for try := 1; ; try++ {
-		v := &verifier{Folder: f, Options: o, seed: rand.Uint64(), hash: newHasher(), streams: map[string]*streamState{}, lanes: map[laneKey]*lane{}}
+		v := &verifier{Folder: f, Options: o, seed: rand.Uint64(), hash: newHasher(), streams: map[string]*streamState{}, lanes: map[laneKey]*lane{}, states: newStates()}
 		r, err := v.run(ctx)
 		v.release()
 		if errors.Is(err, errMoved) && try < maxTries {
@@ -81,6 +81,7 @@ type verifier struct {
 	streams map[string]*streamState
 	lanes   map[laneKey]*lane
 	judged  *dedupe.Found
+	states  *states
 	files   []dataFile
 	dec     recordbatch.Decoder
 	hash    *hasher
@@ -131,6 +132,10 @@ func (v *verifier) run(ctx context.Context) (*Report, error) {
 	if err := v.readRows(ctx); err != nil {
 		return nil, err
 	}
+	if err := v.readStates(ctx); err != nil {
+		return nil, err
+	}
+	v.checkStates()
 	if err := v.oneByOne(ctx, v.compare()); err != nil {
 		return nil, err
 	}
