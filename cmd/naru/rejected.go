@@ -275,6 +275,9 @@ func (c *cli) showRejection(d *rejection.Detail) error {
 			what = "refused again: " + a.Reason + ": " + oneLine(a.Detail)
 		case rejection.Replayed:
 			what += " as " + a.Event
+			if a.Duplicate {
+				what += ": a duplicate of an event that came before, so it has no row of its own"
+			}
 		}
 		fmt.Fprintf(w, "%s\t%s\n", a.At.Format(time.RFC3339), what)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"naru/internal/collect/native"
 	"naru/internal/contract"
+	"naru/internal/dedupe"
 	"naru/internal/lake"
 	"naru/internal/obs"
 	"naru/internal/query"
@@ -15,8 +16,8 @@ import (
 
 // openRejected joins what keeps account of refused events with the tables that
 // find them and the door that judges them again.
-func openRejected(cfg rejection.Config, log stream.Log, tables lake.Tables, engine query.Engine, door *native.Door, contracts *contract.Folder, closing <-chan struct{}, reg *obs.Registry, logger *slog.Logger) (*rejection.Handler, error) {
-	find := &rejection.Tables{Engine: engine, Newest: tables.Newest}
+func openRejected(cfg rejection.Config, log stream.Log, readable *dedupe.Log, tables lake.Tables, engine query.Engine, door *native.Door, contracts *contract.Folder, closing <-chan struct{}, reg *obs.Registry, logger *slog.Logger) (*rejection.Handler, error) {
+	find := &rejection.Tables{Engine: engine, Newest: tables.Newest, Duplicate: readable.Duplicate}
 	r, err := rejection.New(cfg, rejection.Deps{Log: log, Store: find, Logger: logger,
 		Door: func(ctx context.Context, name string) (rejection.Door, error) { return door.Replay(ctx, name) }})
 	if err != nil {

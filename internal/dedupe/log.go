@@ -75,6 +75,26 @@ func (l *Log) wait(ctx context.Context, at *lane, next int64) error {
 	return at.wait(short, next)
 }
 
+// Duplicate tells whether an event is on record as a duplicate. false also when it is
+// not judged yet, or not any more: its log has dropped the verdict.
+func (l *Log) Duplicate(ctx context.Context, name string, at event.Position) (bool, error) {
+	st, err := l.judge.log.Stat(ctx, name)
+	if errors.Is(err, stream.ErrNoStream) || err == nil && !judged(name) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, r := range st.Ranges { // a repair may have given the offset to another event
+		if r.Incarnation != at.Incarnation || r.Partition != at.Partition || at.Offset < r.Start || at.Offset >= r.End {
+			continue
+		}
+		runs, err := l.judge.lane(laneID{name, at.Partition}).older(ctx, at.Offset, at.Offset+1)
+		return len(runs) > 0, err
+	}
+	return false, nil
+}
+
 // Readers implements stream.Readers: those that are not the judge's.
 func (l *Log) Readers(ctx context.Context) (map[string]stream.Progress, error) {
 	r, ok := l.Log.(stream.Readers)

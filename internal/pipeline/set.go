@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -147,7 +148,9 @@ func (s *Set) forget(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list readers: %w", err)
 	}
-	for name := range readers {
+	// In order of their names, so that of a judge that was turned off the note goes
+	// first that it had begun: turned on again it begins anew, whatever comes between.
+	for _, name := range slices.Sorted(maps.Keys(readers)) {
 		if strings.HasPrefix(name, DefaultPrefix) {
 			continue
 		}

@@ -28,6 +28,9 @@ type Tables struct {
 	Engine query.Engine
 	// Newest lists the tables, those of which only the log knows yet among them.
 	Newest func(ctx context.Context) ([]lake.Ident, error)
+	// Duplicate, if set, tells whether the event at a place of a stream is on record
+	// as a duplicate.
+	Duplicate func(ctx context.Context, stream string, at event.Position) (bool, error)
 }
 
 var _ Store = (*Tables)(nil)
@@ -176,7 +179,7 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		return err
 	}
 	_, err = t.rows(ctx, "SELECT _offset, _id, _source, _subject, _time, _received_at, stream, event_type, event_id, reason, original, content_type, "+
-		column(has, "extensions")+", "+column(has, "sent")+" FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
+		column(has, "extensions")+", "+column(has, "sent")+", "+column(has, "event_time")+" FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
 		e := event.Event{
 			Offset: number(v[0]), ID: []byte(text(v[1])), Source: []byte(text(v[2])), ReceivedAt: instant(v[5]),
 			ContentType: []byte(text(v[11])), GeneratedID: true,
@@ -192,7 +195,13 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		if err := attributes(&e, text(v[12])); err != nil {
 			return fmt.Errorf("row at %d of %s: %w", e.Offset, table, err)
 		}
-		if at := instant(v[4]); !at.Equal(e.ReceivedAt) {
+		if s := text(v[14]); s != "" { // _time does not say it exactly
+			at, err := time.Parse(time.RFC3339Nano, s)
+			if err != nil {
+				return fmt.Errorf("row at %d of %s: event_time: %w", e.Offset, table, err)
+			}
+			e.Time = at
+		} else if at := instant(v[4]); !at.Equal(e.ReceivedAt) {
 			e.Time = at
 		}
 		e.Data = e.Refusal.Original

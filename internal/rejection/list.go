@@ -82,6 +82,9 @@ type Attempt struct {
 	Detail string    `json:"detail,omitempty"`
 	// Event is where the event is now, of a replayed one: STREAM/LOG/PARTITION/OFFSET.
 	Event string `json:"event,omitempty"`
+	// Duplicate: that event was found to be one of an event that came before, so it
+	// has no row. Said as long as the log has the verdict.
+	Duplicate bool `json:"duplicate,omitempty"`
 }
 
 // ErrNone: there is no such rejection.
@@ -221,7 +224,13 @@ func (t *Tables) attempts(ctx context.Context, at event.Position, d *Detail) err
 			if err != nil {
 				return err
 			}
-			a.Event = text(v[4]) + "/" + event.Position{Incarnation: inc, Partition: int32(number(v[6])), Offset: number(v[7])}.String()
+			at := event.Position{Incarnation: inc, Partition: int32(number(v[6])), Offset: number(v[7])}
+			a.Event = text(v[4]) + "/" + at.String()
+			if t.Duplicate != nil {
+				if a.Duplicate, err = t.Duplicate(ctx, text(v[4]), at); err != nil {
+					return fmt.Errorf("look for the verdict on %s: %w", a.Event, err)
+				}
+			}
 		}
 		if a.State != Open {
 			d.State = a.State

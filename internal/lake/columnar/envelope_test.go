@@ -1,6 +1,7 @@
 package columnar
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -142,7 +143,29 @@ func TestRejected(t *testing.T) {
 	}, x.rows())
 	require.True(t, x.schema.Continues(NewRejectedSchema()))
 	require.Equal(t, "_id _type _source _subject _time _received_at _log _partition _offset reason detail stream event_type event_id item_index original content_type "+
-		"rule path contract contract_version contract_hash extensions sent", names(x.schema))
+		"rule path contract contract_version contract_hash extensions sent event_time", names(x.schema))
+}
+
+// The event's time as it was sent stands beside _time where that does not say it.
+func TestRejectedExactTime(t *testing.T) {
+	for _, c := range []struct{ sent, want string }{
+		{"", ""},
+		{"2026-01-02T03:04:05Z", ""},
+		{"2026-01-02T03:04:05.123456Z", ""},
+		{"2026-01-02T03:04:05.123456789Z", "2026-01-02T03:04:05.123456789Z"},
+		{"2999-01-02T03:04:05Z", "2999-01-02T03:04:05Z"},
+		{"0000-01-02T03:04:05Z", "0000-01-02T03:04:05Z"},
+		{"receipt", "receipt"},
+	} {
+		e := event.Event{ReceivedAt: time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)}
+		receipt := e.ReceivedAt.Format(time.RFC3339Nano)
+		var err error
+		if c.sent != "" {
+			e.Time, err = time.Parse(time.RFC3339Nano, strings.Replace(c.sent, "receipt", receipt, 1))
+		}
+		require.NoError(t, err)
+		require.Equal(t, strings.Replace(c.want, "receipt", receipt, 1), string(exactTime(&e)), c.sent)
+	}
 }
 
 // A table that somebody gave a column of that name keeps it; one that somebody

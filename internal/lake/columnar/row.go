@@ -302,10 +302,26 @@ func laterText(name string, e *event.Event, r *event.Rejection) []byte {
 		return e.Contract.Hash
 	case columnSent:
 		return e.Sent
+	case columnEventTime:
+		return exactTime(e)
 	case columnAttributes:
 		return AppendExtensions(nil, e.Extensions)
 	}
 	return nil
+}
+
+// exactTime is the event's time where _time does not say it: it is finer than a
+// microsecond or was clamped, or it equals the receipt, which stands in where there
+// is none. Sent again, the event is to have the very time that it had.
+func exactTime(e *event.Event) []byte {
+	if e.Time.IsZero() {
+		return nil
+	}
+	micros, clamped := rowTime(e)
+	if !clamped && e.Time.Nanosecond()%1000 == 0 && micros != toMicros(e.ReceivedAt) {
+		return nil
+	}
+	return e.Time.AppendFormat(nil, time.RFC3339Nano)
 }
 
 func orNull(s string) []byte {

@@ -104,9 +104,10 @@ const (
 	columnContractHash    = "contract_hash"
 	columnAttributes      = "extensions"
 	columnSent            = "sent"
+	columnEventTime       = "event_time"
 )
 
-var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash, columnAttributes, columnSent}
+var laterRejected = [...]string{columnRule, columnPath, columnContract, columnContractVersion, columnContractHash, columnAttributes, columnSent, columnEventTime}
 
 // addLater adds the columns that a table of the stream `rejected` may be too old
 // to have. One that somebody dropped is not made again.
