@@ -6,7 +6,8 @@ import (
 	"hash/crc32"
 	"io"
 	"math/bits"
-	"path/filepath"
+	"strconv"
+	"strings"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -53,7 +54,24 @@ const (
 	headMagic  = "narudup1"
 )
 
-func chunkName(number int64) string { return fmt.Sprintf("%016d", number) }
+// The files of an index are named after the size of its chunks, so that those of
+// another size may stand beside them.
+func (s shape) chunkName(number int64) string { return fmt.Sprintf("%d-%016d", s.entries, number) }
+
+// tailName is one of the two that have the entries which are not yet in a block. They
+// are written by turns: the last one that is on record as durable is never touched.
+func (s shape) tailName(i int) string { return fmt.Sprintf("%d-tail-%d", s.entries, i) }
+
+// parseName gives the size of chunks and the number of a file of ids.
+func parseName(name string) (entries, number int64, ok bool) {
+	size, rest, _ := strings.Cut(name, "-")
+	entries, err := strconv.ParseInt(size, 10, 64)
+	if err != nil || !strings.HasSuffix(rest, idsSuffix) {
+		return 0, 0, false
+	}
+	number, err = strconv.ParseInt(strings.TrimSuffix(rest, idsSuffix), 10, 64)
+	return entries, number, err == nil && (shape{entries: entries}).chunkName(number)+idsSuffix == name
+}
 
 // encode is the head as it stands in the first block of the file.
 func (h *chunkHead) encode() []byte {
@@ -96,9 +114,8 @@ func (c *chunk) end() int64 { return c.head.first + c.count }
 // room is the ordinal behind the last one that belongs here.
 func (c *chunk) room() int64 { return (c.head.number + 1) * c.head.entries }
 
-// create makes the file of a new chunk.
+// create makes the file of a new chunk, which has its path.
 func (c *chunk) create(fs vfs.FS, dir string) error {
-	c.path = filepath.Join(dir, chunkName(c.head.number))
 	f, err := fs.Create(c.path + idsSuffix)
 	if err != nil {
 		return fmt.Errorf("create index of ids: %w", err)

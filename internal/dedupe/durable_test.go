@@ -116,7 +116,7 @@ func TestShortLogs(t *testing.T) {
 			j, stop := w.judgeEvery(4 << 10)
 			for range 20 {
 				if w.rng.IntN(3) == 0 {
-					pattern := []string{"*" + idsSuffix, "*" + tagsSuffix, "tail-*"}[w.rng.IntN(3)]
+					pattern := []string{"*" + idsSuffix, "*" + tagsSuffix, "*-tail-*"}[w.rng.IntN(3)]
 					w.disk.Inject(vfs.Rule{Ops: []vfs.Op{vfs.OpSync, vfs.OpWrite}[w.rng.IntN(2)], Pattern: pattern, Skip: w.rng.IntN(3), Times: 1})
 				}
 				for range 4 {

@@ -43,7 +43,7 @@ type index struct {
 	next    int64    // ids of all events below this offset are in it
 	clock   int64    // ms: the latest receipt that was seen; it never goes back
 	evicted int64    // clock of the last entry that went for want of room
-	tail    int      // of tailFiles: the one that is on record as durable
+	tail    int      // number of the tail that is on record as durable
 	touched uint64   // so that what warm reads is not optimized away
 	cache   [cached]cachedBlock
 }
@@ -63,10 +63,6 @@ type cachedBlock struct {
 	no    int
 	block block
 }
-
-// tailFiles have the entries that are not yet in a block. They are written by
-// turns: the last one that is on record as durable is never touched.
-var tailFiles = [2]string{"tail-0", "tail-1"}
 
 func newIndex(fs vfs.FS, dir string, s shape, lane laneID, life event.Incarnation, logger *slog.Logger) *index {
 	return &index{fs: fs, dir: dir, shape: s, lane: lane, life: life, logger: logger}
@@ -198,7 +194,7 @@ func (x *index) register(k Key, digest uint64, offset int64) error {
 				return err
 			}
 		}
-		c := &chunk{head: chunkHead{stream: x.lane.stream, partition: x.lane.partition, life: x.life, entries: x.shape.entries,
+		c := &chunk{path: filepath.Join(x.dir, x.shape.chunkName(number)), head: chunkHead{stream: x.lane.stream, partition: x.lane.partition, life: x.life, entries: x.shape.entries,
 			number: number, first: x.ordinal, evicted: x.evicted}}
 		if n := len(x.chunks); n > 0 {
 			c.head.before = x.chunks[n-1].chain
@@ -339,7 +335,7 @@ func (x *index) save() error {
 	b.seal(c.chain)
 	out := binary.LittleEndian.AppendUint64(b[:], uint64(x.clock))
 	out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
-	f, err := x.fs.Create(filepath.Join(x.dir, tailFiles[1-x.tail]))
+	f, err := x.fs.Create(filepath.Join(x.dir, x.shape.tailName(1-x.tail)))
 	if err != nil {
 		return fmt.Errorf("save ids: %w", err)
 	}

@@ -255,7 +255,7 @@ func TestJudgeGoesOnAfterFailures(t *testing.T) {
 		for range 60 {
 			w.put(60)
 		}
-		for _, pattern := range []string{"*" + idsSuffix, "*" + tagsSuffix, "tail-*"} {
+		for _, pattern := range []string{"*" + idsSuffix, "*" + tagsSuffix, "*-tail-*"} {
 			w.disk.Inject(vfs.Rule{Ops: op, Pattern: pattern, Skip: w.rng.IntN(3), Times: 2})
 		}
 		// As if it had come since judging began.

@@ -11,8 +11,6 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"naru/internal/event"
 )
@@ -28,14 +26,26 @@ func (x *index) load(ctx context.Context, upTo int64, lives []event.Incarnation)
 	if err != nil {
 		return false, fmt.Errorf("list folder of ids: %w", err)
 	}
-	var numbers []int64
+	numbers := map[int64][]int64{} // by the size of chunks
 	for _, name := range names {
-		if n, err := strconv.ParseInt(strings.TrimSuffix(name, idsSuffix), 10, 64); err == nil && strings.HasSuffix(name, idsSuffix) {
-			numbers = append(numbers, n)
+		if size, n, ok := parseName(name); ok {
+			numbers[size] = append(numbers[size], n)
 		}
 	}
-	slices.Sort(numbers)
-	if ok, err = x.loadChunks(ctx, numbers, upTo, lives); ok && err == nil {
+	for _, list := range numbers {
+		slices.Sort(list)
+	}
+	if ok, err = x.loadChunks(ctx, numbers[x.shape.entries], upTo, lives); err != nil {
+		return false, err
+	}
+	delete(numbers, x.shape.entries)
+	if len(numbers) > 0 {
+		if err = x.takeOver(ctx, numbers, upTo, lives, names); err != nil {
+			return false, err
+		}
+		ok = len(x.chunks) > 0
+	}
+	if ok {
 		err = x.prune(names)
 	}
 	return ok, err
@@ -101,7 +111,7 @@ func (x *index) loadChunks(ctx context.Context, numbers []int64, upTo int64, liv
 // will be written in its place: after a repair of the log other events have its
 // offsets.
 func (x *index) prune(names []string) error {
-	keep := map[string]bool{tailFiles[0]: true, tailFiles[1]: true}
+	keep := map[string]bool{x.shape.tailName(0): true, x.shape.tailName(1): true}
 	for _, c := range x.chunks {
 		name := filepath.Base(c.path)
 		keep[name+idsSuffix], keep[name+tagsSuffix] = true, c.full
@@ -137,7 +147,7 @@ func (x *index) prune(names []string) error {
 // loadChunk takes one chunk, as far as it is sound; nil when its head is not.
 // complete: nothing of it was left out.
 func (x *index) loadChunk(number, upTo, synced int64, lives []event.Incarnation) (_ *chunk, complete bool, err error) {
-	c := &chunk{path: filepath.Join(x.dir, chunkName(number))}
+	c := &chunk{path: filepath.Join(x.dir, x.shape.chunkName(number))}
 	if c.file, err = x.fs.OpenReadWrite(c.path + idsSuffix); err != nil {
 		return nil, false, fmt.Errorf("open index of ids: %w", err)
 	}
@@ -223,8 +233,8 @@ func (c *chunk) readBlocks(upTo, synced int64) (complete bool, err error) {
 // record. One that became a block since may have no id behind upTo, and be lost.
 func (x *index) synced(upTo int64) (int64, error) {
 	ordinal, furthest := int64(math.MaxInt64), int64(-1)
-	for _, name := range tailFiles {
-		t, err := x.readTail(name)
+	for i := range 2 {
+		t, err := x.readTail(x.shape.tailName(i))
 		if err != nil {
 			return 0, err
 		}
@@ -241,8 +251,8 @@ func (x *index) loadTail(upTo int64) error {
 	c := x.chunks[len(x.chunks)-1]
 	var last tail
 	behind := false // its entries are not in a block by now
-	for i, name := range tailFiles {
-		t, err := x.readTail(name)
+	for i := range 2 {
+		t, err := x.readTail(x.shape.tailName(i))
 		if err != nil {
 			return err
 		}
