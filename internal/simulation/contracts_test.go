@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"fmt"
-	"maps"
 	"sync"
 
 	"naru/internal/contract"
@@ -11,15 +10,19 @@ import (
 )
 
 // Some types have a contract: level is at most maxLevel, and mail is not stored as
-// it is. For one of them it only observes.
-const maxLevel = 9
+// it is. For one of them it only observes. A looser one of those that enforce lets
+// in every level that there is.
+const (
+	maxLevel   = 9
+	looseLevel = maxLevel + 3
+)
 
 var contracted = map[string]contract.Mode{"order.paid": contract.Enforce, "x": contract.Enforce, "login": contract.Observe}
 
 const contractText = `apiVersion: v3.1.0
 kind: DataContract
 id: contract of %[1]s
-version: 1.0.0
+version: %[5]s
 status: active
 customProperties: [{property: naru.mode, value: %[2]s}]
 schema:
@@ -40,16 +43,25 @@ schema:
 // contracts; that of another type was its own one until then.
 var askedTables = map[string]string{"order.paid": "orders", "login": "people"}
 
-// theContracts are compiled once, in their two versions.
-var theContracts = sync.OnceValue(func() (sets [2]*contract.Set) {
+// theContracts, and those that are loosened, are compiled once, in their two versions.
+var (
+	theContracts   = sync.OnceValue(func() [2]*contract.Set { return compiled("1.0.0", maxLevel) })
+	looseContracts = sync.OnceValue(func() [2]*contract.Set { return compiled("1.1.0", looseLevel) })
+)
+
+// compiled has a maximum for those that enforce.
+func compiled(name string, maximum int) (sets [2]*contract.Set) {
 	for version := range sets {
 		var files []contract.File
 		for typ, mode := range contracted {
-			asked := ""
+			asked, name, maximum := "", name, maximum
 			if name := askedTables[typ]; version > 0 && name != "" {
 				asked = "      - {property: naru.table, value: " + name + "}\n"
 			}
-			files = append(files, contract.File{Name: typ + ".yaml", Data: fmt.Appendf(nil, contractText, typ, mode, maxLevel, asked)})
+			if mode == contract.Observe {
+				name, maximum = "1.0.0", maxLevel
+			}
+			files = append(files, contract.File{Name: typ + ".yaml", Data: fmt.Appendf(nil, contractText, typ, mode, maximum, asked, name)})
 		}
 		set, problems := contract.Compile(files)
 		if problems != nil {
@@ -58,13 +70,23 @@ var theContracts = sync.OnceValue(func() (sets [2]*contract.Set) {
 		sets[version] = set
 	}
 	return sets
-})
+}
+
+// contracts are those in force.
+func (p *process) contracts() *contract.Set {
+	if p.loose.Load() {
+		return looseContracts()[p.version]
+	}
+	return theContracts()[p.version]
+}
 
 // shapesOf gives what contracts say of tables, by their hashes.
-func shapesOf(set *contract.Set) map[string]*lake.Shape {
+func shapesOf(sets ...*contract.Set) map[string]*lake.Shape {
 	out := map[string]*lake.Shape{}
-	for _, c := range set.Contracts {
-		out[c.Hash] = c.Shape()
+	for _, set := range sets {
+		for _, c := range set.Contracts {
+			out[c.Hash] = c.Shape()
+		}
 	}
 	return out
 }
@@ -78,11 +100,8 @@ func homeOf(typ string, hash []byte) string {
 }
 
 var allShapes = sync.OnceValue(func() map[string]*lake.Shape {
-	out := map[string]*lake.Shape{}
-	for _, set := range theContracts() {
-		maps.Copy(out, shapesOf(set))
-	}
-	return out
+	strict, loose := theContracts(), looseContracts()
+	return shapesOf(append(strict[:], loose[:]...)...)
 })
 
 var theKeys = sync.OnceValue(func() *contract.Keys {
@@ -99,7 +118,7 @@ func (c *client) agreed(typ string) (fields string, breaks bool) {
 	if !ok {
 		return "", false
 	}
-	level := c.rng.IntN(maxLevel + 3)
+	level := c.rng.IntN(looseLevel)
 	fields = fmt.Sprintf(`,"level":%d,"mail":"PERSONAL%d","phone":"PERSONAL","inner":"{\"a\":%d}","seen":"2015-09-12T%02d:00:00.25+09:00","born":"2015-09-%02d"`,
 		level, c.seq%3, c.seq%7, c.seq%24, 1+c.seq%30)
 	return fields, mode == contract.Enforce && level > maxLevel

@@ -18,6 +18,7 @@ type item struct {
 	key  string
 	text string
 	bad  bool // it will be refused
+	over bool // only by a contract, and not when that is loosened
 }
 
 // client makes the requests of one connection. Everything that depends on the
@@ -77,12 +78,16 @@ func (c *client) item(cloud bool) item {
 	}
 	typ, when := pick(c.rng, c.topic.types), fmt.Sprintf("%sT10:%02d:00Z", pick(c.rng, c.topic.days), c.seq%60)
 	agreed, breaks := c.agreed(typ)
-	body := head + agreed + c.fields() + "}"
+	rest := c.fields()
+	if breaks { // it may come in later, and the order of these matters
+		rest = ""
+	}
+	body := head + agreed + rest + "}"
 	if cloud {
-		return item{key: key, bad: breaks, text: fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/s%d","type":"%s","time":"%s","subject":"u%d","partitionkey":"p%d","data":%s}`,
+		return item{key: key, bad: breaks, over: breaks, text: fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/s%d","type":"%s","time":"%s","subject":"u%d","partitionkey":"p%d","data":%s}`,
 			key, c.n, typ, when, c.n, c.rng.IntN(9), body)}
 	}
-	return item{key: key, bad: breaks, text: fmt.Sprintf(`%s,"type":"%s","time":"%s"}`, strings.TrimSuffix(body, "}"), typ, when)}
+	return item{key: key, bad: breaks, over: breaks, text: fmt.Sprintf(`%s,"type":"%s","time":"%s"}`, strings.TrimSuffix(body, "}"), typ, when)}
 }
 
 // fields are what a type may turn out to have.

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"naru/internal/lake"
 	"naru/internal/lake/iceberg"
 	"naru/internal/quantity"
+	"naru/internal/rejection"
 	"naru/internal/stream"
 	"naru/internal/stream/memory"
 	"naru/internal/vfs"
@@ -41,10 +43,12 @@ type variant struct {
 	cuts        int
 	jumps       bool
 	resends     bool // requests that were answered come again later
+	loose       bool // the loosened contracts are in force from the beginning
+	replays     int  // they are loosened some time later, and so many send again what was refused
 }
 
 func (v variant) String() string {
-	return fmt.Sprintf("%d connections, up to %d events a request, log in memory %t, %d cuts, clock jumps %t, sends again %t, %s", v.connections, v.batch, v.memory, v.cuts, v.jumps, v.resends, v.cfg)
+	return fmt.Sprintf("%d connections, up to %d events a request, log in memory %t, %d cuts, clock jumps %t, sends again %t, replays %d, %s", v.connections, v.batch, v.memory, v.cuts, v.jumps, v.resends, v.replays, v.cfg)
 }
 
 // plain is the variant that the others are compared with.
@@ -64,8 +68,9 @@ func randomVariant(rng *rand.Rand) variant {
 	return v
 }
 
-func makeLanes(rng *rand.Rand) (lanes []lane) {
-	topic := newTopics(rng)
+func makeLanes(rng *rand.Rand) (lanes []lane) { return makeLanesOf(rng, newTopics(rng)) }
+
+func makeLanesOf(rng *rand.Rand, topic *topics) (lanes []lane) {
 	for i := range 1 + rng.IntN(4) {
 		l := lane{cloud: rng.IntN(3) == 0}
 		c := newClient(i, rand.New(rand.NewPCG(rng.Uint64(), 5)), topic, false)
@@ -133,7 +138,7 @@ func bring(v variant, lanes []lane, rng *rand.Rand, total tally) (map[lake.Ident
 		kept = memory.New()
 		defer func() { _ = kept.Close() }()
 	}
-	cuts := v.cuts
+	cuts, loosened := v.cuts, v.loose
 	for life := 0; ; life++ {
 		if life > 20 {
 			return nil, errors.New("it does not come to an end")
@@ -145,11 +150,15 @@ func bring(v variant, lanes []lane, rng *rand.Rand, total tally) (map[lake.Ident
 			cuts--
 		}
 		p, err := start(m, v.cfg, wall, kept)
+		p.loose.Store(loosened)
 		if err == nil {
 			var at []int
 			if at, err = progress(p, lanes); err == nil {
 				w := p.run()
 				err = p.pour(lanes, at, v, rng)
+				if err == nil && v.replays > 0 {
+					err = p.replayAll(v.replays)
+				}
 				if err == nil {
 					err = p.drained()
 				}
@@ -157,6 +166,11 @@ func bring(v variant, lanes []lane, rng *rand.Rand, total tally) (map[lake.Ident
 					err = serr
 				}
 			}
+		}
+		if loosened = p.loose.Load(); err == nil && v.replays > 0 {
+			var a account
+			a, err = p.accounts()
+			total["sent again"] += a.replayed
 		}
 		cerr := p.close()
 		if m.isDown() {
@@ -241,6 +255,13 @@ func (p *process) pour(lanes []lane, at []int, v variant, rng *rand.Rand) error 
 				if v.jumps && own.IntN(6) == 0 {
 					p.clock.jumpAnywhere(own)
 				}
+				if v.replays > 0 && own.IntN(9) == 0 && (p.loose.Load() || own.IntN(2) == 0) {
+					p.loose.Store(true)
+					if _, err := p.rejected.Replay(context.Background(), rejection.Filter{}, false, nil); err != nil && !p.m.isDown() {
+						errs[c] = err
+						return
+					}
+				}
 				if _, status := p.send(s); status == http.StatusRequestEntityTooLarge && len(s.items) > 1 {
 					at[i] -= len(s.items) // more than a quarter of a segment: one by one
 					for range len(s.items) {
@@ -263,7 +284,7 @@ func (p *process) pour(lanes []lane, at []int, v variant, rng *rand.Rand) error 
 				if before = append(before, s); own.IntN(2) == 0 {
 					again := before[own.IntN(len(before))]
 					again.items = again.items[:1+own.IntN(len(again.items))]
-					if !slices.ContainsFunc(again.items, func(it item) bool { return it.bad }) { // refused ones are kept each time
+					if !slices.ContainsFunc(again.items, func(it item) bool { return it.bad && !(it.over && v.replays > 0) }) { // refused ones are kept each time
 						p.send(again)
 					}
 				}

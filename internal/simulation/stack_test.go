@@ -19,7 +19,6 @@ import (
 
 	"naru/internal/collect"
 	"naru/internal/collect/native"
-	"naru/internal/contract"
 	"naru/internal/dedupe"
 	"naru/internal/event"
 	"naru/internal/lake/iceberg"
@@ -27,6 +26,7 @@ import (
 	"naru/internal/pipeline"
 	"naru/internal/quantity"
 	"naru/internal/recordbatch"
+	"naru/internal/rejection"
 	"naru/internal/sink/table"
 	"naru/internal/stream"
 	"naru/internal/stream/seglog"
@@ -101,6 +101,10 @@ type process struct {
 	judge    *dedupe.Judge
 	rest     func() error // stops it
 	door     http.Handler
+	native   *native.Door
+	rejected *rejection.Rejections
+	loose    atomic.Bool // the contracts have been loosened
+	version  int         // of the contracts
 	recovery seglog.Recovery
 	clock    *clock
 	keepLog  bool         // the log outlives the process
@@ -140,15 +144,21 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 	go func() { judged <- p.judge.Run(judging) }()
 	p.rest = func() error { rest(); return <-judged }
 	p.seen = watch(p.judge.Log(), m)
-	contracts := theContracts()[cfg.version]
-	if err := p.lake.KeepShapes(shapesOf(contracts)); err != nil {
+	p.version = cfg.version
+	if err := p.lake.KeepShapes(shapesOf(theContracts()[cfg.version], looseContracts()[cfg.version])); err != nil {
 		return p, err
 	}
-	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: func() *contract.Set { return contracts }, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
+	engine, err := collect.New(cfg.collect, collect.Deps{Log: p.log, Contracts: p.contracts, Keys: theKeys(), Registry: obs.NewRegistry(), Logger: quiet, Now: wall.now})
 	if err != nil {
 		return p, err
 	}
-	if p.door, err = native.New(engine); err != nil {
+	if p.native, err = native.New(engine); err != nil {
+		return p, err
+	}
+	p.door = p.native
+	p.rejected, err = rejection.New(rejection.Config{Page: quantity.KiB, Memory: quantity.MiB}, rejection.Deps{Log: p.log, Store: inLog{p.log}, Logger: quiet, Now: wall.now,
+		Door: func(ctx context.Context, name string) (rejection.Door, error) { return p.native.Replay(ctx, name) }})
+	if err != nil {
 		return p, err
 	}
 	p.tables = table.New(p.lake, p.log, logger())
