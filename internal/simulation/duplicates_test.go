@@ -144,6 +144,9 @@ func (r *resending) finish() error {
 	if err == nil {
 		err = r.proof(p)
 	}
+	if err == nil {
+		err = p.verified()
+	}
 	return errors.Join(err, p.close())
 }
 

@@ -171,6 +171,9 @@ func bring(v variant, lanes []lane, rng *rand.Rand, total tally) (map[lake.Ident
 			var a account
 			a, err = p.accounts()
 			total["sent again"] += a.replayed
+			if err == nil && !p.m.isDown() {
+				err = p.verified()
+			}
 		}
 		cerr := p.close()
 		if m.isDown() {
