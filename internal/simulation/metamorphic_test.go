@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -92,22 +93,12 @@ func makeLanesOf(rng *rand.Rand, topic *topics) (lanes []lane) {
 // and the same rows, but for where and when they were received.
 func TestSameInputSameLake(t *testing.T) {
 	t.Parallel()
-	variants, n := 3, *inputs
-	deadline := time.Time{}
-	if d := soaking(t); d > 0 {
-		variants, n, deadline = 8, 1<<30, time.Now().Add(d)
-	}
-	first := *begin
-	if *oneSeed != 0 {
-		first, n = *oneSeed, 1
+	variants := 3
+	if soaking(t) > 0 {
+		variants = 8
 	}
 	total := tally{}
-	for i := range n {
-		if !deadline.IsZero() && time.Now().After(deadline) {
-			break
-		}
-		seed := first + uint64(i)
-		rng := rand.New(rand.NewPCG(seed, 4))
+	for seed, rng := range inputsOf(t, *inputs, 4) {
 		lanes := makeLanes(rng)
 		base := plain()
 		want, err := bring(base, lanes, rng, total)
@@ -127,6 +118,27 @@ func TestSameInputSameLake(t *testing.T) {
 		}
 	}
 	t.Logf("%s", total)
+}
+
+// inputsOf gives seeds, each with a generator: n of them, as many as a soak has time
+// for, or the one that was asked for.
+func inputsOf(t *testing.T, n int, stream uint64) iter.Seq2[uint64, *rand.Rand] {
+	return func(yield func(uint64, *rand.Rand) bool) {
+		deadline := time.Time{}
+		if d := soaking(t); d > 0 {
+			n, deadline = 1<<30, time.Now().Add(d)
+		}
+		first := *begin
+		if *oneSeed != 0 {
+			first, n = *oneSeed, 1
+		}
+		for i := range n {
+			seed := first + uint64(i)
+			if !deadline.IsZero() && time.Now().After(deadline) || !yield(seed, rand.New(rand.NewPCG(seed, stream))) {
+				return
+			}
+		}
+	}
 }
 
 // bring brings the lanes into a new lake and returns what is in it.

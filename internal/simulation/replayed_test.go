@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"naru/internal/event"
 	"naru/internal/lake"
@@ -28,22 +27,12 @@ import (
 // cuts, with copies that came before the replay, after it, or were refused, too.
 func TestReplayedIsAsIfAccepted(t *testing.T) {
 	t.Parallel()
-	variants, n := 2, max(*inputs*3/5, 1)
-	deadline := time.Time{}
-	if d := soaking(t); d > 0 {
-		variants, n, deadline = 8, 1<<30, time.Now().Add(d)
-	}
-	first := *begin
-	if *oneSeed != 0 {
-		first, n = *oneSeed, 1
+	variants := 2
+	if soaking(t) > 0 {
+		variants = 8
 	}
 	total := tally{}
-	for i := range n {
-		if !deadline.IsZero() && time.Now().After(deadline) {
-			break
-		}
-		seed := first + uint64(i)
-		rng := rand.New(rand.NewPCG(seed, 19))
+	for seed, rng := range inputsOf(t, max(*inputs*3/5, 1), 19) {
 		topic := newTopics(rng)
 		topic.types = append(topic.types, "order.paid", "x")
 		lanes := makeLanesOf(rng, topic)
