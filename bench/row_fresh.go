@@ -76,7 +76,7 @@ func rowSteady() *row {
 		name:     "7",
 		scenario: "memory at 100 k events/s with a query every second",
 		target:   "≤ 250 MB at any time, flat; p99 freshness ≤ 1 s; counts exact",
-		method: "As row 6 with default settings; beside the prober a question every second, three of a dashboard in turn (all rows counted; two groupings of the last minute)." +
+		method: "As row 6 with default settings; beside the prober a question every second, three of a dashboard in turn (all rows counted, which the manifests answer but for the hot tail; two groupings of the last minute)." +
 			" RssAnon + RssShmem every 20 ms for the most and every second for the medians of the first and the last tenth (`begin`, `end`; the first five seconds left out)." +
 			" Then SQL must count what was acknowledged, the server is stopped, and `naru verify` must find as many rows and no difference.",
 		take: func(b *bench) error {

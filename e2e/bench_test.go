@@ -214,7 +214,7 @@ func TestBenchKilledAndBeside(t *testing.T) {
 	}
 	// The server has noticed nothing.
 	s.post("?type=page", "application/json", `{"a": 2}`)
-	s.waitCell("select count(*) from page", "2")
+	s.waitCell("select count(_offset) from page", "2")
 	if code := s.stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}

@@ -16,7 +16,7 @@ func TestSendWikipedia(t *testing.T) {
 	s := serve(t, project(t, "pipelines:\n  commit_interval: 500ms\n"))
 	file := filepath.Join(repoRoot(), "examples", "wikipedia", "wikipedia_edits.ndjson.gz")
 	must(t, "", "send", "--url", s.url, "--type", "edit", file)
-	s.waitCell("select count(*) from edit", "39244")
+	s.waitCell("select count(_offset) from edit", "39244")
 	for _, c := range []struct{ query, want string }{
 		{"select count(distinct user) from edit", "10531"},
 		{"select page || '|' || count(*) from edit group by page order by count(*) desc limit 1", "Wikipedia:Vandalismusmeldung|33"},
@@ -84,7 +84,7 @@ func TestSendCSV(t *testing.T) {
 			positions += position
 		}
 	}
-	s.waitCell("select count(*) from impression", "20000")
+	s.waitCell("select count(_offset) from impression", "20000")
 	if got, want := s.cell("select sum(click)::bigint || '|' || sum(position)::bigint from impression"), fmt.Sprintf("%d|%d", clicks, positions); got != want {
 		t.Errorf("clicks and positions: %s, want %s", got, want)
 	}
@@ -105,15 +105,15 @@ func TestSendFromStdin(t *testing.T) {
 	t.Parallel()
 	s := serve(t, project(t, "pipelines:\n  commit_interval: 200ms\n"))
 	must(t, "n,zip,ok,note\n1,01234,true,x\n2.5,09999,false,\n", "send", "--url", s.url, "--type", "typed", "--format", "csv", "-")
-	s.waitCell("select count(*) from typed", "2")
+	s.waitCell("select count(_offset) from typed", "2")
 	if got := s.sql("select n, zip, ok from typed order by n").lines(); strings.Join(got, " ") != "1.0|01234|true 2.5|09999|false" {
 		t.Errorf("rows: %q", got)
 	}
 	must(t, `[{"a": 1}, {"a": 2}]`, "send", "--url", s.url, "--type", "listed", "-")
 	s.waitCell("select sum(a)::bigint from listed", "3")
 	r := naru(t, "{\"a\":1}\nnot json\n{\"a\":3}\n", "send", "--url", s.url, "--type", "partly", "-")
-	s.waitCell("select count(*) from partly", "2")
-	s.waitCell("select count(*) from rejected", "1")
+	s.waitCell("select count(_offset) from partly", "2")
+	s.waitCell("select count(_offset) from rejected", "1")
 	if !strings.Contains(r.stdout+r.stderr, "not_json") {
 		t.Errorf("send of a bad line (exit %d) does not say why: %s%s", r.code, r.stdout, r.stderr)
 	}
@@ -166,8 +166,8 @@ func TestLogAndTableCommands(t *testing.T) {
 	dir := project(t, "pipelines:\n  commit_interval: 200ms\n")
 	s := serve(t, dir)
 	s.post("?type=page", "application/x-ndjson", "{\"path\":\"/a\"}\nbroken\n{\"path\":\"/b\"}\n")
-	s.waitCell("select count(*) from page", "2")
-	s.waitCell("select count(*) from rejected", "1")
+	s.waitCell("select count(_offset) from page", "2")
+	s.waitCell("select count(_offset) from rejected", "1")
 	if code := s.stop(); code != 0 {
 		t.Fatalf("SIGTERM: exit %d", code)
 	}

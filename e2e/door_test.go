@@ -63,7 +63,7 @@ func TestCloudEvents(t *testing.T) {
 			t.Errorf("%v: %d %s", c.headers, r.status, r.body)
 		}
 	}
-	s.waitCell("select count(*) from com_shop_order_paid", "4")
+	s.waitCell("select count(_offset) from com_shop_order_paid", "4")
 	got := s.sql("select distinct _type, _source, _subject, _time::varchar, total from com_shop_order_paid").lines()
 	if want := "com.Shop.OrderPaid|/shop|o-7|2026-01-02 03:04:05+00|12.5"; strings.Join(got, "\n") != want {
 		t.Errorf("rows %q, want %q", got, want)

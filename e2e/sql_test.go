@@ -60,7 +60,7 @@ func TestEscapes(t *testing.T) {
 	}
 	s := serve(t, dir)
 	s.post("?type=page_view", "application/x-ndjson", "{\"n\":1,\"a\":\"x\"}\n{\"n\":2,\"a\":\"y\"}\n")
-	s.waitCell("select count(*) from page_view", "2")
+	s.waitCell("select count(_offset) from page_view", "2")
 	// The log is left out: it promises what it holds by itself, a little later.
 	// The lake's own small files are written after the rows that can be read.
 	var before string

@@ -61,9 +61,9 @@ func TestEquation(t *testing.T) {
 	s := serve(t, project(t, "pipelines:\n  commit_interval: 200ms\n"))
 	s.post("?type=page", "application/x-ndjson", "{\"a\":1}\nbroken\n{\"a\":2}\n")
 	s.post("?type=visit&stream=shop", "application/x-ndjson", "{\"a\":1}\n[]\n")
-	s.waitCell("select count(*) from page", "2")
-	s.waitCell("select count(*) from shop.visit", "1")
-	s.waitCell("select count(*) from rejected", "2")
+	s.waitCell("select count(_offset) from page", "2")
+	s.waitCell("select count(_offset) from shop.visit", "1")
+	s.waitCell("select count(_offset) from rejected", "2")
 	eventually(t, "caught up", func() (bool, string) { return caughtUp(s) })
 	document, err := s.status()
 	if err != nil {

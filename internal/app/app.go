@@ -112,6 +112,13 @@ func Serve(ctx context.Context, o Options) (err error) {
 	// Pipelines behind all that they read and write; before the door opens, so
 	// that a reader's place is known before retention could pass it.
 	tables := table.New(lake, log, logger)
+	streams, err := log.Streams(ctx)
+	if err != nil {
+		return fmt.Errorf("list streams: %w", err)
+	}
+	if err := tables.Begin(ctx, streams); err != nil {
+		return err
+	}
 	pipelines := pipeline.NewSet(o.Config.Pipelines, readable, tables.Open, logger)
 
 	// Queries before the door, because a server that is ready answers them.

@@ -268,7 +268,7 @@ func (c *court) run(ctx context.Context) error {
 	}
 }
 
-// fail tells who waits for verdicts that none come for now.
+// fail tells who waits for verdicts that none come until the judge goes on.
 func (c *court) fail(err error) {
 	c.mu.Lock()
 	c.mu.err = err

@@ -34,7 +34,7 @@ type lane struct {
 	mu struct {
 		sync.Mutex
 		judged int64     // all events below this offset have a verdict; -1: not known yet
-		err    error     // why there are none for now
+		err    error     // why there are none
 		recent []Verdict // with something in them, in order
 		runs   int       // in recent
 		from   int64     // recent has all verdicts from this offset on
@@ -308,7 +308,7 @@ func (l *lane) publish(next int64, v *Verdict) {
 	l.mu.news = make(chan struct{})
 }
 
-// fail tells that no verdicts come for now.
+// fail tells that no verdicts come until the judge goes on.
 func (l *lane) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -162,6 +162,13 @@ func start(m *machine, cfg settings, wall *clock, log stream.Log) (p *process, e
 		return p, err
 	}
 	p.tables = table.New(p.lake, p.log, logger())
+	streams, err := p.log.Streams(context.Background())
+	if err != nil {
+		return p, err
+	}
+	if err := p.tables.Begin(context.Background(), streams); err != nil {
+		return p, err
+	}
 	p.set = pipeline.NewSet(cfg.pipeline, p.seen, p.tables.Open, logger())
 	m.flight.in("")
 	return p, nil

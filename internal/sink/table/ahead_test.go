@@ -1,6 +1,7 @@
 package table
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -55,6 +56,36 @@ func TestTableAheadStaysRefusedWhileTheLogGrows(t *testing.T) {
 	require.Equal(t, event.Positions{life: {0: 9}}, done)
 	require.NoError(t, s.Close())
 	require.Equal(t, []any{"e101", "e103", "e105"}, w.column(table("a"), "_id"))
+}
+
+// What is appended before the tables are looked at does not hide that they are
+// ahead: the log's end when it was opened counts, once.
+func TestTableAheadIsSeenAlthoughTheLogGrew(t *testing.T) {
+	w := newWorld(t)
+	w.fill(typed(0, "a", "b", "a", "a", "a", "a")) // a and b stand at 6
+	w.restart()
+	w.log.stat.Ranges[0].End = 3
+	require.NoError(t, w.tables.Begin(t.Context(), []string{"events"}))
+	w.log.stat.Ranges = slices.Clone(w.log.stat.Ranges)
+	w.log.stat.Ranges[0].End = 9 // new events 3 to 8
+	require.NoError(t, w.sink().Close())
+	for _, id := range []string{"a", "b"} {
+		refused, err := w.lake.Refusal(table(id))
+		require.NoError(t, err)
+		require.Equal(t, event.Positions{life: {0: 3}}, refused, id)
+	}
+
+	// Without a fault, a sink that is opened again has what came since.
+	w = newWorld(t)
+	w.log.stat.Ranges[0].End = 0
+	require.NoError(t, w.tables.Begin(t.Context(), []string{"events"}))
+	w.log.stat.Ranges = slices.Clone(w.log.stat.Ranges)
+	w.log.stat.Ranges[0].End = 9
+	w.fill(typed(0, "a", "b"))
+	require.NoError(t, w.sink().Close())
+	for _, st := range w.tables.Status() {
+		require.Empty(t, st.Error)
+	}
 }
 
 // The right log is brought back: the operator says so by removing the file.

@@ -42,16 +42,33 @@ type Tables struct {
 
 	mu struct {
 		sync.Mutex
-		status   map[string][]Status // by stream
-		failures map[lake.Ident]int  // commits that failed one after the other: see isolate
+		status   map[string][]Status    // by stream
+		failures map[lake.Ident]int     // commits that failed one after the other: see isolate
+		began    map[string]stream.Stat // by stream: what the log had, until its sink was opened once
 	}
 }
 
 // New makes Tables.
 func New(l *iceberg.Lake, log Log, logger *slog.Logger) *Tables {
 	t := &Tables{lake: l, log: log, logger: logger, now: time.Now}
-	t.mu.status, t.mu.failures = map[string][]Status{}, map[lake.Ident]int{}
+	t.mu.status, t.mu.failures, t.mu.began = map[string][]Status{}, map[lake.Ident]int{}, map[string]stream.Stat{}
 	return t
+}
+
+// Begin notes how far each stream goes. It belongs before the first append: of a
+// table that is ahead of the log, only the end that the log was opened with tells,
+// because what comes then gets offsets that the table covers.
+func (t *Tables) Begin(ctx context.Context, streams []string) error {
+	for _, name := range streams {
+		st, err := t.log.Stat(ctx, name)
+		if err != nil {
+			return fmt.Errorf("stat %s: %w", name, err)
+		}
+		t.mu.Lock()
+		t.mu.began[name] = st
+		t.mu.Unlock()
+	}
+	return nil
 }
 
 // Status is what a sink shows of one table.
@@ -129,6 +146,13 @@ func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error)
 	if err != nil && !errors.Is(err, stream.ErrNoStream) {
 		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
 	}
+	t.mu.Lock()
+	began, first := t.mu.began[streamName]
+	t.mu.Unlock()
+	if first {
+		// Nobody else writes to these tables, so they have nothing that came since.
+		st = began
+	}
 	if err := s.older(ctx, st); err != nil {
 		return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
 	}
@@ -157,6 +181,9 @@ func (t *Tables) Open(ctx context.Context, streamName string) (sink.Sink, error)
 			return nil, fmt.Errorf("open tables of stream %s: %w", streamName, err)
 		}
 	}
+	t.mu.Lock()
+	delete(t.mu.began, streamName) // from now on they may have what came since
+	t.mu.Unlock()
 	s.leave = t.lake.Join()
 	s.show()
 	return s, nil
