@@ -17,6 +17,8 @@ var rings = map[string]int{
 	"internal/obs":         1,
 	"internal/problem":     1,
 	"internal/spelling":    1,
+	"internal/strict":      1,
+	"internal/row":         1,
 	// 2 seams: interfaces and pure logic, with the conformance suites beside them.
 	"internal/stream":            2,
 	"internal/stream/streamtest": 2,
@@ -24,6 +26,7 @@ var rings = map[string]int{
 	"internal/sink/sinktest":     2,
 	"internal/lake":              2,
 	"internal/query":             2,
+	"internal/transform":         2,
 	"internal/contract":          2,
 	// 3 drivers: one foreign system each.
 	"internal/dedupe":        3,
@@ -65,6 +68,9 @@ var rings = map[string]int{
 // sideways are imports within a ring that are allowed, each with its reason.
 var sideways = map[[2]string]string{
 	{"internal/web", "internal/jsonscan"}:                 "texts in answers are quoted as everywhere else",
+	{"internal/strict", "internal/problem"}:               "mistakes in files are told as everywhere else",
+	{"internal/strict", "internal/spelling"}:              "the key that was probably meant",
+	{"internal/row", "internal/jsonscan"}:                 "rows are JSON objects",
 	{"internal/web", "internal/quantity"}:                 "limits of requests are written as sizes and durations",
 	{"internal/contract", "internal/lake"}:                "a contract says which table and columns its events get",
 	{"internal/query", "internal/lake"}:                   "names in SQL resolve to tables",
@@ -99,8 +105,8 @@ var foreign = map[string]struct {
 	"github.com/zeebo/xxh3":                {importers: []string{"internal/dedupe"}},
 	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},
 	"golang.org/x/term":                    {importers: []string{"cmd/naru"}},
-	"go.yaml.in/yaml/v3": {importers: []string{"internal/config", "internal/contract"},
-		why: "settings and contracts are YAML by two languages of their own; contract is of a lower ring than config"},
+	"go.yaml.in/yaml/v3": {importers: []string{"internal/strict", "internal/contract"},
+		why: "a contract is YAML by a language of its own, which others have defined"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {importers: []string{"internal/contract"}},
 	"github.com/prometheus/client_golang":      {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
 	"golang.org/x/sys":                         {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},

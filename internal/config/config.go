@@ -21,17 +21,25 @@ import (
 	"naru/internal/lake/iceberg"
 	"naru/internal/obs"
 	"naru/internal/pipeline"
+	"naru/internal/problem"
 	"naru/internal/quantity"
 	"naru/internal/rejection"
 	"naru/internal/serve/sql"
 	"naru/internal/serve/tail"
 	"naru/internal/stream/seglog"
+	"naru/internal/strict"
 	"naru/internal/vfs"
 	"naru/internal/web"
 )
 
 // maxFile bounds naru.yaml, in bytes.
 const maxFile = 1 << 20
+
+// Problem is one thing that is wrong in a configuration file.
+type Problem = problem.Problem
+
+// Problems are all that is wrong; as an error, one a line.
+type Problems = problem.List
 
 // Config is naru.yaml. The order of the fields is that of the file.
 type Config struct {
@@ -167,12 +175,13 @@ func read(fsys vfs.FS, path string) ([]byte, error) {
 
 func parse(file string, text []byte, folder Folder) (*Config, error) {
 	c := Default()
-	d := newDecoder(file, &c)
-	d.decode(bytes.NewReader(text), &c)
+	d := strict.New(file, &c)
+	d.Unknown = func(key, val *strict.Node, path string) bool { return streamRetention(d, key, val, path) }
+	d.Decode(bytes.NewReader(text), &c)
 	c.Place(folder)
-	d.validate(&c)
-	if len(d.problems) > 0 {
-		return nil, d.problems.Sorted()
+	validate(d, &c)
+	if problems := d.Problems(); len(problems) > 0 {
+		return nil, problems.Sorted()
 	}
 	return &c, nil
 }
@@ -187,15 +196,15 @@ func (c *Config) Place(f Folder) {
 // error begins with the key, or with the section's name and the key. Some name
 // only the first mistake: its value is made the default, and they are asked
 // again.
-func (d *decoder) validate(c *Config) {
+func validate(d *strict.Decoder, c *Config) {
 	known := map[string]bool{} // one word about a value is enough
-	for _, p := range d.problems {
+	for _, p := range d.Problems() {
 		known[p.Key] = true
 	}
 	asked, standard := *c, Default()
 	standard.Place("/")
 	v, def := reflect.ValueOf(&asked).Elem(), reflect.ValueOf(&standard).Elem()
-	for name, section := range fields(v) {
+	for name, section := range strict.Fields(v) {
 		for more := true; more; {
 			more = false
 			var err error
@@ -205,17 +214,17 @@ func (d *decoder) validate(c *Config) {
 			for _, err := range split(err) {
 				text := strings.TrimPrefix(err.Error(), name+".")
 				key := leadingKey.FindString(text)
-				path, rest := join(name, key), strings.TrimLeft(text[len(key):], ": ")
-				value, found := at(v, path)
+				path, rest := strict.Join(name, key), strings.TrimLeft(text[len(key):], ": ")
+				value, found := strict.At(v, path)
 				if !found {
 					path, rest = name, text
 				} else {
-					standard, _ := at(def, path)
+					standard, _ := strict.At(def, path)
 					more = more || !reflect.DeepEqual(value.Interface(), standard.Interface())
 					value.Set(standard)
 				}
 				if !known[path] {
-					d.fail(d.lineOf(path), path, "%s", rest)
+					d.Fail(d.LineOf(path), path, "%s", rest)
 					known[path] = true
 				}
 			}
@@ -224,16 +233,6 @@ func (d *decoder) validate(c *Config) {
 }
 
 var leadingKey = regexp.MustCompile(`^[a-z_]+`)
-
-// lineOf is where a key stands, or the block that it would stand in.
-func (d *decoder) lineOf(path string) int {
-	for ; path != ""; path = parent(path) {
-		if line := d.lines[path]; line > 0 {
-			return line
-		}
-	}
-	return 0
-}
 
 // split takes joined errors apart.
 func split(err error) []error {

@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"naru/internal/strict"
 )
 
 // keysText says of every key what it is for: "path: sentence", further lines
@@ -35,9 +35,9 @@ func Keys() []Key {
 	docs := keyDocs()
 	var keys []Key
 	def := Default()
-	walk(reflect.ValueOf(&def).Elem(), "", func(path string, v reflect.Value) {
+	strict.Walk(reflect.ValueOf(&def).Elem(), "", func(path string, v reflect.Value) {
 		k := Key{Path: path, Doc: docs[path], Varies: varying[path]}
-		if k.Block = isBlock(v); !k.Block {
+		if k.Block = strict.IsBlock(v); !k.Block {
 			k.Default = text(v)
 		}
 		keys = append(keys, k)
@@ -92,7 +92,7 @@ func Settings() string {
 	for _, k := range Keys() {
 		indent := strings.Repeat("  ", strings.Count(k.Path, "."))
 		if k.Block {
-			fmt.Fprintf(&b, "\n%s%s: # %s\n", indent, leaf(k.Path), k.Doc)
+			fmt.Fprintf(&b, "\n%s%s: # %s\n", indent, strict.Leaf(k.Path), k.Doc)
 			continue
 		}
 		for _, line := range wrap(k.Doc, 98-len(indent)) {
@@ -102,14 +102,14 @@ func Settings() string {
 		if k.Varies != "" {
 			note = "   # " + k.Varies
 		}
-		fmt.Fprintf(&b, "%s#%s: %s%s\n", indent, leaf(k.Path), k.Default, note)
+		fmt.Fprintf(&b, "%s#%s: %s%s\n", indent, strict.Leaf(k.Path), k.Default, note)
 	}
 	return b.String()
 }
 
 // Text is a naru.yaml that sets every key to what it is in c, sizes to the two
 // decimals that they are shown with.
-func (c Config) Text() ([]byte, error) { return yaml.Marshal(c) }
+func (c Config) Text() ([]byte, error) { return strict.Text(c) }
 
 // Reference is docs/configuration.md.
 func Reference() string {

@@ -53,6 +53,10 @@ type Event struct {
 	Offset     int64
 	ReceivedAt time.Time
 
+	// Row numbers the rows that steps have made of one event, from 0. Partition,
+	// offset and row name a row for good: read again, it is the same.
+	Row int32
+
 	// Contract is the one that the event was held against at the door; zero: none.
 	Contract Contract
 	// Violations is what a contract that only observes found wrong: a JSON array
@@ -85,6 +89,13 @@ const (
 	BadContract  Reason = "contract"      // the contract of its type is broken; Rule and Path say how
 )
 
+// The reasons of pipelines. Rule is then "pipeline/" and its name; Path is the
+// step, as in "2 filter", or the name of the sink.
+const (
+	StepFailed  Reason = "step" // a step could not be computed on the event
+	SinkRefused Reason = "sink" // the target of a sink has refused the row for good
+)
+
 // Rejection is an event that was refused: data, never a Go error, never dropped.
 type Rejection struct {
 	Index    int    // place of the item in its request, from 0
@@ -93,8 +104,8 @@ type Rejection struct {
 	Stream   string // the stream it was meant for
 	Reason   Reason
 	Detail   string // what and where, and the cure
-	Rule     string // of the contract, the first that is broken; for the reason contract
-	Path     string // JSONPath of what breaks it
+	Rule     string // of the contract, the first that is broken; or the pipeline
+	Path     string // JSONPath of what breaks it; or the step or sink
 	Changed  bool   // a contract's PII action has changed Original
 	Original []byte // the bytes as sent
 }

@@ -244,8 +244,17 @@ func readBytes(b []byte) (v, rest []byte, err error) {
 var ErrStop = errors.New("stop")
 
 // EachIn calls fn for every event of a log batch at or behind b.From that is not
-// among b.Without. fn returning ErrStop ends it without an error.
+// among b.Without, or for every row that steps have made of them. fn returning ErrStop ends it without an error.
 func (d *Decoder) EachIn(b *event.Batch, fn func(*event.Event) error) error {
+	for i := range b.Rows {
+		if e := &b.Rows[i]; e.Offset >= b.From {
+			if err := fn(e); errors.Is(err, ErrStop) {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("read rows of %s/%d: %w", b.Stream, b.Partition, err)
+			}
+		}
+	}
 	without := b.Without
 	for _, raw := range b.Raw {
 		err := d.Each(raw, func(e *event.Event) error {

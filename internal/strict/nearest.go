@@ -1,4 +1,4 @@
-package config
+package strict
 
 import "naru/internal/spelling"
 
@@ -7,14 +7,14 @@ import "naru/internal/spelling"
 // name, or nearly, somewhere else.
 func nearest(unknown string, keys []string) string {
 	best, bestCost := "", 1<<30
-	name := leaf(unknown)
+	name := Leaf(unknown)
 	for _, k := range keys {
-		far := spelling.Distance(name, leaf(k))
+		far := spelling.Distance(name, Leaf(k))
 		if far > max(1, len(name)/3) {
 			continue
 		}
 		cost := 4 * far
-		if parent(k) != parent(unknown) {
+		if Parent(k) != Parent(unknown) {
 			cost++ // of two equally near names the neighbour is meant
 			if far > 1 {
 				continue // elsewhere only what is all but the same

@@ -1,0 +1,23 @@
+package transform
+
+import "naru/internal/strict"
+
+// Step is one entry of `steps:` in a pipeline's file.
+type Step struct {
+	Line int    // where it stands
+	Kind string // sql, filter, ...
+	SQL  string // of the kind sql
+}
+
+// ReadYAML implements strict.Reader.
+func (s *Step) ReadYAML(d *strict.Decoder, n *strict.Node, path string) {
+	s.Line = n.Line
+	for key, val := range strict.Pairs(n) {
+		if key.Value != "sql" {
+			d.Fail(key.Line, path, "unknown step %s", key.Value)
+			continue
+		}
+		s.Kind = key.Value
+		d.Into(val, strict.Join(path, "sql"), &s.SQL)
+	}
+}
