@@ -21,9 +21,10 @@ type Kind struct {
 	// the field that it goes to in Short.
 	Settings func() Settings
 	Short    string
-	// Tabular: the sink needs to know columns and their types, so events that come
-	// without steps are made rows by SELECT * first.
-	Tabular bool
+	// Tabular tells whether a sink with these settings needs to know columns and
+	// their types, so that events that come without steps are made rows by SELECT *
+	// first. nil: it does not.
+	Tabular func(Settings) bool
 	// Guarantee is what a user can rely on, one line: "exactly once", or "at least
 	// once; the key is ...".
 	Guarantee string
