@@ -37,6 +37,8 @@ var rings = map[string]int{
 	"internal/lake/columnar": 3,
 	"internal/lake/iceberg":  3,
 	"internal/duck":          3,
+
+	"internal/pipeline/definition": 3,
 	// 4 engines: what naru does.
 	"internal/collect":        4,
 	"internal/collect/native": 4,

@@ -72,3 +72,12 @@ type Refusal struct {
 	// Dropped: the target has passed it over on purpose; it counts as filtered.
 	Dropped bool
 }
+
+// Preparer is an optional power of a Refuser that is also a Resumer, and so exact.
+// Prepare brings everything to the target but for the commit itself, so that what
+// the target refuses is known; Refused then has it. The pipeline makes that durable
+// before it calls Commit, and when the events are read again, after a crash between
+// the two, these rows are left out: so no refusal is lost and none is told twice.
+type Preparer interface {
+	Prepare(ctx context.Context) error
+}

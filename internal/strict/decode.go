@@ -61,6 +61,9 @@ func (d *Decoder) Fail(line int, path, format string, args ...any) {
 	d.problems = append(d.problems, problem.Problem{File: d.file, Line: line, Key: path, Text: fmt.Sprintf(format, args...)})
 }
 
+// Stands notes where a key stands that its reader has found by itself.
+func (d *Decoder) Stands(path string, line int) { d.lines[path] = line }
+
 // Problems is what has been told.
 func (d *Decoder) Problems() problem.List { return d.problems }
 
@@ -112,6 +115,27 @@ func (d *Decoder) Into(n *Node, path string, into any) {
 	d.value(n, path, reflect.ValueOf(into).Elem())
 }
 
+// IntoKey reads a node into the field with that key of the struct that into points
+// to: a short form of a block with one key.
+func (d *Decoder) IntoKey(n *Node, path, key string, into any) {
+	field, ok := FieldOf(reflect.ValueOf(into).Elem(), key)
+	if !ok {
+		panic("strict: " + path + " has no key " + key)
+	}
+	d.lines[Join(path, key)] = n.Line
+	d.value(n, path, field)
+}
+
+// IsText tells whether a node is one value, no block and no list.
+func IsText(n *Node) bool { return n.Kind == yaml.ScalarNode && n.Tag != "!!null" }
+
+// Tree is what a node holds, as encoding/json has it: maps, slices, values.
+func Tree(n *Node) (any, error) {
+	var v any
+	err := n.Decode(&v)
+	return v, err
+}
+
 func (d *Decoder) value(n *yaml.Node, path string, v reflect.Value) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -135,6 +159,9 @@ func (d *Decoder) value(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, path, v.Elem())
 	case reflect.Struct:
 		d.block(n, path, v)
 	case reflect.String:

@@ -21,3 +21,6 @@ func (s *Step) ReadYAML(d *strict.Decoder, n *strict.Node, path string) {
 		d.Into(val, strict.Join(path, "sql"), &s.SQL)
 	}
 }
+
+// Key is all of a step that decides about rows.
+func (s *Step) Key() string { return s.Kind + "\x00" + s.SQL }

@@ -1,0 +1,120 @@
+package definition
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/quantity"
+	"naru/internal/sink"
+	"naru/internal/vfs"
+)
+
+type table struct {
+	Table string `yaml:"table"`
+}
+
+func (t *table) Validate() error                                   { return nil }
+func (t *table) Open(context.Context, sink.Env) (sink.Sink, error) { return nil, nil }
+func (t *table) Owns(string) string                                { return "table " + t.Table }
+
+type hook struct {
+	URL     string            `yaml:"url"`
+	Batch   int               `yaml:"batch"`
+	Headers map[string]string `yaml:"headers"`
+}
+
+func (h *hook) Validate() error {
+	if h.URL == "" {
+		return errors.Join(errors.New("url: is missing"), errors.New("batch: too"))
+	}
+	return nil
+}
+func (h *hook) Open(context.Context, sink.Env) (sink.Sink, error) { return nil, nil }
+
+var kinds = []sink.Kind{
+	{Name: "table", Short: "table", Settings: func() sink.Settings { return &table{} }},
+	{Name: "http", Settings: func() sink.Settings { return &hook{Batch: 500} }},
+}
+
+func TestParse(t *testing.T) {
+	def, wrong := Parse("pipelines/edits.yaml", "edits", []byte(`
+from: {stream: web, types: [wikipedia_edit], start: 2026-01-31}
+steps:
+  - sql: SELECT channel FROM input
+to:
+  - table: human_edits
+  - http: {url: "http://127.0.0.1:9000/hook", headers: {X-A: b}}
+    name: hook
+    every: 2s
+    bytes: 1MiB
+tests:
+  - input: [{channel: "#en", added: 3, tags: [a, {b: null}]}]
+    rows: [{channel: "#en"}]
+`), kinds)
+	require.Empty(t, wrong)
+	require.Equal(t, "web", def.From.Stream)
+	require.Equal(t, time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), def.From.Start.At)
+	require.Len(t, def.Steps, 1)
+	require.Len(t, def.To, 2)
+	require.Equal(t, "table", def.To[0].Name)
+	require.Equal(t, &table{"human_edits"}, def.To[0].Settings)
+	require.Equal(t, "hook", def.To[1].Name)
+	require.Equal(t, &hook{URL: "http://127.0.0.1:9000/hook", Batch: 500, Headers: map[string]string{"X-A": "b"}}, def.To[1].Settings)
+	require.Equal(t, quantity.Duration(2*time.Second), def.To[1].Every)
+	require.Equal(t, quantity.MiB, def.To[1].Bytes)
+	require.JSONEq(t, `{"channel": "#en", "added": 3, "tags": ["a", {"b": null}]}`, string(def.Tests[0].Input[0].JSON))
+	require.True(t, json.Valid(def.Tests[0].Rows[0].JSON))
+
+	other, _ := Parse("pipelines/edits.yaml", "edits", []byte("from: {stream: web, types: [wikipedia_edit]}\nsteps:\n  - sql: SELECT channel FROM input\nto: [{table: x}]\n"), kinds)
+	require.Equal(t, def.Hash(), other.Hash(), "neither start nor sinks decide about rows")
+	other, _ = Parse("pipelines/edits.yaml", "edits", []byte("from: {stream: web}\nsteps:\n  - sql: SELECT channel FROM input\nto: [{table: x}]\n"), kinds)
+	require.NotEqual(t, def.Hash(), other.Hash())
+}
+
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"", "p.yaml: to: is missing: name at least one sink, as in `to: [{table: p}]`"},
+		{"to: [{tabel: a}]", "p.yaml:1: to[0].tabel: there is no such sink; there are table, http, and the keys name, every and bytes"},
+		{"to: [{table: a, http: {}}]", "p.yaml:1: to[0].http: this entry has a sink already, table: begin another one with -"},
+		{"to: [{name: a}]", "p.yaml:1: to[0]: names no sink; there are table, http"},
+		{"to: [a]", "p.yaml:1: to[0]: wants a block with the kind of the sink as its key, as in `- table: page_views`, not the value \"a\""},
+		{"to: [{table: a}, {table: b}]", "p.yaml:1: to[1].name: two sinks are called table: give each a name of its own, which it keeps for good, because its positions go by it"},
+		{"to:\n  - http:\n      batch: 3\n", "p.yaml:2: to[0].http.url: is missing\np.yaml:3: to[0].http.batch: too"},
+		{"to:\n  - http: {ulr: a}\n", "p.yaml:2: to[0].http.ulr: unknown key; did you mean url?"},
+		{"form: {}\nto: [{table: a}]", "p.yaml:1: form: unknown key; did you mean from?"},
+		{"from: {start: soon}\nto: [{table: a}]", `p.yaml:1: from.start: "soon" is neither earliest nor latest nor a time, as in 2026-01-31T00:00:00Z or 2026-01-31`},
+		{"from: {stream: _x}\nto: [{table: a}]", "p.yaml:1: from.stream: names that begin with _ are naru's own"},
+		{"to: [{table: a, every: 0s}]", "p.yaml:1: to[0].every: must be more than 0, as in 1s"},
+		{"to: [{table: a}]\ntests: [{rows: []}]", "p.yaml:2: tests[0].input: is missing: a test needs at least one event"},
+		{"to: [", "p.yaml:1: not YAML: did not find expected node content"},
+	} {
+		_, wrong := Parse("p.yaml", "p", []byte(c.text), kinds)
+		require.Contains(t, wrong.Error(), c.want, c.text)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	fsys := vfs.NewMemory()
+	require.NoError(t, fsys.MkdirAll("/p/pipelines"))
+	for name, text := range map[string]string{"a.yaml": "to: [{table: t}]", "b.yml": "to: [{table: t}]", ".c.yaml": "?", "README.md": "x", "Up.yaml": "to: [{table: u}]"} {
+		f, err := fsys.Create("/p/pipelines/" + name)
+		require.NoError(t, err)
+		_, err = f.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	all, wrong, err := Load(fsys, "/p/pipelines", kinds)
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	require.Equal(t, `pipelines/Up.yaml: a pipeline has the name of its file: lower case letters, digits, - and _, at most 63, a letter or digit first
+pipelines/b.yml:1: to[0]: table t is written by pipeline a, sink table already: one table, one sink`, wrong.Error())
+	all, wrong, err = Load(fsys, "/none", kinds)
+	require.NoError(t, err)
+	require.Empty(t, all)
+	require.Empty(t, wrong)
+}

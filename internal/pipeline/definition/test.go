@@ -1,0 +1,40 @@
+package definition
+
+import (
+	"encoding/json"
+
+	"naru/internal/strict"
+)
+
+// ReadYAML implements strict.Reader.
+func (t *Test) ReadYAML(d *strict.Decoder, n *strict.Node, path string) {
+	type plain struct {
+		Name       string  `yaml:"name"`
+		Input      []Value `yaml:"input"`
+		Rows       []Value `yaml:"rows"`
+		Rejections int     `yaml:"rejections"`
+	}
+	var p plain
+	d.Know(path, &p)
+	d.Into(n, path, &p)
+	*t = Test{Name: p.Name, Input: p.Input, Rows: p.Rows, Rejections: p.Rejections, Line: n.Line}
+	if len(t.Input) == 0 {
+		d.Fail(n.Line, path+".input", "is missing: a test needs at least one event")
+	}
+}
+
+// ReadYAML implements strict.Reader.
+func (v *Value) ReadYAML(d *strict.Decoder, n *strict.Node, path string) {
+	v.Line = n.Line
+	if strict.KindName(n) != "a block of keys" {
+		d.Fail(n.Line, path, "wants a block of keys, not %s", strict.KindName(n))
+		return
+	}
+	tree, err := strict.Tree(n)
+	if err == nil {
+		v.JSON, err = json.Marshal(tree)
+	}
+	if err != nil {
+		d.Fail(n.Line, path, "cannot be read as JSON: %v", err)
+	}
+}
