@@ -141,7 +141,7 @@ func value(text []byte, v jsonscan.Value, t event.ColumnType) any {
 // TimeLayout is how times stand in JSON: RFC 3339 in UTC, microseconds if any.
 const TimeLayout = "2006-01-02T15:04:05.999999Z07:00"
 
-// AppendJSON appends a row as a JSON object with the columns as they are named;
+// AppendJSON appends a row as a JSON object in one line, with the columns as they are named;
 // nulls of the data are left out. Without columns (no steps) it is the whole
 // envelope and the members of the data; data that is no JSON object stands
 // under "data", as text if it is no JSON either.
@@ -177,9 +177,10 @@ func AppendJSON(dst []byte, columns []event.Column, e *event.Event, partition in
 		}
 	}
 	start, n := jsonscan.Space(e.Data, 0), end(e.Data)
+	data := len(dst)
 	switch {
 	case start >= n:
-	case e.Data[start] == '{' && e.Data[n-1] == '}':
+	case e.Data[start] == '{' && e.Data[n-1] == '}' && (e.ContentType == nil || json.Valid(e.Data)):
 		if jsonscan.Space(e.Data, start+1) < n-1 {
 			comma()
 			dst = append(dst, e.Data[start+1:n-1]...)
@@ -191,6 +192,12 @@ func AppendJSON(dst []byte, columns []event.Column, e *event.Event, partition in
 			dst = append(dst, e.Data[start:n]...)
 		} else {
 			dst = jsonscan.AppendQuoted(dst, e.Data)
+		}
+	}
+	// A line break can only be space: in texts it is escaped.
+	for i, c := range dst[data:] {
+		if c == '\n' || c == '\r' {
+			dst[data+i] = ' '
 		}
 	}
 	return append(dst, '}')

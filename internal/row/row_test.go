@@ -39,10 +39,13 @@ func TestAppendJSON(t *testing.T) {
 		{[]event.Column{}, `[1]`, `{"data":[1]}`},
 		{[]event.Column{}, "a\xffb", `{"data":"a` + "�" + `b"}`},
 		{[]event.Column{}, ``, `{}`},
+		{[]event.Column{}, "{\r\n \"n\": \"a\\n\"\n}\n", `{   "n": "a\n" }`},
 	} {
 		e.Data = []byte(c.data)
 		got := string(AppendJSON(nil, c.columns, e, 2))
 		require.Equal(t, c.want, got)
 		require.True(t, json.Valid([]byte(got)))
 	}
+	e.Data, e.ContentType = []byte("{a\nb}"), []byte("text/plain")
+	require.Equal(t, `{"data":"{a\nb}"}`, string(AppendJSON(nil, []event.Column{}, e, 2)))
 }
