@@ -32,6 +32,8 @@ type Harness struct {
 	IDs func(t *testing.T) []string
 	// Exact: the target skips what it has when it is written again.
 	Exact bool
+	// Refuse makes the target refuse rows with these ids for good; nil: it cannot.
+	Refuse func(ids ...string)
 }
 
 // Run runs the suite; each test gets a harness of its own.
@@ -56,6 +58,10 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Resume", testResume},
 		{"Pending", testPending},
 		{"CancelledCommit", testCancelled},
+		{"Rows", testRows},
+		{"RowsOfOtherColumns", testOtherColumns},
+		{"Refused", testRefused},
+		{"AnyCuts", testAnyCuts},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
