@@ -29,7 +29,7 @@ test: lint ## vet and lint, unit tests, a moment of fuzzing, then the black-box 
 test-race: ## the race detector over unit tests and over the binary under load
 	./scripts/race.sh
 
-test-world: build ## foreign readers: PyIceberg and DuckDB from PyPI read naru's tables
+test-world: build ## foreign readers of the tables (PyIceberg, DuckDB), and real servers that sinks write to
 	./test-world/run
 
 bench: build ## short form of the rows of the performance table
