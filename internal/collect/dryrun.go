@@ -92,6 +92,13 @@ func (r *Request) dryResult(c *contract.Contract, it *Item, rej *event.Rejection
 	if d.found != nil {
 		out = append(append(out, `, "violations": `...), d.found...)
 	}
+	if left := r.judge.leftOut(); rej == nil && c != nil && len(left) > 0 {
+		for i, path := range left {
+			out = append(out, [2]string{`, "left_out": [`, ", "}[min(i, 1)]...)
+			out = web.AppendJSONString(out, path)
+		}
+		out = append(out, ']')
+	}
 	if rej == nil && it.sent != nil && len(it.Data) > 0 && it.Data[0] == '{' {
 		out = append(append(out, `, "stored": `...), it.Data...)
 	}

@@ -39,11 +39,14 @@ type judge struct {
 }
 
 // check returns what is wrong with an event, valid until it is used again. again:
-// PII actions have changed it before.
-func (j *judge) check(c *contract.Contract, data []byte, again bool) []contract.Violation {
-	j.scratch.Again = again
+// PII actions have changed it before. dry: leftOut is wanted.
+func (j *judge) check(c *contract.Contract, data []byte, again, dry bool) []contract.Violation {
+	j.scratch.Again, j.scratch.Tell = again, dry
 	return c.Check(data, &j.scratch)
 }
+
+// leftOut are the places of the event's fields that make no column.
+func (j *judge) leftOut() []string { return j.scratch.LeftOut }
 
 // cleaned is an event as it is to be stored.
 type cleaned struct {
@@ -52,24 +55,22 @@ type cleaned struct {
 	lost    bool // data is nil although something was sent
 }
 
-// clean does what the contract says about personal data and unknown fields: those
-// of a refused event stay. The answer is valid until it is used again.
-func (j *judge) clean(c *contract.Contract, data []byte, refused bool) cleaned {
-	if !c.Changes() || refused && !c.Cleans() || len(data) == 0 {
+// clean does what the contract says about personal data. The answer is valid until
+// it is used again.
+func (j *judge) clean(c *contract.Contract, data []byte) cleaned {
+	if len(data) == 0 {
 		return cleaned{data: data}
 	}
-	out, changed, ok := j.cleanerOf().Clean(c, data, !refused)
-	return j.result(c, out, changed, ok)
+	return result(j.cleanerOf().Clean(c, data))
 }
 
 // cleanEnvelope is clean for a refused CloudEvent in JSON.
 func (j *judge) cleanEnvelope(c *contract.Contract, data []byte) cleaned {
-	out, changed, ok := j.cleanerOf().CleanEnvelope(c, data)
-	return j.result(c, out, changed, ok)
+	return result(j.cleanerOf().CleanEnvelope(c, data))
 }
 
-func (j *judge) result(c *contract.Contract, out []byte, changed, ok bool) cleaned {
-	if !ok && c.Cleans() {
+func result(out []byte, changed, ok bool) cleaned {
+	if !ok {
 		return cleaned{changed: true, lost: true}
 	}
 	return cleaned{data: out, changed: changed}
@@ -179,7 +180,7 @@ next:
 
 // judged takes an event of a type that has a contract.
 func (r *Request) judged(c *contract.Contract, it *Item) error {
-	found := r.judge.check(c, it.Data, r.again.cleaned())
+	found := r.judge.check(c, it.Data, r.again.cleaned(), r.dry.on)
 	refused := found != nil && c.Mode == contract.Enforce
 	var rej *event.Rejection
 	var kept []byte
@@ -196,8 +197,8 @@ func (r *Request) judged(c *contract.Contract, it *Item) error {
 		}
 	}
 	changed := false
-	if c.Changes() {
-		now := r.judge.clean(c, it.Data, refused)
+	if c.Cleans() {
+		now := r.judge.clean(c, it.Data)
 		if changed = now.changed; changed {
 			it.sent = r.judge.digest(it)
 			if it.Data = now.data; now.lost && refused {
@@ -223,7 +224,7 @@ func (r *Request) cleanRefused(rej *event.Rejection, it *Item) {
 	if string(it.ContentType) == envelopeMedia {
 		now = r.judge.cleanEnvelope(c, rej.Original)
 	} else {
-		now = r.judge.clean(c, rej.Original, true)
+		now = r.judge.clean(c, rej.Original)
 	}
 	if rej.Changed = now.changed; now.lost {
 		rej.Detail += notKept

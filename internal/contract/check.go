@@ -14,6 +14,10 @@ type Scratch struct {
 	// Again: the bytes come from the stream rejected and PII actions have changed
 	// them. What an action has changed was judged before, and is not judged again.
 	Again bool
+	// Tell: LeftOut is wanted, the JSONPaths of what makes no column because unknown
+	// fields are discarded; the first MaxViolations of them.
+	Tell    bool
+	LeftOut []string
 
 	found []Violation
 	way   []step
@@ -32,7 +36,7 @@ type Scratch struct {
 // A name that stands twice: every value that it has is judged, null only when
 // there is no other. So whatever a column takes of them has been judged.
 func (c *Contract) Check(data []byte, s *Scratch) []Violation {
-	s.found, s.way, s.seen = s.found[:0], s.way[:0], s.seen[:0]
+	s.found, s.way, s.seen, s.LeftOut = s.found[:0], s.way[:0], s.seen[:0], s.LeftOut[:0]
 	i := jsonscan.Space(data, 0)
 	if i < len(data) && data[i] != '{' {
 		if i = s.scan.Value(data, i, nil); i >= 0 {
@@ -47,7 +51,7 @@ func (c *Contract) Check(data []byte, s *Scratch) []Violation {
 		}
 	}
 	if i < 0 {
-		s.found, s.way = s.found[:0], s.way[:0]
+		s.found, s.way, s.LeftOut = s.found[:0], s.way[:0], s.LeftOut[:0]
 		reason := s.reason(data)
 		s.add(Violation{Rule: ruleJSON, Path: "$", Want: "JSON; " + reason, Line: c.Line})
 		return s.found
@@ -106,6 +110,8 @@ func (s *Scratch) object(n *node, data []byte, i int) int {
 					at, m = k, n.members[k]
 				} else if n.frozen {
 					s.unknown(n, key)
+				} else if n.discard && s.Tell {
+					s.leftOut(key)
 				}
 			}
 			count++

@@ -11,11 +11,8 @@ import (
 // does not say.
 const DefaultKeep = 2
 
-// Changes tells whether events of the type are changed before they are stored:
-// by PII actions, or because unknown fields are discarded.
-func (c *Contract) Changes() bool { return c.root.acts || c.root.discards }
-
-// Cleans tells whether the contract has PII actions.
+// Cleans tells whether the contract has PII actions: events of the type may be
+// changed before they are stored.
 func (c *Contract) Cleans() bool { return c.root.acts }
 
 // Cleaner changes events before they are stored. Keep one and reuse it; not for
@@ -27,7 +24,6 @@ type Cleaner struct {
 
 	out     []byte
 	changed bool
-	discard bool
 	text    []byte
 	name    []byte
 	inner   *Cleaner // for JSON within strings
@@ -42,23 +38,22 @@ func NewCleaner(keys *Keys) *Cleaner {
 	return x
 }
 
-// Clean does to an event what its contract says about personal data, and leaves
-// out unknown fields where discard says so and the contract does. It returns data
-// itself when nothing is to be changed, else bytes that are valid until the
+// Clean does to an event what its contract says about personal data. It returns
+// data itself when nothing is to be changed, else bytes that are valid until the
 // cleaner is used again. ok is false when data is no JSON object: nothing can be
 // found in it then.
 //
 // Where a field that is an object or an array with personal data in it holds
 // anything else, or a string that should hold JSON does not, the value becomes
 // null: what is in it cannot be told.
-func (x *Cleaner) Clean(c *Contract, data []byte, discard bool) (out []byte, changed, ok bool) {
-	return x.clean(c.root, data, discard)
+func (x *Cleaner) Clean(c *Contract, data []byte) (out []byte, changed, ok bool) {
+	return x.clean(c.root, data)
 }
 
 // CleanEnvelope is Clean for a CloudEvent in JSON, whose data the contract
 // describes.
 func (x *Cleaner) CleanEnvelope(c *Contract, data []byte) (out []byte, changed, ok bool) {
-	return x.clean(c.envelope, data, false)
+	return x.clean(c.envelope, data)
 }
 
 // envelopeOf is the node of a CloudEvent in JSON around an event.
@@ -72,8 +67,8 @@ func envelopeOf(root *node) *node {
 	return out
 }
 
-func (x *Cleaner) clean(root *node, data []byte, discard bool) (out []byte, changed, ok bool) {
-	x.out, x.changed, x.discard = x.out[:0], false, discard
+func (x *Cleaner) clean(root *node, data []byte) (out []byte, changed, ok bool) {
+	x.out, x.changed = x.out[:0], false
 	i := jsonscan.Space(data, 0)
 	if i >= len(data) || data[i] != '{' || !x.scan.Valid(data) {
 		return data, false, false
@@ -84,9 +79,6 @@ func (x *Cleaner) clean(root *node, data []byte, discard bool) (out []byte, chan
 	}
 	return x.out, true, true
 }
-
-// touches tells whether anything in a value of n may have to be changed.
-func (x *Cleaner) touches(n *node) bool { return n.acts || x.discard && n.discards }
 
 // object appends the object at d[i] and returns the place behind it. The JSON is
 // valid.
@@ -108,7 +100,7 @@ func (x *Cleaner) object(n *node, d []byte, i int) int {
 		}
 		i = jsonscan.Space(d, jsonscan.Space(d, end)+1)
 		switch {
-		case m == nil && x.discard && n.discard, m != nil && m.pii == PIIDrop && d[i] != 'n':
+		case m != nil && m.pii == PIIDrop && d[i] != 'n':
 			x.changed = true
 			i = x.scan.Value(d, i, nil)
 		default:
@@ -116,7 +108,7 @@ func (x *Cleaner) object(n *node, d []byte, i int) int {
 				x.out = append(x.out, ',')
 			}
 			first = false
-			if m == nil || !x.touches(m) {
+			if m == nil || !m.acts {
 				i = x.scan.Value(d, i, nil)
 				x.out = append(x.out, d[start:i]...)
 				break
@@ -132,8 +124,8 @@ func (x *Cleaner) object(n *node, d []byte, i int) int {
 	return i + 1
 }
 
-// value appends the value at d[i] of a node that touches says yes to, and returns
-// the place behind it.
+// value appends the value at d[i] of a node that acts, and returns the place behind
+// it.
 func (x *Cleaner) value(n *node, d []byte, i int) int {
 	c := d[i]
 	switch {
@@ -150,7 +142,7 @@ func (x *Cleaner) value(n *node, d []byte, i int) int {
 		end := x.scan.Value(d, i, nil)
 		x.embedded(n, d[i:end])
 		return end
-	case n.acts:
+	default:
 		x.null()
 		return x.scan.Value(d, i, nil)
 	}
@@ -165,7 +157,7 @@ func (x *Cleaner) null() {
 }
 
 func (x *Cleaner) array(n *node, d []byte, i int) int {
-	if n.items == nil || !x.touches(n.items) {
+	if n.items == nil || !n.items.acts {
 		end := x.scan.Value(d, i, nil)
 		x.out = append(x.out, d[i:end]...)
 		return end
@@ -275,15 +267,11 @@ func (x *Cleaner) embedded(n *node, raw []byte) {
 		x.inner = &Cleaner{keys: x.keys, mac: x.mac}
 	}
 	in := x.inner
-	in.out, in.changed, in.discard = in.out[:0], false, x.discard
+	in.out, in.changed = in.out[:0], false
 	text := append([]byte{}, unescape(&x.text, raw)...)
 	i := jsonscan.Space(text, 0)
 	if i >= len(text) || text[i] == '"' || !in.scan.Valid(text) {
-		if n.acts {
-			x.null()
-			return
-		}
-		x.out = append(x.out, raw...)
+		x.null()
 		return
 	}
 	in.value(n, text, i)

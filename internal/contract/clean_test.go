@@ -105,7 +105,7 @@ func TestClean(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			x := NewCleaner(keys)
 			for range 2 { // it is reused
-				got, changed, ok := x.Clean(c, []byte(test.in), true)
+				got, changed, ok := x.Clean(c, []byte(test.in))
 				want := test.want
 				if want == "" {
 					want = test.in
@@ -114,7 +114,7 @@ func TestClean(t *testing.T) {
 					t.Fatalf("%s, %v %v\nwant %s", got, changed, ok, want)
 				}
 				// Done again it changes nothing.
-				again, changed, ok := NewCleaner(keys).Clean(c, bytes.Clone(got), true)
+				again, changed, ok := NewCleaner(keys).Clean(c, bytes.Clone(got))
 				if !ok || changed || string(again) != want {
 					t.Fatalf("again: %s", again)
 				}
@@ -126,23 +126,9 @@ func TestClean(t *testing.T) {
 		})
 	}
 	for _, bad := range []string{"", "x", `"a"`, `[{"email":"a"}]`, `{"email":"a"`, `{"email":"a"}}`} {
-		if _, _, ok := NewCleaner(keys).Clean(c, []byte(bad), true); ok {
+		if _, _, ok := NewCleaner(keys).Clean(c, []byte(bad)); ok {
 			t.Errorf("%q is said to be clean", bad)
 		}
-	}
-}
-
-func TestDiscard(t *testing.T) {
-	text := strings.Replace(personal, "customProperties:\n      - {property: naru.jsonStrings", "customProperties:\n      - {property: naru.unknownFields, value: discard}\n      - {property: naru.jsonStrings", 1)
-	c := compileOne(t, text, "signup")
-	x := NewCleaner(testKeys(t, "k=env:ONE"))
-	in := `{"x":1,"plan":"free","y":{"plan":2},"friends":[{"since":1,"z":2}],"extra":"{\"w\":1}","extra":{"v":2}}`
-	got, changed, ok := x.Clean(c, []byte(in), true)
-	if want := `{"plan":"free","friends":[{"since":1}],"extra":"{}","extra":{}}`; string(got) != want || !changed || !ok {
-		t.Errorf("%s", got)
-	}
-	if got, changed, _ := x.Clean(c, []byte(in), false); changed || string(got) != in {
-		t.Errorf("of a refused event: %s", got)
 	}
 }
 
@@ -152,7 +138,7 @@ func TestAgain(t *testing.T) {
 	c := compileOne(t, personal, "signup")
 	x := NewCleaner(testKeys(t, "k=env:ONE"))
 	in := []byte(`{"email":"me@example.com","phone":"1","number":7,"friends":[{"email":"a","since":1}],"extra":"phone 1","ip":"?"}`)
-	clean, _, _ := x.Clean(c, in, true)
+	clean, _, _ := x.Clean(c, in)
 	if v := c.Check(clean, &Scratch{}); len(v) == 0 {
 		t.Errorf("nothing is wrong with %s", clean)
 	}
@@ -228,7 +214,7 @@ func FuzzClean(f *testing.F) {
 	keys := testKeys(f, "k=env:ONE")
 	c := compileOne(f, strings.Replace(personal, "value: truncate}, {property: naru.piiKeep, value: 1}", "value: hash}", 1), "signup")
 	f.Fuzz(func(t *testing.T, in string) {
-		out, changed, ok := NewCleaner(keys).Clean(c, []byte(in), false)
+		out, changed, ok := NewCleaner(keys).Clean(c, []byte(in))
 		var tree map[string]any
 		if !ok {
 			if json.Unmarshal([]byte(in), &tree) == nil && tree != nil {

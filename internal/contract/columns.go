@@ -19,6 +19,9 @@ func (c *Contract) takeShape() {
 		kinds[n.path] = kind
 		s.Columns = append(s.Columns, lake.ShapeColumn{Path: n.path, Kind: kind, UTC: kind == "timestamptz" && n.utc})
 	})
+	if c.Unknown == Discard {
+		s.Known = c.root.known()
+	}
 	for i := range c.Fields {
 		c.Fields[i].Column = kinds[c.Fields[i].Path]
 	}
@@ -39,6 +42,25 @@ func (n *node) columns(fn func(n *node, kind string)) {
 			fn(m, kind)
 		}
 	}
+}
+
+// known is what rows have of a value of the node, where unknown fields are
+// discarded; nil: all. As with freeze, an object without properties may hold anything.
+func (n *node) known() *lake.Known {
+	switch {
+	case n.pii != PIINone: // a text stands there
+	case n.kind == objectKind && len(n.members) > 0:
+		k := &lake.Known{Fields: make(map[string]*lake.Known, len(n.members))}
+		for _, m := range n.members {
+			k.Fields[m.name] = m.known()
+		}
+		return k
+	case n.kind == arrayKind && n.items != nil:
+		if items := n.items.known(); items != nil {
+			return &lake.Known{Items: items}
+		}
+	}
+	return nil
 }
 
 // column is the kind of column that holds the node's values as they are stored, by

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -119,4 +120,66 @@ func floor(micros int64) int64 {
 		micros -= 999_999
 	}
 	return micros / 1e6
+}
+
+// What discard leaves in rows: the members of all objects that the contract
+// describes.
+func TestKnownFields(t *testing.T) {
+	text := func(unknown, properties string) string {
+		return strings.Replace(fmt.Sprintf(columnsText, properties), "schema:", "customProperties: [{property: naru.unknownFields, value: "+unknown+"}]\nschema:", 1)
+	}
+	for _, c := range []struct{ properties, want string }{
+		{"      - {name: a}\n      - {name: b, logicalType: integer}", `{"fields":{"a":null,"b":null}}`},
+		{"      - {name: a.b, logicalType: object}\n      - {name: c, properties: [{name: d}]}", `{"fields":{"a.b":null,"c":{"fields":{"d":null}}}}`},
+		{"      - {name: a, logicalType: array, items: {logicalType: object, properties: [{name: b}]}}", `{"fields":{"a":{"items":{"fields":{"b":null}}}}}`},
+		{"      - {name: a, logicalType: array, items: {logicalType: array, items: {properties: [{name: b}]}}}", `{"fields":{"a":{"items":{"items":{"fields":{"b":null}}}}}}`},
+		{"      - {name: a, logicalType: array, items: {logicalType: string}}", `{"fields":{"a":null}}`},
+		{"      - {name: a, properties: [{name: b}], customProperties: [{property: naru.pii, value: drop}]}", `{"fields":{"a":null}}`},
+	} {
+		got := compileOne(t, text("discard", c.properties), "order")
+		if known, err := json.Marshal(got.Shape().Known); err != nil || string(known) != c.want {
+			t.Errorf("%s: %s, want %s", c.properties, known, c.want)
+		}
+		for _, other := range []string{"evolve", "freeze"} {
+			if s := compileOne(t, text(other, c.properties), "order").Shape(); s != nil && s.Known != nil {
+				t.Errorf("%s: %s: %+v", c.properties, other, s.Known)
+			}
+		}
+	}
+	if s := compileOne(t, text("discard", "      []"), "order").Shape(); s != nil {
+		t.Errorf("no properties: %+v", s)
+	}
+}
+
+// What Check says of fields that make no column agrees with what the shape knows.
+func TestLeftOut(t *testing.T) {
+	c := compileOne(t, strings.NewReplacer("- {property: naru.jsonStrings, value: [extra]}", "- {property: naru.unknownFields, value: discard}\n      - {property: naru.jsonStrings, value: [extra, \"list[]\"]}",
+		"- name: extra", "- {name: list, logicalType: array, items: {logicalType: object, properties: [{name: v}]}}\n      - name: extra").Replace(personal), "signup")
+	in := []byte(`{"x":1,"phone":"1","plan":"free","y":{"plan":2},"friends":[{"since":1},{"a b":2}],"extra":"{\"w\":1}","list":["{\"u\":1}"]}`)
+	s := Scratch{Tell: true}
+	if v := c.Check(in, &s); v != nil || fmt.Sprint(s.LeftOut) != `[$.x $.y $.friends[1]["a b"] $.extra.w]` {
+		t.Errorf("%v, left out %v", v, s.LeftOut)
+	}
+	if s.Tell = false; c.Check(in, &s) != nil || len(s.LeftOut) != 0 {
+		t.Errorf("not asked: %v", s.LeftOut)
+	}
+	s.Tell = true
+	if c.Check([]byte(`{"x":1,"extra":"{\"w\":1,"`), &s); len(s.LeftOut) != 0 {
+		t.Errorf("no JSON: %v", s.LeftOut)
+	}
+	if c.Check([]byte("{\"phone\":\"1\""+strings.Repeat(`,"x":1`, 100)+"}"), &s); len(s.LeftOut) != MaxViolations {
+		t.Errorf("%d", len(s.LeftOut))
+	}
+}
+
+// A contract that discards is another one than it was when the door left such fields
+// out: a lake keeps for good what the contract of a hash says.
+func TestHashOfDiscard(t *testing.T) {
+	for unknown, same := range map[string]bool{"evolve": true, "freeze": true, "discard": false} {
+		text := fmt.Sprintf(columnsText, "      - {name: a}") + "customProperties: [{property: naru.unknownFields, value: " + unknown + "}]\n"
+		before := hashOf(digest([]byte(text)), digest([]byte("order")))
+		if got := compileOne(t, text, "order").Hash; got == before != same {
+			t.Errorf("%s: %s, %s", unknown, got, before)
+		}
+	}
 }

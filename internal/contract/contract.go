@@ -46,7 +46,7 @@ type Unknown string
 const (
 	Evolve  Unknown = "evolve"  // they become columns
 	Freeze  Unknown = "freeze"  // they break the contract
-	Discard Unknown = "discard" // they are left out of what is stored
+	Discard Unknown = "discard" // they make no columns; the log has them
 )
 
 // PII is what is done with a personal value before it is stored.
@@ -67,7 +67,8 @@ type Contract struct {
 	ID      string `json:"id"`
 	Version string `json:"version"`
 	// Hash is of the bytes of the file and of the JSON Schemas it refers to: the
-	// first 16 bytes of SHA-256 in hex.
+	// first 16 bytes of SHA-256 in hex. Two contracts of one hash judge alike and
+	// have the same shape.
 	Hash   string `json:"hash"`
 	File   string `json:"file"`
 	Line   int    `json:"line"` // of the schema object

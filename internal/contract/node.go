@@ -42,11 +42,9 @@ type node struct {
 	isJSON   bool // a string here is parsed as JSON first
 
 	// What Clean does.
-	pii      PII
-	keep     int  // characters that truncate leaves
-	acts     bool // something is done to it, or to what is beneath
-	discard  bool // members that are not listed are left out
-	discards bool // here or beneath
+	pii  PII
+	keep int  // characters that truncate leaves
+	acts bool // something is done to it, or to what is beneath
 
 	// Strings and times.
 	minLen, maxLen int // in code points; -1 for none
@@ -76,6 +74,7 @@ type node struct {
 	members            []*node
 	index              map[string]int
 	frozen             bool // what is not listed breaks the contract
+	discard            bool // what is not listed makes no column
 
 	checks bool // a scalar has rules beside its type
 }
@@ -127,19 +126,18 @@ func (n *node) child(name string) *node {
 func (n *node) finish(above bool, unknown Unknown) bool {
 	here := n.personal
 	n.acts = n.pii != PIINone
-	n.discard = unknown == Discard && len(n.members) > 0
-	n.discards = n.discard
 	if n.items != nil {
 		here = n.items.finish(above || n.personal, unknown) || here
-		n.acts, n.discards = n.acts || n.items.acts, n.discards || n.items.discards
+		n.acts = n.acts || n.items.acts
 	}
 	n.index = make(map[string]int, len(n.members))
 	for i, m := range n.members {
 		n.index[m.name] = i
 		here = m.finish(above || n.personal, unknown) || here
-		n.acts, n.discards = n.acts || m.acts, n.discards || m.discards
+		n.acts = n.acts || m.acts
 	}
 	n.frozen = unknown == Freeze && len(n.members) > 0
+	n.discard = unknown == Discard && len(n.members) > 0
 	n.checks = n.minLen >= 0 || n.maxLen >= 0 || n.pattern != nil || n.format != nil || n.enum != nil || n.layout != nil ||
 		n.low != nil || n.high != nil || n.min != nil || n.max != nil || n.aboveMin != nil || n.belowMax != nil || n.multipleOf != nil
 	n.personal = here || above

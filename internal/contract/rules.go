@@ -121,9 +121,18 @@ func (s *Scratch) unknown(n *node, key []byte) {
 	for _, m := range n.members {
 		known = append(known, m.name)
 	}
-	name := validText(key[:min(len(key), 4*maxShown)])
+	name := nameOf(key)
 	s.add(Violation{Rule: ruleUnknown, Path: s.where(name), Want: "no such field: the contract has none" + didYouMean(name, known), Line: n.line})
 }
+
+// leftOut tells that a member makes no column.
+func (s *Scratch) leftOut(key []byte) {
+	if len(s.LeftOut) < MaxViolations {
+		s.LeftOut = append(s.LeftOut, s.where(nameOf(key)))
+	}
+}
+
+func nameOf(key []byte) string { return validText(key[:min(len(key), 4*maxShown)]) }
 
 // members judges how many members an object has; names that stand twice count
 // once.
@@ -154,13 +163,20 @@ func (s *Scratch) members(n *node, data []byte, start, end, count int) {
 func (s *Scratch) embedded(n *node, raw []byte) {
 	text := append([]byte{}, unescape(&s.text, raw)...)
 	i := jsonscan.Space(text, 0)
-	way, found := len(s.way), len(s.found)
+	way, found, left := len(s.way), len(s.found), len(s.LeftOut)
 	end := -1
+	tell := s.Tell
+	for _, at := range s.way {
+		if at.n == nil { // within an array it stays text, whatever is in it
+			s.Tell = false
+		}
+	}
 	if i < len(text) && text[i] != '"' { // a string in a string is not unpacked again
 		end = s.value(n, text, i)
 	}
+	s.Tell = tell
 	if end < 0 || jsonscan.Space(text, end) < len(text) {
-		s.way, s.found = s.way[:way], s.found[:found]
+		s.way, s.found, s.LeftOut = s.way[:way], s.found[:found], s.LeftOut[:left]
 		s.breaks(n, ruleJSON, raw, "a string that holds "+n.want()+" as JSON")
 	}
 }

@@ -1,7 +1,7 @@
 package lake
 
-// Shape is what a contract says of the rows of its events: where they go, and
-// of which types their columns are. It never changes: a changed contract has
+// Shape is what a contract says of the rows of its events: where they go, of
+// which types their columns are, and which fields have none. It never changes: a changed contract has
 // another hash, and with it another shape.
 type Shape struct {
 	// Table is the name of the table that the events go to; empty: TableName of
@@ -10,6 +10,18 @@ type Shape struct {
 	// Columns in the order of the contract. A path that is not among them becomes
 	// a column as data has it.
 	Columns []ShapeColumn `json:"columns,omitempty"`
+	// Known are the only fields that rows have of their events; nil: all.
+	Known *Known `json:"known,omitempty"`
+}
+
+// Known is what a contract with naru.unknownFields discard has of an object or an
+// array. A nil one has all that is there.
+type Known struct {
+	// Fields are the members of an object by name; nil: all. In what is no object
+	// they say nothing.
+	Fields map[string]*Known `json:"fields,omitempty"`
+	// Items are those of an array; nil: as they are.
+	Items *Known `json:"items,omitempty"`
 }
 
 // ShapeColumn is one column that a contract asks for.
@@ -31,4 +43,4 @@ func (s *Shape) Name() string {
 }
 
 // IsZero tells whether the shape says nothing.
-func (s *Shape) IsZero() bool { return s.Table == "" && len(s.Columns) == 0 }
+func (s *Shape) IsZero() bool { return s.Table == "" && len(s.Columns) == 0 && s.Known == nil }

@@ -28,6 +28,7 @@ customProperties: [{property: naru.mode, value: %[2]s}]
 schema:
   - name: %[1]s
     properties:
+      - {name: k, logicalType: string}
       - {name: level, logicalType: integer, required: true, logicalTypeOptions: {maximum: %[3]d}}
       - {name: mail, logicalType: string, customProperties: [{property: naru.pii, value: hash}]}
       - {name: phone, logicalType: string, customProperties: [{property: naru.pii, value: drop}]}
@@ -43,6 +44,9 @@ schema:
 // contracts; that of another type was its own one until then.
 var askedTables = map[string]string{"order.paid": "orders", "login": "people"}
 
+// discarding is a type whose further fields have no columns in that version.
+const discarding = "x"
+
 // theContracts, and those that are loosened, are compiled once, in their two versions.
 var (
 	theContracts   = sync.OnceValue(func() [2]*contract.Set { return compiled("1.0.0", maxLevel) })
@@ -57,6 +61,9 @@ func compiled(name string, maximum int) (sets [2]*contract.Set) {
 			asked, name, maximum := "", name, maximum
 			if name := askedTables[typ]; version > 0 && name != "" {
 				asked = "      - {property: naru.table, value: " + name + "}\n"
+			}
+			if version > 0 && typ == discarding {
+				asked += "      - {property: naru.unknownFields, value: discard}\n"
 			}
 			if mode == contract.Observe {
 				name, maximum = "1.0.0", maxLevel
@@ -97,6 +104,14 @@ func homeOf(typ string, hash []byte) string {
 		return name
 	}
 	return lake.TableName(typ)
+}
+
+// knownOf are the fields that rows of the contract with that hash have; nil: all.
+func knownOf(hash []byte) *lake.Known {
+	if s := allShapes()[string(hash)]; s != nil {
+		return s.Known
+	}
+	return nil
 }
 
 var allShapes = sync.OnceValue(func() map[string]*lake.Shape {

@@ -113,6 +113,7 @@ func (o *onlookers) stop() error {
 type logged struct {
 	key, typ string
 	table    string // that it belongs to
+	known    *lake.Known
 	data     map[string]json.RawMessage
 }
 
@@ -351,7 +352,7 @@ func (o *onlookers) stored() (map[spot]logged, error) {
 					return nil, err
 				}
 				err = d.EachIn(b, func(e *event.Event) error {
-					l := logged{key: keyOf(e.Data), typ: string(e.Type), table: homeOf(string(e.Type), e.Contract.Hash)}
+					l := logged{key: keyOf(e.Data), typ: string(e.Type), table: homeOf(string(e.Type), e.Contract.Hash), known: knownOf(e.Contract.Hash)}
 					_ = json.Unmarshal(e.Data, &l.data)
 					for name := range l.data { // of two the first counts
 						if strings.Count(string(e.Data), `"`+name+`":`) > 1 {
@@ -395,6 +396,12 @@ func (o *onlookers) content(views []*lake.View, rows []map[spot]row, there map[s
 			}
 			for name, raw := range l.data {
 				if name != "n" && !strings.HasSuffix(name, "_price") {
+					continue
+				}
+				if l.known != nil {
+					if w[name] != "" || strings.Contains(strings.ReplaceAll(w["_rescued"], `\`, ""), `"`+name+`":`) {
+						return fmt.Errorf("%s of %s at %v is %q (rescued %q), its contract does not know it", name, v.Ident, at, w[name], w["_rescued"])
+					}
 					continue
 				}
 				want, err := strconv.ParseFloat(string(raw), 64)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"naru/internal/event"
+	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 	"naru/internal/stream/seglog"
 )
@@ -29,9 +30,17 @@ func newHasher() *hasher {
 }
 
 func (v *verifier) contentOfEvent(e *event.Event, s *streamState) uint64 {
-	v.hash.sum = 0
+	v.hash.sum, v.hash.shape = 0, s.shape
 	v.hash.event(e, s.name == event.RejectedStream)
 	return mix(v.hash.sum ^ mix(uint64(e.Offset)^v.seed))
+}
+
+// shape asks the lake what contracts say; nil where there is none.
+func (v *verifier) shape() func(contract []byte) *lake.Shape {
+	if v.Lake == nil {
+		return nil
+	}
+	return v.Lake.Shape
 }
 
 func (v *verifier) contentOfRow(r *columnar.Row, layout columnar.Layout) uint64 {
@@ -102,7 +111,7 @@ func (x *exact) compareContent(ctx context.Context) error {
 	}
 	var cur map[string]int
 	delta := 1
-	s := leaves{take: func(path, value []byte) { cur[string(path)+"\x00"+string(value)] += delta }}
+	s := leaves{shape: x.shape(), take: func(path, value []byte) { cur[string(path)+"\x00"+string(value)] += delta }}
 	o := seglog.SurveyOptions{Skip: func(has []seglog.SegmentStream) bool {
 		return !slices.ContainsFunc(has, func(g seglog.SegmentStream) bool { return x.wanted(g.Stream, g.First, g.End-1) })
 	}}

@@ -11,6 +11,7 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/jsonscan"
+	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 )
 
@@ -27,9 +28,23 @@ type leaves struct {
 	text []byte
 	scan jsonscan.Scanner
 
+	// shape gives what the contract with that hash says of tables; nil: no contract is known.
+	shape func(contract []byte) *lake.Shape
+
 	// Paths of strings that hold JSON, of the event being read.
 	embedded     map[string]bool
 	embeddedText []byte
+}
+
+// known are the fields of an event that its row has; nil: all.
+func (s *leaves) known(e *event.Event) *lake.Known {
+	if s.shape == nil || len(e.Contract.Hash) == 0 {
+		return nil
+	}
+	if shape := s.shape(e.Contract.Hash); shape != nil {
+		return shape.Known
+	}
+	return nil
 }
 
 // embed takes over the paths of strings that hold JSON.
@@ -114,7 +129,7 @@ func (s *leaves) event(e *event.Event, rejected bool) {
 	switch {
 	case isJSON && s.scan.Valid(e.Data):
 		s.embed(e.JSONStrings)
-		s.json(e.Data)
+		s.json(e.Data, s.known(e))
 		s.embed(nil)
 	case isText || isJSON && utf8.Valid(e.Data):
 		s.take([]byte("data"), appendText(nil, e.Data))
@@ -187,7 +202,7 @@ func (s *leaves) row(r *columnar.Row, layout columnar.Layout) {
 		case v.Field.Path == "": // _extensions
 			s.nested([]byte(columnar.ColumnExtensions), v.Text)
 		case layout == columnar.Whole:
-			s.json(v.Text)
+			s.json(v.Text, nil)
 		case v.Field.Kind == columnar.JSON:
 			s.nested([]byte(v.Field.Path), v.Text)
 		case v.Field.Kind == columnar.Timestamp:
@@ -206,19 +221,20 @@ func (s *leaves) row(r *columnar.Row, layout columnar.Layout) {
 	}
 }
 
-// json gives the leaves of an event's whole JSON, which is valid.
-func (s *leaves) json(text []byte) {
+// json gives the leaves of an event's whole JSON, which is valid; known are the
+// fields that count, nil: all.
+func (s *leaves) json(text []byte, known *lake.Known) {
 	i := jsonscan.Space(text, 0)
 	if i < len(text) && text[i] != '{' {
 		s.nested([]byte("data"), text)
 		return
 	}
-	s.value(nil, 0, text, i)
+	s.value(nil, 0, text, i, known)
 }
 
 // nested gives the leaves of a value below a path.
 func (s *leaves) nested(path, text []byte) {
-	s.value(path, 1, text, jsonscan.Space(text, 0))
+	s.value(path, 1, text, jsonscan.Space(text, 0), nil)
 }
 
 // rescued gives those of _rescued: an object, path → value.
@@ -229,7 +245,7 @@ func (s *leaves) rescued(text []byte) {
 		return
 	}
 	members(text, i, func(key []byte, at int) int {
-		return s.value(withoutCount(key), 1, text, at)
+		return s.value(withoutCount(key), 1, text, at, nil)
 	})
 }
 
@@ -249,24 +265,30 @@ func withoutCount(path []byte) []byte {
 	return path
 }
 
-// value gives the leaves of the value at text[i] and the place behind it.
-func (s *leaves) value(path []byte, depth int, text []byte, i int) int {
+// value gives the leaves of the value at text[i] that known has, and the place
+// behind it.
+func (s *leaves) value(path []byte, depth int, text []byte, i int, known *lake.Known) int {
 	if i >= len(text) {
 		s.take([]byte{0, '?'}, text)
 		return i
 	}
 	if text[i] == '{' {
 		return members(text, i, func(key []byte, at int) int {
-			return s.value(appendKey(path[:len(path):len(path)], key, depth == 0), depth+1, text, at)
+			field, counts := fieldOf(known, key)
+			if !counts {
+				_, end := appendCanonical(nil, text, at, nil)
+				return end
+			}
+			return s.value(appendKey(path[:len(path):len(path)], key, depth == 0), depth+1, text, at, field)
 		})
 	}
-	b, end := appendCanonical(nil, text, i)
+	b, end := appendCanonical(nil, text, i, known)
 	if text[i] == '"' {
 		b = asTime(b)
 	}
 	if text[i] == '"' && s.embedded[string(path)] {
 		if in := bytes.TrimSpace(decode(text[i:end])); len(in) > 0 && in[0] != '"' && s.scan.Valid(in) {
-			s.value(path, depth, in, 0)
+			s.value(path, depth, in, 0, known)
 			return end
 		}
 	}
@@ -274,6 +296,15 @@ func (s *leaves) value(path []byte, depth int, text []byte, i int) int {
 		s.take(path, b)
 	}
 	return end
+}
+
+// fieldOf tells whether a member counts, and what of it does.
+func fieldOf(object *lake.Known, key []byte) (field *lake.Known, counts bool) {
+	if object == nil || object.Fields == nil {
+		return nil, true
+	}
+	field, counts = object.Fields[string(key)]
+	return field, counts
 }
 
 // appendKey puts a key behind a path, as docs/format/tables.md says.
@@ -334,8 +365,9 @@ func decode(quoted []byte) []byte {
 }
 
 // appendCanonical puts the value at text[i] into canonical form: numbers by
-// their value, strings decoded, no white space. It returns the place behind.
-func appendCanonical(b, text []byte, i int) ([]byte, int) {
+// their value, strings decoded, no white space, and only what known has. It returns
+// the place behind.
+func appendCanonical(b, text []byte, i int, known *lake.Known) ([]byte, int) {
 	switch c := text[i]; c {
 	case '"':
 		end := stringEnd(text, i)
@@ -343,15 +375,24 @@ func appendCanonical(b, text []byte, i int) ([]byte, int) {
 	case '{':
 		b = append(b, '{')
 		end := members(text, i, func(key []byte, at int) int {
+			field, counts := fieldOf(known, key)
+			if !counts {
+				_, at = appendCanonical(nil, text, at, nil)
+				return at
+			}
 			b = append(appendString(b, key), ':')
-			b, at = appendCanonical(b, text, at)
+			b, at = appendCanonical(b, text, at, field)
 			return at
 		})
 		return append(b, '}'), end
 	case '[':
 		b = append(b, '[')
+		var items *lake.Known
+		if known != nil {
+			items = known.Items
+		}
 		for i = jsonscan.Space(text, i+1); i < len(text) && text[i] != ']'; {
-			b, i = appendCanonical(b, text, i)
+			b, i = appendCanonical(b, text, i, items)
 			b = append(b, ',')
 			if i = jsonscan.Space(text, i); i < len(text) && text[i] == ',' {
 				i = jsonscan.Space(text, i+1)

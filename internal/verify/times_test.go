@@ -37,6 +37,37 @@ func TestContracts(t *testing.T) {
 	w.clean()
 }
 
+// What a contract leaves out of rows is in the log, and no row is to have it; all else
+// is in its row.
+func TestUnknownFields(t *testing.T) {
+	w := newWorld(t)
+	known := &lake.Known{Fields: map[string]*lake.Known{
+		"n": nil, "o": {Fields: map[string]*lake.Known{"a.b": nil, "any": nil}},
+		"l": {Items: &lake.Known{Fields: map[string]*lake.Known{"a": {Items: &lake.Known{Fields: map[string]*lake.Known{"b": nil}}}}}},
+	}}
+	require.NoError(t, w.lake.KeepShapes(map[string]*lake.Shape{"one": {Known: known}}))
+	data := []string{
+		`{"n":1,"x":2,"o":{"a.b":1,"a":{"b":2},"any":{"x":[{"x":1}],"y":{}}},"l":[{"a":[{"b":1,"x":2},{"x":3}],"x":4},5,[{"x":6}]]}`,
+		` { "x" : "n", "l" : {"a":[{"x":1}],"x":2}, "o":[{"x":1}], "n":{"x":1}, "o":{"x":1,"any":null} } `,
+		`{"x":1}`, `[{"x":1}]`, `"x"`, `{"x":1,`, `{"n":1,"n":2,"x":1,"x":2,"_id":7,"N":8}`,
+		`{"o":"{\"x\":1,\"any\":\"{\\\"x\\\":1}\"}","l":"[{\"a\":[{\"b\":1,\"x\":2}]},\"{}\"]","x":"{\"n\":1}","n":"{\"x\":1}"}`,
+	}
+	for _, w.contract = range []string{"", "one", "late"} {
+		for _, w.paths = range []string{"", `["o","l","o.any","n"]`} {
+			for _, d := range data {
+				w.send("events", ev{"page", d})
+			}
+		}
+		w.load()
+	}
+	w.clean()
+	// Rows were made without the contract, and have what it leaves out.
+	w.open()
+	require.NoError(t, w.lake.KeepShapes(map[string]*lake.Shape{"late": {Known: known}}))
+	w.wrong(true, "content events.page 32-32,40-40", "content events.page 33-33,41-41", "content events.page 34-34,39-39,42-42",
+		"content events.page 38-38,46-46", "content events.page 47-47")
+}
+
 func TestMoment(t *testing.T) {
 	for _, text := range []string{"2026-01-31T09:00:00Z", "2026-01-31 09:00:00.5+09:00", "1969-12-31t23:59:59.1234567z", "0001-01-01T00:00:00Z", "2000-02-29T12:00:00-12:30"} {
 		canonical := []byte(text)

@@ -156,10 +156,7 @@ func (v *verifier) tell(step string, done, all int64) {
 func (v *verifier) stream(name string) *streamState {
 	s := v.streams[name]
 	if s == nil {
-		s = &streamState{name: name, byName: map[string]*pinned{}, types: map[string]*pinned{}}
-		if v.Lake != nil {
-			s.shape = v.Lake.Shape
-		}
+		s = &streamState{name: name, byName: map[string]*pinned{}, types: map[string]*pinned{}, shape: v.shape()}
 		for reader, p := range v.before.Readers {
 			if p.Stream == name && !stream.Judges(reader) {
 				s.progress = p

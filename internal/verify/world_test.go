@@ -50,6 +50,8 @@ type world struct {
 	ids     int
 	// contract is the hash of the one that sent events were judged by; "": none.
 	contract string
+	// paths are those of strings that hold JSON in events of a contract.
+	paths string
 	// reading is the log that is loaded; nil: log.
 	reading stream.Log
 	// operation of the snapshots that snapshot commits; "": overwrite.
@@ -117,6 +119,7 @@ func (w *world) send(name string, events ...ev) {
 		x := &event.Event{ID: fmt.Appendf(nil, "id-%d", w.ids), Source: []byte("/test"), Type: []byte(e.typ), Data: []byte(e.data)}
 		if w.contract != "" {
 			x.Contract = event.Contract{ID: []byte("c"), Version: []byte("1"), Hash: []byte(w.contract)}
+			x.JSONStrings = []byte(w.paths)
 		}
 		if e.typ == "!" {
 			x.Type = []byte(recordbatch.RejectionType)

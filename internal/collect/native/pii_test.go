@@ -133,17 +133,39 @@ func TestDigestOfWhatWasSent(t *testing.T) {
 	}
 }
 
-func TestDiscardedFieldsAreNotStored(t *testing.T) {
-	d, log, _ := newPIIDoor(t, "status: active\n", "status: active\ncustomProperties: [{property: naru.unknownFields, value: discard}]\n", "name: plan", "name: type, logicalType: string}\n      - {name: plan")
-	got := do(t, d, request("", `[{"type":"signup","plan":"a","phone":"1","x":1},{"type":"signup","x":2,"phone":"1"}]`))
+// naru.unknownFields discard is a matter of tables: what is stored is what was sent,
+// but for PII actions.
+func TestDiscardChangesNothingStored(t *testing.T) {
+	discard := []string{"status: active\n", "status: active\ncustomProperties: [{property: naru.unknownFields, value: discard}]\n"}
+	d, log, _ := newPIIDoor(t, append(discard, "name: plan", "name: type, logicalType: string}\n      - {name: plan")...)
+	got := do(t, d, request("", `[{"type":"signup","plan":"a","phone":"1","x":1},{"type":"signup","x":2,"phone":"1"}, {"type":"signup","phone":null, "plan":"b" , "y":[1, {}]}]`))
 	if got.Accepted != 1 {
 		t.Fatal(got.body)
 	}
-	if e := stored(t, log, "events")[0]; string(e.Data) != `{"type":"signup","plan":"a"}` {
-		t.Errorf("%s", e.Data)
+	if e := stored(t, log, "events")[0]; string(e.Data) != `{"type":"signup","plan":"a","x":1}` || len(e.Sent) != 16 {
+		t.Errorf("%s, sent %s", e.Data, e.Sent)
 	}
 	if e := stored(t, log, "rejected")[0]; string(e.Data) != `{"type":"signup","x":2}` {
-		t.Errorf("a refused event has lost what was not known: %s", e.Data)
+		t.Errorf("a refused event: %s", e.Data)
+	}
+	// Without PII actions it is what was sent, byte for byte, and needs no digest.
+	log2 := memory.New()
+	d, _ = newDoorWith(t, log2, always(compile(t, strings.NewReplacer(discard...).Replace(pages))), nil)
+	data := `{"type":"page", "path" : "/" , "x":{"y":[1, 2]},"ms":1, "z":"\u00e9"}`
+	if got := do(t, d, request("", data)); got.Accepted != 1 {
+		t.Fatal(got.body)
+	}
+	if e := stored(t, log2, "events")[0]; string(e.Data) != data || e.Sent != nil {
+		t.Errorf("%s, sent %s", e.Data, e.Sent)
+	}
+	// A dry run says which fields are to have no column.
+	var r report
+	got = do(t, d.Validator(), request("", data+`{"type":"page","path":"/"}{"type":"other","x":1}`))
+	if err := json.Unmarshal([]byte(got.body), &r); err != nil || r.Valid != 3 {
+		t.Fatal(got.body, err)
+	}
+	if left := fmt.Sprint(r.Results[0].LeftOut, r.Results[1].LeftOut, r.Results[2].LeftOut); left != "[$.type $.x $.z] [$.type] []" || r.Results[0].Stored != nil {
+		t.Errorf("%s: %s", left, got.body)
 	}
 }
 
@@ -155,6 +177,7 @@ type report struct {
 		ID, Type, Reason, Detail, Rule, Path, Owner, Version string
 		Violations                                           []struct{ Rule, Path, Detail string }
 		Stored                                               json.RawMessage
+		LeftOut                                              []string `json:"left_out"`
 	}
 }
 

@@ -46,6 +46,7 @@ type Builder struct {
 	broken    bool // and is no JSON
 	rescued   rescued
 	embedded  embedded
+	known     known
 	contract  []byte // hash of the row's contract
 	shape     *shape // what it says of columns; nil: nothing
 	shapes    map[*lake.Shape]*shape

@@ -130,12 +130,14 @@ func (b *Builder) flat(e *event.Event) {
 	b.endRescued()
 }
 
-// json is the event's data, strings that hold JSON unpacked.
+// json is the event's data, strings that hold JSON unpacked, without what its
+// contract leaves out. It follows the event's contract.
 func (b *Builder) json(e *event.Event) []byte {
-	if len(e.JSONStrings) == 0 {
-		return e.Data
+	data := e.Data
+	if len(e.JSONStrings) > 0 {
+		data = b.unpacked(data, e.JSONStrings)
 	}
-	return b.unpacked(e.Data, e.JSONStrings)
+	return b.onlyKnown(data)
 }
 
 // opaque keeps data that is no JSON: text under the path data, bytes in base64
@@ -225,6 +227,7 @@ func (b *Builder) endRescued() {
 
 // whole keeps the event's data as one JSON text, for the table _other.
 func (b *Builder) whole(e *event.Event) {
+	b.follow(e)
 	b.rescued.reset()
 	b.extensions(e)
 	b.violations(e)

@@ -32,7 +32,7 @@ func (b *Builder) follow(e *event.Event) {
 		return
 	}
 	of := b.opt.Shape(b.contract)
-	if of == nil || len(of.Columns) == 0 {
+	if of == nil || len(of.Columns) == 0 && of.Known == nil {
 		return
 	}
 	if b.shape = b.shapes[of]; b.shape != nil {
