@@ -140,6 +140,29 @@ func without(raw []byte, k *lake.Known, path string, paths []string) []byte {
 	return []byte("[" + strings.Join(parts, ",") + "]")
 }
 
+var someKeys = []string{"a", "b", "A", "a_b", "a.b", "_id", "long", "", "é", `q"`, "n0", "n1"}
+
+// randomOf writes a value in which most of what k knows may stand, among other things.
+func randomOf(rng *rand.Rand, k *lake.Known, depth int) string {
+	if k == nil || k.Fields == nil && k.Items == nil || depth > 0 && rng.IntN(6) == 0 {
+		return randomValue(rng, depth)
+	}
+	var parts []string
+	for range rng.IntN(5) {
+		if k.Fields == nil {
+			parts = append(parts, randomOf(rng, k.Items, depth+1))
+			continue
+		}
+		key := someKeys[rng.IntN(len(someKeys))]
+		quoted, _ := json.Marshal(key)
+		parts = append(parts, string(quoted)+":"+randomOf(rng, k.Fields[key], depth+1))
+	}
+	if k.Fields == nil {
+		return "[" + strings.Join(parts, ",") + "]"
+	}
+	return "{" + strings.Join(parts, ",") + "}"
+}
+
 func randomKnown(rng *rand.Rand, depth int) *lake.Known {
 	switch {
 	case depth > 0 && rng.IntN(3) == 0 || depth > 4:
@@ -148,7 +171,7 @@ func randomKnown(rng *rand.Rand, depth int) *lake.Known {
 		return &lake.Known{Items: randomKnown(rng, depth+1)}
 	}
 	k := &lake.Known{Fields: map[string]*lake.Known{}}
-	for _, key := range []string{"a", "b", "A", "a_b", "a.b", "_id", "long", "", "é", `q"`, "n0", "n1"} {
+	for _, key := range someKeys {
 		if rng.IntN(2) == 0 {
 			k.Fields[key] = randomKnown(rng, depth+1)
 		}
@@ -177,7 +200,13 @@ func TestDiscardIsRemoval(t *testing.T) {
 			}
 			x, y := newTable(t, schema, Options{Shape: discards.of}), newTable(t, schema, Options{Shape: plain.of})
 			for _, e := range randomEvents(rng, 100) {
-				if rng.IntN(2) == 0 { // a value becomes a string that holds it
+				s := discards[string(e.Contract.Hash)]
+				switch rng.IntN(4) {
+				case 0:
+					if s != nil { // much of what is known
+						e.Data = []byte(randomOf(rng, s.Known, 0))
+					}
+				case 1: // a value becomes a string that holds it
 					inner, err := json.Marshal(randomObject(rng, 0))
 					require.NoError(t, err)
 					e.Data = fmt.Appendf(nil, `{"n1":1,"a":%s,"b":{"a":%s,"A":1}}`, inner, inner)
@@ -185,7 +214,7 @@ func TestDiscardIsRemoval(t *testing.T) {
 				e.JSONStrings = header
 				x.append(e)
 				removed := *e
-				if s := discards[string(e.Contract.Hash)]; s != nil && json.Valid(e.Data) && len(e.Data) > 0 && e.Data[0] == '{' {
+				if s != nil && json.Valid(e.Data) && len(e.Data) > 0 && e.Data[0] == '{' {
 					removed.Data = without(e.Data, s.Known, "", paths)
 				}
 				y.append(&removed)
