@@ -7,6 +7,8 @@
 #
 # A patch begins with a line that says what it breaks and a line
 #   Test: PACKAGE TEST [FLAG...]
+# and, where that test writes to real servers (test-world/engines), with a line
+#   Needs: ENGINE...
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,6 +33,7 @@ for name in "${names[@]}"; do
 	patch_file=$here/testdata/mutants/$name.patch
 	test_line=$(sed -n 's/^Test: //p' "$patch_file")
 	read -r package test flags <<<"$test_line"
+	engines=$(sed -n 's/^Needs: //p' "$patch_file")
 	printf '%-32s %s\n' "$name" "$(head -1 "$patch_file")"
 	if [ -z "$test" ]; then
 		echo "    no line 'Test: PACKAGE TEST' in the patch"
@@ -43,7 +46,7 @@ for name in "${names[@]}"; do
 		continue
 	fi
 	# shellcheck disable=SC2086 # flags are words
-	out=$(go test -count=1 -timeout 4m -run "^${test}\$" "$package" $flags 2>&1)
+	out=$(${engines:+test-world/engines/with $engines --} go test -count=1 -timeout 4m -run "^${test}\$" "$package" $flags 2>&1)
 	status=$?
 	if grep -q 'no tests to run' <<<"$out"; then
 		echo "    there is no $test in $package"

@@ -58,7 +58,11 @@ func testRows(t *testing.T, h Harness) {
 	write(t, s, second)
 	commit(t, s, second)
 	closeSink(t, s)
-	holds(t, h, append(a, b...))
+	if want := append(slices.Clone(a), b...); h.NoZero {
+		holds(t, h, slices.DeleteFunc(want, hasZero))
+	} else {
+		holds(t, h, want)
+	}
 	s = h.Open(t)
 	again, _ := Rows(Lives[0], 0, 0, 29, "a") // the watermark was lost
 	write(t, s, again)
@@ -66,7 +70,18 @@ func testRows(t *testing.T, h Harness) {
 	write(t, s, third)
 	commit(t, s, third)
 	closeSink(t, s)
-	holds(t, h, append(append(a, b...), c...))
+	all := append(append(a, b...), c...)
+	if h.NoZero {
+		all = slices.DeleteFunc(all, hasZero)
+	}
+	holds(t, h, all)
+}
+
+// hasZero tells whether Row gives the row with that id a text with U+0000.
+func hasZero(id string) bool {
+	var off, number int
+	_, err := fmt.Sscanf(id, "a-%d/%d", &off, &number)
+	return err == nil && off%5 == 4
 }
 
 // The steps were changed: other columns, in another order, from one batch to the next.
@@ -87,7 +102,14 @@ func testOtherColumns(t *testing.T, h Harness) {
 	write(t, s, third)
 	commit(t, s, third)
 	closeSink(t, s)
-	holds(t, h, append(append(a, b...), c...))
+	all := append(a, b...)
+	if !h.Typed {
+		all = append(all, c...)
+	}
+	if h.NoZero {
+		all = slices.DeleteFunc(all, hasZero)
+	}
+	holds(t, h, all)
 }
 
 // A row that the target refuses is told once, after the Commit that covers it, and

@@ -34,6 +34,11 @@ type Harness struct {
 	Exact bool
 	// Refuse makes the target refuse rows with these ids for good; nil: it cannot.
 	Refuse func(ids ...string)
+	// NoZero: the target refuses rows with a text that has the character U+0000.
+	NoZero bool
+	// Typed: a column of the target keeps the type that it came with; the target
+	// refuses rows whose value is of another one.
+	Typed bool
 }
 
 // Run runs the suite; each test gets a harness of its own.
