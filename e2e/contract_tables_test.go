@@ -61,6 +61,9 @@ func TestTableFollowsContract(t *testing.T) {
 	}
 	s.waitSQL(`select string_agg(n, ' ' order by n) from paid`, "11 12")
 	s.waitSQL(rows, wantRows)
+	if out := must(t, "", "contract", "init", "--from-data", "order", "--url", s.url); !strings.Contains(out, "# A draft from 2 events of type order") {
+		t.Errorf("no draft from the table that the contract names: %s", out)
+	}
 	if code := s.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

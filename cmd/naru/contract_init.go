@@ -37,7 +37,8 @@ func (c *cli) contractInit() *cobra.Command {
 		Long: `Prints a first contract of TYPE, made of events that there are: their fields with
 types, which are always there, which have few values, how long texts and how
 large numbers get, with room above. The events are the newest of TYPE in the
-running server's stream, or those of --file (NDJSON, JSON, CSV; - is standard
+running server's stream (in the table of its name, and in that which a contract of
+it names by naru.table), or those of --file (NDJSON, JSON, CSV; - is standard
 input), which are all taken as of TYPE.
 
 All of those events keep the draft. Read it: what was seen is not what is meant.`,
@@ -153,20 +154,63 @@ func sampleServer(ctx context.Context, remote *client.Client, stream, typ string
 
 // firstOffset gives the offset of the oldest of the newest events of a type.
 func firstOffset(ctx context.Context, remote *client.Client, stream, typ string, most int) (string, error) {
-	table := `"` + strings.ReplaceAll(stream, `"`, `""`) + `"."` + strings.ReplaceAll(lake.TableName(typ), `"`, `""`) + `"`
-	sql := fmt.Sprintf(`select min(_offset) from (select _offset from %s where _type = '%s' order by _received_at desc, _offset desc limit %d)`,
-		table, strings.ReplaceAll(typ, "'", "''"), most)
-	body, err := remote.Query(ctx, sql, query.JSON.MediaType())
+	tables, err := tablesOf(ctx, remote, stream, typ)
+	if err != nil || len(tables) == 0 {
+		return "end", err
+	}
+	var parts []string
+	for _, name := range tables {
+		parts = append(parts, fmt.Sprintf("select _offset, _received_at from %s.%s where _type = '%s'", quoted(stream), quoted(name), strings.ReplaceAll(typ, "'", "''")))
+	}
+	rows, err := rowsOf[*int64](ctx, remote, fmt.Sprintf("select min(_offset) from (select _offset from (%s) order by _received_at desc, _offset desc limit %d)",
+		strings.Join(parts, " union all "), most))
 	if err != nil {
 		return "", err
 	}
-	defer body.Close()
-	var answer struct{ Rows [][]*int64 }
-	if err := json.NewDecoder(body).Decode(&answer); err != nil {
-		return "", fmt.Errorf("read the answer: %w", err)
-	}
-	if len(answer.Rows) == 0 || len(answer.Rows[0]) == 0 || answer.Rows[0][0] == nil {
+	if len(rows) == 0 || len(rows[0]) == 0 || rows[0][0] == nil {
 		return "end", nil
 	}
-	return strconv.FormatInt(*answer.Rows[0][0], 10), nil
+	return strconv.FormatInt(*rows[0][0], 10), nil
+}
+
+// tablesOf are the tables that may have events of a type: that of its name, the one
+// that its contract names, which may be newer or older than the other, and _other.
+func tablesOf(ctx context.Context, remote *client.Client, stream, typ string) ([]string, error) {
+	text, err := remote.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var st struct {
+		Contracts struct{ Tables map[string]string }
+	}
+	if err := json.Unmarshal(text, &st); err != nil {
+		return nil, fmt.Errorf("read the server's status: %w", err)
+	}
+	there, err := rowsOf[string](ctx, remote, "SHOW TABLES")
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, row := range there {
+		if len(row) == 2 && row[0] == stream && (row[1] == lake.TableName(typ) || row[1] == st.Contracts.Tables[typ] || row[1] == lake.OtherTable) {
+			out = append(out, row[1])
+		}
+	}
+	return out, nil
+}
+
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// rowsOf gives the rows of a query whose values are all of one type.
+func rowsOf[T any](ctx context.Context, remote *client.Client, sql string) ([][]T, error) {
+	body, err := remote.Query(ctx, sql, query.JSON.MediaType())
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	var answer struct{ Rows [][]T }
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return answer.Rows, nil
 }

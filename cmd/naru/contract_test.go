@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -193,8 +194,19 @@ func TestContractInit(t *testing.T) {
 
 	// From a server: SQL says where to begin, the log has the events as they were.
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"contracts":{"in_force":2,"tables":{"page_view":"views","other":"others"}}}`)
+	})
 	mux.HandleFunc("POST /v1/sql", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		sql, _ := io.ReadAll(r.Body)
+		if string(sql) == "SHOW TABLES" {
+			fmt.Fprint(w, `{"rows":[["events","_other"],["events","others"],["events","page_view"],["events","views"],["clicks","views"]]}`)
+			return
+		}
+		if n := strings.Count(string(sql), " from \"events\".\""); n != 3 || strings.Contains(string(sql), "others") {
+			t.Errorf("asked %s", sql)
+		}
 		fmt.Fprint(w, `{"columns":[{"name":"m","type":"BIGINT"}],"rows":[[7]]}`)
 	})
 	mux.HandleFunc("GET /v1/streams/events/events", func(w http.ResponseWriter, r *http.Request) {

@@ -58,7 +58,12 @@ func shapesOf(set *contract.Set) map[string]*lake.Shape {
 // contractStatus is what /v1/status says of the contracts.
 func contractStatus(f *contract.Folder) status.Contracts {
 	s := f.State()
-	out := status.Contracts{InForce: s.Contracts, Loaded: s.Loaded}
+	out := status.Contracts{InForce: s.Contracts, Loaded: s.Loaded, Tables: map[string]string{}}
+	for _, c := range f.Set().Contracts {
+		if c.InForce() && c.Table != "" {
+			out.Tables[c.Type] = c.Table
+		}
+	}
 	if s.Broken != nil {
 		out.Error, out.Since = s.Broken.Error(), s.Since
 	}

@@ -44,6 +44,8 @@ type Folder struct {
 type Contracts struct {
 	InForce int       `json:"in_force"`
 	Loaded  time.Time `json:"loaded"`
+	// Tables are, by type, those that contracts in force name (naru.table).
+	Tables map[string]string `json:"tables,omitempty"`
 	// Error is why what is in the folder is not in force; empty: it is.
 	Error string    `json:"error,omitempty"`
 	Since time.Time `json:"since,omitzero"`
