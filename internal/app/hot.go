@@ -28,7 +28,7 @@ func openReading(cfg hottail.Config, fsys vfs.FS, f config.Folder, log stream.Lo
 		return &reading{Tables: lake.Snapshots{Reader: l}}, nil
 	}
 	hot := hottail.New(cfg, hottail.Deps{FS: fsys, Dir: f.HotTail(), Log: log, Lake: l,
-		Reader: func(stream string) string { return pipeline.DefaultPrefix + stream }, Flush: pipelines.Flush, Logger: logger})
+		Reader: func(stream string) string { return pipeline.Reader(stream) }, Flush: pipelines.Flush, Logger: logger})
 	if err := hot.Open(); err != nil {
 		return nil, err
 	}

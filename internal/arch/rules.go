@@ -34,6 +34,7 @@ var rings = map[string]int{
 	"internal/stream/seglog": 3,
 	"internal/stream/memory": 3,
 	"internal/sink/table":    3,
+	"internal/sink/stream":   3,
 	"internal/sink/memory":   3,
 	"internal/sink/http":     3,
 	"internal/sink/postgres": 3,

@@ -4,6 +4,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -230,8 +231,9 @@ func (b *backup) checkAhead(made seglog.Copied) error {
 		if b.report.Lake.Refused[t.Table] != nil {
 			continue // known, and remembered in the copy
 		}
+		of := cmp.Or(t.Stream, t.Table.Namespace)
 		for n, offset := range t.Positions[made.Closed] {
-			if end := ends[part{t.Table.Namespace, n}]; offset > end {
+			if end := ends[part{of, n}]; offset > end {
 				return fault.WithHint(fmt.Errorf("table %s is ahead of the log: it has events up to %d of partition %d, the log ends at %d", t.Table, offset, n, end),
 					"the log was reset or comes from an older backup: bring back the log that belongs to this table, or drop the table so that it is loaded anew")
 			}

@@ -124,7 +124,7 @@ func (n *node) load() {
 func (n *node) written() bool {
 	st, err := n.log.Stat(context.Background(), "events")
 	n.must(err)
-	p, err := n.log.Progress(context.Background(), pipeline.DefaultPrefix+"events")
+	p, err := n.log.Progress(context.Background(), stream.DefaultReader+"events")
 	n.must(err)
 	if p.Counts.Written > st.Acknowledged {
 		n.t.Fatalf("%d written of %d", p.Counts.Written, st.Acknowledged)

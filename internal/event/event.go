@@ -98,14 +98,17 @@ const (
 
 // Rejection is an event that was refused: data, never a Go error, never dropped.
 type Rejection struct {
-	Index    int    // place of the item in its request, from 0
-	ID       string // the event's id when it could be read
-	Type     string // the type it would have had, when known
-	Stream   string // the stream it was meant for
-	Reason   Reason
-	Detail   string // what and where, and the cure
-	Rule     string // of the contract, the first that is broken; or the pipeline
-	Path     string // JSONPath of what breaks it; or the step or sink
-	Changed  bool   // a contract's PII action has changed Original
+	Index   int    // place of the item in its request, from 0
+	ID      string // the event's id when it could be read
+	Type    string // the type it would have had, when known
+	Stream  string // the stream it was meant for
+	Reason  Reason
+	Detail  string // what and where, and the cure
+	Rule    string // of the contract, the first that is broken; or the pipeline
+	Path    string // JSONPath of what breaks it; or the step or sink
+	Changed bool   // a contract's PII action has changed Original
+	// At is where the event stands that a pipeline has refused: the key of its row, as
+	// sink.AppendKey has it, number 0 where no row is to blame. Empty: the door's.
+	At       string
 	Original []byte // the bytes as sent
 }

@@ -18,6 +18,9 @@ type Config struct {
 	// ReadBytes is how much a reader takes from the log at once. Two such
 	// reads per partition are in memory at a time.
 	ReadBytes quantity.Bytes `yaml:"read_bytes"`
+	// Shared is how many bytes of rows a configured pipeline keeps for those of its
+	// sinks that are a little behind; sinks further behind compute theirs again.
+	Shared quantity.Bytes `yaml:"shared"`
 	// DrainTimeout bounds the last commit at shutdown. What it does not cover is
 	// loaded again at the next start.
 	DrainTimeout quantity.Duration `yaml:"drain_timeout"`
@@ -32,6 +35,7 @@ func DefaultConfig() Config {
 		CommitInterval: quantity.Duration(5 * time.Second),
 		CommitBytes:    256 * quantity.MiB,
 		ReadBytes:      4 * quantity.MiB,
+		Shared:         4 * quantity.MiB,
 		DrainTimeout:   quantity.Duration(20 * time.Second),
 		BackoffMin:     quantity.Duration(100 * time.Millisecond),
 		BackoffMax:     quantity.Duration(30 * time.Second),
@@ -49,6 +53,7 @@ func (c Config) Validate() error {
 	check(c.CommitInterval <= 0, "commit_interval: must be more than 0, as in 5s")
 	check(c.CommitBytes <= 0, "commit_bytes: must be more than 0, as in 64MiB")
 	check(c.ReadBytes < 64*quantity.KiB, "read_bytes: must be at least 64KiB")
+	check(c.Shared < 0, "shared: must not be negative")
 	check(c.DrainTimeout < 0, "drain_timeout: must not be negative")
 	check(c.BackoffMin <= 0, "backoff_min: must be more than 0, as in 100ms")
 	check(c.BackoffMax < c.BackoffMin, "backoff_max: must be at least backoff_min")

@@ -56,7 +56,7 @@ func TestDuplicatesAreCounted(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("written %v", got)
 		}
-		at, err := log.Progress(t.Context(), DefaultPrefix+"events")
+		at, err := log.Progress(t.Context(), stream.DefaultReader+"events")
 		if err != nil || at.Counts != (stream.Counts{Written: 200, Duplicates: 200}) || at.Events[0] != 400 {
 			t.Errorf("%+v, %v", at, err)
 		}

@@ -35,7 +35,7 @@ func TestReaderIsRegisteredBeforeItsSinkWorks(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	at, err := l.Progress(t.Context(), DefaultPrefix+"events")
+	at, err := l.Progress(t.Context(), stream.DefaultReader+"events")
 	if err != nil || at.Stream != "events" || at.Positions == nil || at.Counts.Written != 0 {
 		t.Fatalf("the log knows %+v of the reader, %v", at, err)
 	}
@@ -61,7 +61,7 @@ func TestStopCommitsWhatWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := l.Progress(t.Context(), DefaultPrefix+"events")
+	at, err := l.Progress(t.Context(), stream.DefaultReader+"events")
 	if off, _ := at.Positions.Get(st.Incarnation, 0); err != nil || off != 9 || at.Counts.Written != 9 {
 		t.Fatalf("watermark %+v, %v", at, err)
 	}

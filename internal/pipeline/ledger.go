@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+
 	"naru/internal/event"
 	"naru/internal/stream"
 )
@@ -103,4 +105,40 @@ func (l *ledger) add(partition int32, c stream.Counts) {
 // progress is a copy of the watermark that may leave the goroutine.
 func (l *ledger) progress() stream.Progress {
 	return l.at.Clone()
+}
+
+// refuse notes what the sink has refused of the events that wait: they were counted
+// as written.
+func (l *ledger) refuse(told refused) {
+	type fate struct{ rejected, dropped bool }
+	events := map[event.Position]fate{}
+	for _, r := range told {
+		f := events[r.At]
+		f.rejected, f.dropped = f.rejected || !r.Dropped, f.dropped || r.Dropped
+		events[r.At] = f
+	}
+	for at, f := range events {
+		spans := l.pending[lane{at.Incarnation, at.Partition}]
+		i := slices.IndexFunc(spans, func(s span) bool { return at.Offset < s.end })
+		if i < 0 || spans[i].counts.Written == 0 {
+			continue // below the watermark: it was counted before
+		}
+		spans[i].counts.Written--
+		if f.rejected {
+			spans[i].counts.Rejections++
+		} else {
+			spans[i].counts.Filtered++
+		}
+	}
+}
+
+// end is where the last batch ends that the sink has taken.
+func (l *ledger) end() event.Positions {
+	out := event.Positions{}
+	for k, spans := range l.pending {
+		if n := len(spans); n > 0 {
+			out.Advance(event.Position{Incarnation: k.inc, Partition: k.partition, Offset: spans[n-1].end})
+		}
+	}
+	return out
 }

@@ -42,11 +42,11 @@ func (p *Pipeline) skip(ctx context.Context, out sink.Sink, led *ledger, g strea
 // lost just before a batch, and that the watermark had not passed: a table may be
 // ahead of it. The rest of them is in no table.
 func (p *Pipeline) passed(ctx context.Context, out sink.Sink, st stream.Stat, begin event.Positions, b handed) (int64, error) {
-	from := max(b.sought, stream.Reached(st, begin, b.Partition))
+	from := max(b.sought, stream.Reached(st, begin, b.in.Partition))
 	var spans []event.Span
 	lost := int64(0)
 	for _, x := range st.Lost {
-		if x.From, x.To = max(x.From, from), min(x.To, b.From); x.Partition == b.Partition && x.From < x.To {
+		if x.From, x.To = max(x.From, from), min(x.To, b.in.From); x.Partition == b.in.Partition && x.From < x.To {
 			spans = append(spans, x)
 			lost += x.To - x.From
 		}
@@ -63,8 +63,8 @@ func (p *Pipeline) passed(ctx context.Context, out sink.Sink, st stream.Stat, be
 		held = min(n, lost)
 	}
 	p.logger.Warn("a repair of the log has lost events before they were read",
-		slog.Int64("events", lost-held), slog.Int64("already_written", held), slog.Int("partition", int(b.Partition)),
-		slog.Int64("from_offset", from), slog.Int64("goes_on_at", b.From))
+		slog.Int64("events", lost-held), slog.Int64("already_written", held), slog.Int("partition", int(b.in.Partition)),
+		slog.Int64("from_offset", from), slog.Int64("goes_on_at", b.in.From))
 	return held, nil
 }
 

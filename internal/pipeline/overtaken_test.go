@@ -183,7 +183,7 @@ func TestDroppedBehindAnOldWatermark(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := stream.Progress{Stream: "events", Positions: event.Positions{st.Incarnation: {0: 20}}, Counts: stream.Counts{Written: 20}}
-	if err := l.Commit(t.Context(), nil, DefaultPrefix+"events", old); err != nil {
+	if err := l.Commit(t.Context(), nil, stream.DefaultReader+"events", old); err != nil {
 		t.Fatal(err)
 	}
 	l.Trim("events", 0, 30)
@@ -208,7 +208,7 @@ func TestHoldRegistersReaders(t *testing.T) {
 	for _, name := range []string{"events", "shop"} {
 		appendEvents(t, l, name, 0, 3)
 		s.until(t, func() bool {
-			at, err := l.Progress(t.Context(), DefaultPrefix+name)
+			at, err := l.Progress(t.Context(), stream.DefaultReader+name)
 			return err == nil && at.Positions != nil && at.Stream == name && at.Counts.Total() == 0
 		})
 	}

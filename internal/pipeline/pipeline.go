@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"syscall"
 	"time"
@@ -27,9 +28,11 @@ type Pipeline struct {
 	stream string
 	cfg    Config
 	log    stream.Log
+	source source
 	open   Opener
 	logger *slog.Logger
-	asked  chan chan struct{} // commits asked for by Flush
+	first  func(context.Context) (stream.Progress, error) // where it begins that the log does not know; nil: at the oldest
+	asked  chan chan struct{}                             // commits asked for by Flush
 
 	// Of the goroutine that runs.
 	held  int64 // bytes in the sink
@@ -62,6 +65,7 @@ type Status struct {
 // New makes a pipeline. It starts nothing.
 func New(name, streamName string, cfg Config, log stream.Log, open Opener, logger *slog.Logger) *Pipeline {
 	p := &Pipeline{name: name, stream: streamName, cfg: cfg, log: log, open: open,
+		source: plain{log, streamName, stream.Bytes(cfg.ReadBytes)},
 		logger: logger.With(slog.String("pipeline", name)), asked: make(chan chan struct{})}
 	p.limit = int64(cfg.CommitBytes)
 	p.mu.status = Status{Name: name, Stream: streamName}
@@ -130,10 +134,13 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			s.Errors++
 			s.LastError, s.Hint, s.Held, s.Committing = err.Error(), fault.HintOf(err), 0, false
 		})
+		if asked := (*fault.RetryAfter)(nil); errors.As(err, &asked) {
+			pause = max(pause, min(asked.After, p.cfg.BackoffMax.Std()))
+		}
 		p.logger.Error("pipeline stopped; trying again", slog.Any("error", err),
 			slog.String("hint", fault.HintOf(err)), slog.Duration("pause", pause))
 		select {
-		case <-time.After(pause):
+		case <-time.After(pause - rand.N(pause/4+1)): // not all at once that wait for the same target
 		case <-ctx.Done():
 			return nil
 		}
@@ -223,7 +230,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 			if err != nil {
 				return err
 			}
-			if err := p.write(work, out, led, b.Batch, held); err != nil {
+			if err := p.write(work, out, led, b.portion, held); err != nil {
 				return err
 			}
 			dirty = true
@@ -253,7 +260,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return p.drain(work, out, led)
 		}
-		err := p.commit(work, out.Commit, led)
+		err := p.commit(work, out, out.Commit, led)
 		if done != nil {
 			close(done)
 		}
@@ -278,6 +285,11 @@ func (p *Pipeline) begin(ctx context.Context) (*ledger, error) {
 	}
 	if at.Positions == nil {
 		at = stream.Progress{Stream: p.stream, Positions: event.Positions{}, Events: map[int32]int64{}}
+		if p.first != nil {
+			if at, err = p.first(ctx); err != nil {
+				return nil, fmt.Errorf("find where %s begins: %w", p.name, err)
+			}
+		}
 		if err := p.log.Commit(ctx, nil, p.name, at); err != nil {
 			return nil, fmt.Errorf("register reader %s: %w", p.name, err)
 		}
@@ -287,40 +299,64 @@ func (p *Pipeline) begin(ctx context.Context) (*ledger, error) {
 	return led, nil
 }
 
-// write hands a batch to the sink. held events before it were written earlier.
-func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, b *event.Batch, held int64) error {
+// write hands a portion to the sink. held events before it were written earlier.
+func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, x *portion, held int64) error {
 	// Behind a rewound start, what lies below the watermark was counted before.
-	from := b.From
-	if mark, ok := led.at.Positions.Get(b.Incarnation, b.Partition); ok {
+	from := x.in.From
+	if mark, ok := led.at.Positions.Get(x.in.Incarnation, x.in.Partition); ok {
 		from = max(from, mark)
 	}
-	n, err := countBatch(b, from)
+	counts, err := x.counts(from)
 	if err != nil {
 		return err
 	}
-	duplicates := event.CountRuns(b.Without, from) // n has them, the sink does not meet them
-	if err := out.Write(ctx, b); err != nil {
-		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
+	if err := out.Write(ctx, x.out); err != nil {
+		return fmt.Errorf("write %s at %s: %w", p.stream, x.in.End(), err)
 	}
 	if h, ok := out.(sink.Pending); ok {
 		p.held = h.PendingBytes()
 	}
-	led.wrote(b, stream.Counts{Written: n - duplicates + held, Duplicates: duplicates})
+	counts.Written += held
+	led.wrote(x.in, counts)
 	p.update(func(s *Status) { s.Held = led.events })
 	return nil
 }
 
+// Appender is an optional power of a sink whose rows become events of the log: Appends
+// returns, once, what the last Commit covers. It is appended in one atomic step with
+// the watermark, so each row is there once.
+type Appender interface {
+	Appends() []stream.Write
+}
+
 // commit makes the sink's rows durable and then moves the watermark: in this
 // order, because a watermark that leads would lose what it skips.
-func (p *Pipeline) commit(ctx context.Context, sinkCommit func(context.Context) (event.Positions, error), led *ledger) error {
+func (p *Pipeline) commit(ctx context.Context, out sink.Sink, sinkCommit func(context.Context) (event.Positions, error), led *ledger) error {
 	p.update(func(s *Status) { s.Committing = true })
 	defer p.update(func(s *Status) { s.Committing = false })
+	prepared, err := p.prepare(ctx, out, led)
+	if err != nil {
+		return err
+	}
 	done, err := sinkCommit(ctx)
 	if err != nil {
 		return fmt.Errorf("commit sink of %s: %w", p.stream, err)
 	}
-	if led.settle(done) {
-		if err := p.log.Commit(ctx, nil, p.name, led.progress()); err != nil {
+	var writes []stream.Write
+	if r, ok := out.(sink.Refuser); ok && !prepared {
+		told := refused(r.Refused())
+		records, err := p.source.records(ctx, told)
+		if err != nil {
+			return err
+		}
+		led.refuse(told)
+		writes = writesOf(event.RejectedStream, records, time.Now())
+	}
+	if a, ok := out.(Appender); ok {
+		writes = append(writes, a.Appends()...)
+	}
+	if led.settle(done) || len(writes) > 0 {
+		if err := p.log.Commit(ctx, writes, p.name, led.progress()); err != nil {
 			return fmt.Errorf("append watermark of %s: %w", p.name, err)
 		}
 	}
@@ -333,6 +369,26 @@ func (p *Pipeline) commit(ctx context.Context, sinkCommit func(context.Context) 
 	return nil
 }
 
+// prepare makes durable what has to be so before the sink's commit. It tells
+// whether the sink has said what it refuses.
+func (p *Pipeline) prepare(ctx context.Context, out sink.Sink, led *ledger) (told bool, err error) {
+	var all refused
+	x, ok := out.(sink.Preparer)
+	if ok {
+		if err := x.Prepare(ctx); err != nil {
+			return false, fmt.Errorf("prepare sink of %s: %w", p.stream, err)
+		}
+		if r, refuses := out.(sink.Refuser); refuses {
+			all = r.Refused()
+		}
+	}
+	if err := p.source.settle(ctx, led.end(), all); err != nil {
+		return false, err
+	}
+	led.refuse(all)
+	return ok, nil
+}
+
 // drain commits everything that was written, within what is left of ctx.
 func (p *Pipeline) drain(ctx context.Context, out sink.Sink, led *ledger) error {
 	if len(led.pending) == 0 {
@@ -342,7 +398,7 @@ func (p *Pipeline) drain(ctx context.Context, out sink.Sink, led *ledger) error 
 	if d, ok := out.(sink.Drainer); ok {
 		commit = d.Drain
 	}
-	if err := p.commit(ctx, commit, led); err != nil {
+	if err := p.commit(ctx, out, commit, led); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	return nil

@@ -192,7 +192,7 @@ func TestEventsArriveAndAreCounted(t *testing.T) {
 	if len(st) != 1 || st[0].Progress.Counts.Written != 200 || st[0].Held != 0 {
 		t.Fatalf("status: %+v", st)
 	}
-	at, err := l.Progress(t.Context(), DefaultPrefix+"events")
+	at, err := l.Progress(t.Context(), stream.DefaultReader+"events")
 	if err != nil || at.Counts.Written != 200 || at.Stream != "events" {
 		t.Fatalf("watermark %+v, %v", at, err)
 	}

@@ -11,10 +11,10 @@ import (
 	"naru/internal/stream"
 )
 
-// handed is a batch and the offset that was asked for: what lies between that and
+// handed is a portion and the offset that was asked for: what lies between that and
 // the batch is on record as lost by a repair of the log.
 type handed struct {
-	*event.Batch
+	*portion
 	sought int64
 }
 
@@ -23,7 +23,7 @@ type handed struct {
 // another: that is the whole queue.
 func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- handed) error {
 	for {
-		b, err := p.log.Read(ctx, p.stream, from, stream.Bytes(p.cfg.ReadBytes))
+		x, err := p.source.next(ctx, from)
 		if errors.Is(err, stream.ErrTrimmed) {
 			return errOvertaken // only a retention that may overtake readers does this
 		}
@@ -31,8 +31,8 @@ func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- han
 			return fmt.Errorf("read %s: %w", p.stream, err)
 		}
 		select {
-		case out <- handed{Batch: b, sought: from.Offset}:
-			from = b.End()
+		case out <- handed{portion: x, sought: from.Offset}:
+			from = x.in.End()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -78,8 +78,18 @@ func starts(st stream.Stat, watermark, resume event.Positions) map[int32]event.P
 	return from
 }
 
-// countBatch counts the events of b at or behind offset from.
+// countBatch counts the events of b at or behind offset from, and before b.Next: the
+// last record batch may hold later ones, too.
 func countBatch(b *event.Batch, from int64) (int64, error) {
+	total, err := countFrom(b, from)
+	if err != nil || total == 0 {
+		return 0, err
+	}
+	behind, err := countFrom(b, b.Next)
+	return total - behind, err
+}
+
+func countFrom(b *event.Batch, from int64) (int64, error) {
 	var total int64
 	for _, raw := range b.Raw {
 		n, ok, err := recordbatch.CountFrom(raw, from)

@@ -36,7 +36,7 @@ func TestJudgeIsForgottenFromItsBeginning(t *testing.T) {
 	for range 20 { // the order of maps
 		l := &oneForget{Log: memory.New()}
 		appendEvents(t, l, "events", 0, 1)
-		for _, reader := range []string{stream.JudgeReader, stream.JudgeReader + "events", stream.JudgeReader + "ids/events", DefaultPrefix + "events"} {
+		for _, reader := range []string{stream.JudgeReader, stream.JudgeReader + "events", stream.JudgeReader + "ids/events", stream.DefaultReader + "events"} {
 			if err := l.Commit(t.Context(), nil, reader, stream.Progress{Stream: "events", Positions: event.Positions{}}); err != nil {
 				t.Fatal(err)
 			}

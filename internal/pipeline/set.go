@@ -14,9 +14,6 @@ import (
 	"naru/internal/stream"
 )
 
-// DefaultPrefix begins the names of default pipelines' readers.
-const DefaultPrefix = "default/"
-
 // Set runs the default pipeline of every stream, also of those that come later.
 type Set struct {
 	cfg    Config
@@ -106,7 +103,7 @@ func Reader(streamName string) string {
 	if event.Internal(streamName) {
 		return ""
 	}
-	return DefaultPrefix + streamName
+	return stream.DefaultReader + streamName
 }
 
 // add returns new pipelines for streams that have none yet.
@@ -118,7 +115,7 @@ func (s *Set) add(streams []string) []*Pipeline {
 		if s.mu.pipelines[name] != nil || event.Internal(name) {
 			continue
 		}
-		p := New(DefaultPrefix+name, name, s.cfg, s.log, s.open, s.logger)
+		p := New(stream.DefaultReader+name, name, s.cfg, s.log, s.open, s.logger)
 		s.mu.pipelines[name] = p
 		fresh = append(fresh, p)
 	}
@@ -151,7 +148,7 @@ func (s *Set) forget(ctx context.Context) error {
 	// In order of their names, so that of a judge that was turned off the note goes
 	// first that it had begun: turned on again it begins anew, whatever comes between.
 	for _, name := range slices.Sorted(maps.Keys(readers)) {
-		if strings.HasPrefix(name, DefaultPrefix) {
+		if owner, _ := ownerOf(name); owner != "" || strings.HasPrefix(name, stream.DefaultReader) {
 			continue
 		}
 		s.logger.Warn("reader left the configuration; its positions are removed", slog.String("reader", name))

@@ -43,6 +43,8 @@ const (
 	HeaderRefusedIndex = "naru_index"
 	HeaderRule         = "naru_rule"
 	HeaderPath         = "naru_path"
+	// HeaderAt is where the event stands that a pipeline has refused.
+	HeaderAt = "naru_at"
 	// HeaderChanged is "pii" when the value is not byte for byte as it was sent.
 	HeaderChanged = "naru_changed"
 )
@@ -100,6 +102,9 @@ func EventHeaders(h *Headers, e *event.Event) {
 		if r.Rule != "" {
 			h.Add(HeaderRule, r.Rule)
 			h.Add(HeaderPath, r.Path)
+		}
+		if r.At != "" {
+			h.Add(HeaderAt, r.At)
 		}
 		if r.Changed {
 			h.Add(HeaderChanged, ChangedPII)
@@ -173,6 +178,8 @@ func setRefusal(e *event.Event, name, value []byte) error {
 		r.Rule = string(value)
 	case HeaderPath:
 		r.Path = string(value)
+	case HeaderAt:
+		r.At = string(value)
 	case HeaderChanged:
 		r.Changed = string(value) == ChangedPII
 	}

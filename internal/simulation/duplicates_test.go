@@ -10,9 +10,9 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/lake/iceberg"
-	"naru/internal/pipeline"
 	"naru/internal/quantity"
 	"naru/internal/recordbatch"
+	"naru/internal/stream"
 	"naru/internal/vfs"
 )
 
@@ -180,7 +180,7 @@ func (r *resending) proof(p *process) error {
 		if err != nil {
 			return err
 		}
-		at, err := p.log.Progress(ctx, pipeline.DefaultPrefix+name)
+		at, err := p.log.Progress(ctx, stream.DefaultReader+name)
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,6 @@ import (
 	"naru/internal/fault"
 	"naru/internal/hottail"
 	"naru/internal/lake"
-	"naru/internal/pipeline"
 	"naru/internal/recordbatch"
 	"naru/internal/stream"
 )
@@ -52,7 +51,7 @@ func (l *looked) String() string {
 func look(p *process, book *ledger, cfg settings, views *looked) (*onlookers, error) {
 	o := &onlookers{p: p, book: book, limited: cfg.lake.MaxTables < 100, views: views}
 	o.tail = hottail.New(hottail.DefaultConfig(), hottail.Deps{FS: disk{p.m}, Dir: hotDir, Log: p.judge.Log(), Lake: p.lake, Logger: logger(),
-		Reader: func(s string) string { return pipeline.DefaultPrefix + s }, Flush: p.set.Flush,
+		Reader: func(s string) string { return stream.DefaultReader + s }, Flush: p.set.Flush,
 		FileRows: cfg.hotRows})
 	return o, o.tail.Open()
 }

@@ -10,7 +10,6 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/lake"
-	"naru/internal/pipeline"
 	"naru/internal/stream"
 )
 
@@ -173,7 +172,7 @@ func (l *ledger) proof(log stream.Log, tables map[lake.Ident]*contents, whole bo
 		if err != nil {
 			return err
 		}
-		reader, err := log.Progress(ctx, pipeline.DefaultPrefix+name)
+		reader, err := log.Progress(ctx, stream.DefaultReader+name)
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,6 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/lake"
-	"naru/internal/pipeline"
 	"naru/internal/rejection"
 	"naru/internal/stream"
 	"naru/internal/stream/seglog"
@@ -248,7 +247,7 @@ func (p *process) written(tables map[lake.Ident]*contents) (rows map[string]int,
 		if err != nil {
 			return nil, err
 		}
-		at, err := p.log.Progress(context.Background(), pipeline.DefaultPrefix+name)
+		at, err := p.log.Progress(context.Background(), stream.DefaultReader+name)
 		if err != nil {
 			return nil, err
 		}

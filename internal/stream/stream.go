@@ -212,3 +212,25 @@ const JudgeReader = "dedupe/"
 
 // Judges tells whether a reader is one of those: they write nothing to a table.
 func Judges(reader string) bool { return strings.HasPrefix(reader, JudgeReader) }
+
+// DefaultReader begins the names of the readers that load a stream's own tables.
+const DefaultReader = "default/"
+
+// PipelineReader begins the names of the readers of configured pipelines: one for each
+// sink, "pipeline/NAME/SINK", and "pipeline/NAME", whose positions say up to where the
+// steps were computed.
+const PipelineReader = "pipeline/"
+
+// RefusedReader begins the names of the readers that say from where in the stream
+// `rejected` a pipeline has to look for what it has refused.
+const RefusedReader = "refused/"
+
+// Loads tells whether a reader is one that loads a stream's own tables.
+func Loads(reader string) bool { return strings.HasPrefix(reader, DefaultReader) }
+
+// Counting tells whether a reader's counts are those of events that it has brought
+// somewhere: it is a default pipeline or a sink of a configured one.
+func Counting(reader string) bool {
+	sink, ok := strings.CutPrefix(reader, PipelineReader)
+	return Loads(reader) || ok && strings.Contains(sink, "/")
+}

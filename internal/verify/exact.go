@@ -357,7 +357,7 @@ func (x *exact) readSince(l *lane, offset int64) bool {
 		x.since = now
 	}
 	for name, p := range x.since.Readers {
-		if p.Stream != l.stream || stream.Judges(name) {
+		if p.Stream != l.stream || !stream.Loads(name) {
 			continue
 		}
 		if offset < markOf(x.since, p.Positions, l.laneKey) {

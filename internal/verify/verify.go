@@ -158,7 +158,7 @@ func (v *verifier) stream(name string) *streamState {
 	if s == nil {
 		s = &streamState{name: name, byName: map[string]*pinned{}, types: map[string]*pinned{}, shape: v.shape()}
 		for reader, p := range v.before.Readers {
-			if p.Stream == name && !stream.Judges(reader) {
+			if p.Stream == name && stream.Loads(reader) {
 				s.progress = p
 			}
 		}

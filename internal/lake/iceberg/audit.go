@@ -23,6 +23,9 @@ type Audit struct {
 	Err error
 	// Own tells whether naru has ever committed to the table.
 	Own bool
+	// Stream is the one that Positions are of where a configured pipeline fills the
+	// table; empty: the namespace's.
+	Stream string
 	// Schema has the columns; nil when they are not naru's.
 	Schema *columnar.Schema
 	// RolledBack: see State. Refused: see Lake.Refusal.
@@ -61,7 +64,7 @@ func (l *Lake) Audit(ctx context.Context, t lake.Ident) (_ *Audit, err error) {
 		return nil, fmt.Errorf("audit %s: %w", t, err)
 	}
 	a := &Audit{View: lake.View{Ident: t, Columns: columns(h.meta.CurrentSchema()), Positions: h.positions.Clone(), Release: release},
-		Own: h.commitID != "" || len(h.positions) > 0, RolledBack: ahead(h.property, h.positions)}
+		Stream: h.meta.Properties()[keyStream], Own: h.commitID != "" || len(h.positions) > 0, RolledBack: ahead(h.property, h.positions)}
 	if h.schemaErr == nil {
 		a.Schema = h.schema.Clone()
 	}

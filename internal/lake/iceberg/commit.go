@@ -221,6 +221,8 @@ type Commit struct {
 	Positions event.Positions
 	// Rescued are paths newly found in _rescued.
 	Rescued []lake.PathCount
+	// Stream is the one that Positions are of; empty: that of the table's namespace.
+	Stream string
 }
 
 // maxAttempts bounds the retries against other writers' commits, maxUnclear
@@ -462,6 +464,9 @@ func (a *attempt) properties(schema *columnar.Schema) (ice.Properties, error) {
 	props := ice.Properties{keyPositions: positions.String(), keyCommitID: a.id}
 	if text := schema.MarshalProperty(); had[columnar.Property] != text {
 		props[columnar.Property] = text
+	}
+	if a.c.Stream != "" && had[keyStream] != a.c.Stream {
+		props[keyStream] = a.c.Stream
 	}
 	if len(a.c.Rescued) > 0 {
 		props[keyRescued] = mergeRescued(had[keyRescued], a.c.Rescued)

@@ -52,6 +52,7 @@ type CopiedTable struct {
 	Files     int             `json:"files"` // of data, of all snapshots
 	Bytes     int64           `json:"bytes"` // of these
 	Positions event.Positions `json:"positions"`
+	Stream    string          `json:"stream,omitempty"` // that they are of, if it is not the namespace's
 }
 
 // errVanished: the table has moved on and a file was removed since.
@@ -364,7 +365,7 @@ func (c *lakeCopier) manifests(ctx context.Context, h *copiedHead) error {
 	if err != nil {
 		return err
 	}
-	one.Positions = head.positions
+	one.Positions, one.Stream = head.positions, head.meta.Properties()[keyStream]
 	one.Rows, _, _, _ = c.lake.totals(head)
 	if c.moved() {
 		c.lake.lookAhead(ctx, h.ident, head)

@@ -23,6 +23,7 @@ const (
 	keyCommitID  = "naru.commit-id" // a UUID for each commit: in the summary, and as a property
 	keyWriter    = "naru.writer"    // summary only: who wrote the files
 	keyRescued   = "naru.rescued"   // property: the paths most often in _rescued
+	keyStream    = "naru.stream"    // property: the stream of the positions, where it is not the namespace (a pipeline's table)
 )
 
 // head is a table as one metadata file describes it. It never changes; the

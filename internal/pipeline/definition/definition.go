@@ -112,6 +112,13 @@ type Value struct {
 	JSON []byte
 }
 
+// Same tells whether two entries of `to:` say the same.
+func (s *Sink) Same(t *Sink) bool {
+	a, err1 := strict.Text(s.node)
+	b, err2 := strict.Text(t.node)
+	return err1 == nil && err2 == nil && bytes.Equal(a, b)
+}
+
 var goodName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // Parse reads one file; name is the pipeline's. A nil Definition comes with

@@ -261,7 +261,7 @@ func (s *Source) pipelines(ctx context.Context) ([]Pipeline, error) {
 		return nil, fmt.Errorf("list readers: %w", err)
 	}
 	for name, at := range readers {
-		if !seen[name] && !stream.Judges(name) {
+		if !seen[name] && stream.Counting(name) {
 			out = append(out, Pipeline{Name: name, Stream: at.Stream, Progress: at})
 		}
 	}
@@ -382,7 +382,7 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 	}
 	if log, ok := s.Log.(stream.Retainer); ok {
 		readers, reason := log.Waits()
-		if pipelines := slices.DeleteFunc(slices.Clone(readers), stream.Judges); len(pipelines) > 0 {
+		if pipelines := slices.DeleteFunc(slices.Clone(readers), func(r string) bool { return !stream.Counting(r) }); len(pipelines) > 0 {
 			readers = pipelines // the judge reads for them
 		}
 		if len(readers) > 0 {

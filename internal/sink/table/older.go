@@ -17,7 +17,7 @@ import (
 var ErrOlder = errors.New("lake is older than what the log still has")
 
 // reader is the name of the pipeline that these sinks are opened for.
-func reader(streamName string) string { return "default/" + streamName }
+func reader(streamName string) string { return stream.DefaultReader + streamName }
 
 // older compares the lake's mark with the watermark in the log. Where the mark is
 // behind, an older copy of the lake was put in place: what it lacks begins at the

@@ -20,6 +20,7 @@ import (
 // target is one table that rows go to.
 type target struct {
 	ident   lake.Ident
+	stream  string // of its positions, where it is not the namespace
 	handle  *iceberg.Table
 	state   *iceberg.State
 	start   event.Positions   // rows below belong into _other: see iceberg.Lake.Claim
@@ -329,7 +330,7 @@ func (t *target) commit(ctx context.Context, l *iceberg.Lake, end event.Position
 	}
 	rescued, seen := t.newRescued()
 	state, err := t.handle.Commit(ctx, iceberg.Commit{Base: t.state, Files: files, Schema: t.builder.Schema().Clone(),
-		Positions: positions, Rescued: rescued})
+		Positions: positions, Rescued: rescued, Stream: t.stream})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,142 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/stream"
+)
+
+func TestPipelineBrings(t *testing.T) {
+	s := newStand(t, "a", "b")
+	s.file("p.yaml", "steps: [{sql: drop 3}, {sql: refuse 5}, {sql: twice 2}]\nto: [{into: a}, {into: b, name: other}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 6)
+	s.caughtUp(6, "pipeline/p/into", "pipeline/p/other")
+	want := []string{"1.0", "2.0", "2.1", "4.0", "4.1"}
+	require.Equal(t, want, s.stores["a"].ids)
+	require.Equal(t, want, s.stores["b"].ids)
+	require.Equal(t, stream.Counts{Written: 3, Filtered: 2, Rejections: 1}, s.progress("pipeline/p/into").Counts)
+	require.Equal(t, []string{"5 2 sql"}, s.rejections())
+
+	// Read again by a sink that is new, the event keeps its verdict.
+	s.stores["c"] = newStore(true)
+	s.file("p.yaml", "steps: [{sql: drop 3}, {sql: refuse 5}, {sql: twice 2}]\nto: [{into: a}, {into: b, name: other}, {into: c, name: late}]\n")
+	s.caughtUp(6, "pipeline/p/late")
+	require.Equal(t, want, s.stores["c"].ids)
+	require.Equal(t, []string{"5 2 sql"}, s.rejections(), "once")
+}
+
+// A hanging sink holds nobody up.
+func TestSlowSinkDelaysNobody(t *testing.T) {
+	s := newStand(t, "a", "b")
+	hang := make(chan struct{})
+	s.stores["a"].fail = func(call string, n int) error {
+		if call == "write" && n > 1 {
+			<-hang
+		}
+		return nil
+	}
+	s.file("p.yaml", "to: [{into: a}, {into: b, name: other}]\n")
+	s.start()
+	for i := range 100 {
+		appendEvents(t, s.log, "events", 10*i, 10)
+	}
+	s.caughtUp(1000, "pipeline/p/other")
+	require.Len(t, s.stores["b"].ids, 1000)
+	close(hang)
+	s.caughtUp(1000, "pipeline/p/into")
+}
+
+// Whatever the kills, failures and changes of the file: each sink has each row
+// once, all sinks by the same version, and each refusal is on record once.
+func TestPipelineAtRandom(t *testing.T) {
+	rounds := 12
+	if testing.Short() {
+		rounds = 5
+	}
+	for round := range rounds {
+		seed := rand.Uint64()
+		t.Run(strconv.Itoa(round), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			pipelineAtRandom(t, rand.New(rand.NewPCG(seed, 1)))
+		})
+	}
+}
+
+func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
+	s := newStand(t, "a", "b")
+	var mu sync.Mutex
+	draw := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return rng.IntN(n)
+	}
+	for _, name := range []string{"a", "b"} {
+		s.stores[name].fail = func(string, int) error {
+			if draw(20) == 0 {
+				return errors.New("by chance")
+			}
+			return nil
+		}
+	}
+	versions := 0
+	write := func() {
+		versions++
+		s.file("p.yaml", fmt.Sprintf("steps: [{sql: drop %d}, {sql: refuse %d}, {sql: twice 2}, {sql: as v%d-}]\nto: [{into: a}, {into: b, name: other}]\n",
+			3+draw(4), 5+draw(5), versions))
+	}
+	write()
+	s.start()
+	total := 0
+	for range 40 {
+		n := 1 + draw(30)
+		appendEvents(t, s.log, "events", total, n)
+		total += n
+		switch draw(12) {
+		case 0:
+			s.kill()
+			s.start()
+		case 1:
+			s.stop()
+			s.start()
+		case 2:
+			write()
+		}
+	}
+	for _, st := range s.stores {
+		st.mu.Lock()
+		st.fail = nil
+		st.mu.Unlock()
+	}
+	s.caughtUp(int64(total), "pipeline/p/into", "pipeline/p/other")
+	a, b := slices.Clone(s.stores["a"].ids), slices.Clone(s.stores["b"].ids)
+	require.Equal(t, a, b, "both sinks have the same rows in the same order")
+	seen := map[string]bool{}
+	for _, id := range a {
+		number, _, _ := strings.Cut(id, "v")
+		_, row, _ := strings.Cut(id, ".")
+		require.False(t, seen[number+"."+row], "row %s twice", id)
+		seen[number+"."+row] = true
+	}
+	refused := s.rejections()
+	one := map[string]bool{}
+	for _, id := range refused {
+		require.False(t, one[id], "%s twice", id)
+		one[id] = true
+		number, _, _ := strings.Cut(id, " ")
+		require.False(t, seen[number+".0"], "%s is written and refused", id)
+	}
+	for _, r := range []string{"pipeline/p/into", "pipeline/p/other"} {
+		require.Equal(t, int64(len(refused)), s.progress(r).Counts.Rejections, r)
+	}
+}

@@ -1,0 +1,425 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/pipeline/definition"
+	"naru/internal/recordbatch"
+	"naru/internal/sink"
+	"naru/internal/stream"
+	"naru/internal/transform"
+)
+
+// flow is what the sinks of one configured pipeline share: its steps, what these have
+// refused, and the rows that they made last, so that sinks at the same place compute
+// them once. A sink that lags computes again what it needs: it delays nobody.
+type flow struct {
+	name   string
+	stream string
+	log    stream.Log
+	engine transform.Engine
+	logger *slog.Logger
+	now    func() time.Time
+	most   stream.Bytes // of a read
+	cached int          // bytes of rows that are kept
+
+	mu struct {
+		sync.Mutex
+		state   *state
+		defs    map[string]*definition.Definition // by hash: those of the versions
+		steps   map[string]transform.Transform    // by hash, opened when first used
+		lanes   map[lane]*flowLane
+		judged  stream.Progress // durable: up to where steps have been computed
+		known   *refusals       // durable
+		recent  []*portion      // oldest first
+		size    int             // bytes of recent
+		passed  func(lane) int64
+		scanned event.Positions // of the stream `rejected`: what known has
+		looked  time.Time       // when that was written
+	}
+}
+
+// flowLane is one partition in one life of the log.
+type flowLane struct {
+	computing sync.Mutex
+	front     int64        // up to where the steps have been computed, by any sink
+	pending   []rejectedAt // by steps, not yet durable, in order
+}
+
+// rejectedAt is a rejection that waits for its append.
+type rejectedAt struct {
+	offset int64
+	record event.Event
+}
+
+// judgedReader is the reader whose positions say up to where the steps have been
+// computed and their refusals are durable.
+func judgedReader(pipeline string) string { return stream.PipelineReader + pipeline }
+
+// refusedReader is the one that says from where in `rejected` the refusals stand that
+// some sink has not passed.
+func refusedReader(pipeline string) string { return stream.RefusedReader + pipeline }
+
+// sinkReader names a sink's positions.
+func sinkReader(pipeline, sink string) string { return stream.PipelineReader + pipeline + "/" + sink }
+
+// open loads what is durable.
+func (f *flow) open(ctx context.Context) error {
+	f.mu.lanes, f.mu.known, f.mu.recent, f.mu.size = map[lane]*flowLane{}, newRefusals(), nil, 0
+	at, err := f.log.Progress(ctx, judgedReader(f.name))
+	if err != nil {
+		return fmt.Errorf("load how far steps were computed: %w", err)
+	}
+	if at.Positions == nil {
+		at = stream.Progress{Stream: f.stream, Positions: event.Positions{}, Events: map[int32]int64{}}
+	}
+	f.mu.judged = at.Clone()
+	for inc, parts := range at.Positions {
+		for partition, off := range parts {
+			f.lane(lane{inc, partition}).front = off
+		}
+	}
+	from, err := f.log.Progress(ctx, refusedReader(f.name))
+	if err != nil {
+		return fmt.Errorf("load where refusals begin: %w", err)
+	}
+	f.mu.scanned, err = scan(ctx, f.log, f.name, from.Positions, f.most, func(by string, at event.Position, row int32) error {
+		f.mu.known.add(by, at, row)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load refusals: %w", err)
+	}
+	f.mu.known.prune(f.mu.passed)
+	return f.moved(ctx)
+}
+
+// moved writes from where refusals have to be read at the next start. With f.mu held,
+// or before the flow runs: who comes meanwhile has to wait for it anyway.
+func (f *flow) moved(ctx context.Context) error {
+	if !f.mu.known.empty() || len(f.mu.scanned) == 0 {
+		return nil
+	}
+	f.mu.looked = f.now()
+	return f.log.Commit(ctx, nil, refusedReader(f.name), stream.Progress{Stream: event.RejectedStream, Positions: f.mu.scanned.Clone(), Events: map[int32]int64{}})
+}
+
+func (f *flow) lane(k lane) *flowLane {
+	l := f.mu.lanes[k]
+	if l == nil {
+		l = &flowLane{}
+		f.mu.lanes[k] = l
+	}
+	return l
+}
+
+// tap is the flow as the source of one of its sinks.
+type tap struct {
+	*flow
+	sink    string
+	tabular bool
+}
+
+// next implements source.
+func (t tap) next(ctx context.Context, from event.Position) (*portion, error) {
+	b, err := t.log.Read(ctx, t.stream, from, t.most)
+	if err != nil {
+		return nil, err
+	}
+	k := lane{b.Incarnation, b.Partition}
+	t.mu.Lock()
+	l := t.lane(k)
+	t.mu.Unlock()
+	l.computing.Lock()
+	defer l.computing.Unlock()
+	x := t.recent(b, t.tabular)
+	if x == nil {
+		if x, err = t.compute(ctx, k, l, b, t.tabular); err != nil {
+			return nil, err
+		}
+	}
+	return t.own(k, x), nil
+}
+
+// recent is a portion that another sink has had before; nil: none.
+func (f *flow) recent(b *event.Batch, tabular bool) *portion {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range f.mu.recent {
+		if x.in.From == b.From && x.in.Partition == b.Partition && x.in.Incarnation == b.Incarnation && x.in.Next <= b.Next && (x.out.Columns != nil || !tabular) {
+			return x
+		}
+	}
+	return nil
+}
+
+// remember keeps a portion for the sinks behind.
+func (f *flow) remember(x *portion) {
+	f.mu.recent = append(f.mu.recent, x)
+	f.mu.size += x.out.Size()
+	for len(f.mu.recent) > 1 && (f.mu.size > f.cached || len(f.mu.recent) > 64) {
+		f.mu.size -= f.mu.recent[0].out.Size()
+		f.mu.recent = f.mu.recent[1:]
+	}
+}
+
+// compute makes rows of a batch, by the version that is in force at its place. With
+// the lane's mutex held: nobody else computes there meanwhile.
+func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch, tabular bool) (*portion, error) {
+	f.mu.Lock()
+	i, end := f.mu.state.at(k.inc, k.partition, b.From)
+	v := f.mu.state.Versions[i]
+	def := f.mu.defs[v.Hash]
+	front := l.front
+	verdicts := f.mu.known.within(k, b.From, b.Next)
+	floor := int64(0)
+	if known := f.mu.known.lanes[k]; known != nil {
+		floor = known.floor
+	}
+	f.mu.Unlock()
+	in := b
+	if end >= 0 && end < b.Next {
+		c := *b // the rest belongs to the next version
+		c.Next = end
+		in = &c
+	}
+	types := def.From.Types
+	steps := def.Steps
+	if len(steps) == 0 && tabular {
+		steps = transform.Everything
+	}
+	take := func(e *event.Event) bool {
+		if e.Offset >= in.Next || len(types) > 0 && !slices.Contains(types, string(e.Type)) {
+			return false
+		}
+		_, refused := slices.BinarySearch(verdicts, e.Offset)
+		return !refused
+	}
+	x := &portion{in: in, out: in, refused: verdicts}
+	switch {
+	case len(steps) > 0:
+		tr, err := f.transform(ctx, v.Hash, tabular, def, steps)
+		if err != nil {
+			return nil, err
+		}
+		done, err := tr.Apply(ctx, in, take)
+		if err != nil {
+			return nil, fmt.Errorf("compute steps at %s: %w", event.Position{Incarnation: k.inc, Partition: k.partition, Offset: in.From}, err)
+		}
+		x.out = done.Batch
+		if x.out.Rows == nil {
+			x.out.Rows = []event.Event{}
+		}
+		if err := f.refuse(k, l, in, done.Refused, x, front, floor); err != nil {
+			return nil, err
+		}
+	case len(types) > 0 || len(verdicts) > 0 || in != b:
+		out, err := taken(in, take)
+		if err != nil {
+			return nil, err
+		}
+		x.out = out
+	}
+	f.mu.Lock()
+	l.front = max(l.front, in.Next)
+	f.remember(x)
+	f.mu.Unlock()
+	return x, nil
+}
+
+// refuse notes what steps have just refused.
+func (f *flow) refuse(k lane, l *flowLane, in *event.Batch, fresh []transform.Refused, x *portion, front, floor int64) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	at := map[int64]transform.Refused{}
+	for _, r := range fresh {
+		if r.Offset < front && r.Offset >= floor {
+			return fault.Transient(fmt.Errorf("step %s refuses the event at %s, which it had let pass before: %s", r.Step,
+				event.Position{Incarnation: k.inc, Partition: k.partition, Offset: r.Offset}, r.Detail))
+		}
+		at[r.Offset] = r
+		x.refused = append(x.refused, r.Offset)
+	}
+	slices.Sort(x.refused)
+	x.refused = slices.Compact(x.refused)
+	var pending []rejectedAt
+	var dec recordbatch.Decoder
+	err := dec.EachIn(in, func(e *event.Event) error {
+		r, ok := at[e.Offset]
+		if !ok || e.Offset < front {
+			return nil
+		}
+		place := event.Position{Incarnation: k.inc, Partition: k.partition, Offset: e.Offset}
+		record := rejection(e, f.name, f.stream, r.Step, event.StepFailed, r.Detail, place, 0)
+		pending = append(pending, rejectedAt{e.Offset, clone(&record)})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	l.pending = append(l.pending, pending...)
+	f.mu.Unlock()
+	return nil
+}
+
+// clone copies an event out of the buffers that it was read from.
+func clone(e *event.Event) event.Event {
+	c := *e
+	for _, b := range []*[]byte{&c.ID, &c.Source, &c.Type, &c.Subject, &c.ContentType, &c.Data, &c.Key, &c.Sent, &c.Violations, &c.JSONStrings, &c.Contract.ID, &c.Contract.Version, &c.Contract.Hash} {
+		*b = bytes.Clone(*b)
+	}
+	c.Extensions = nil
+	for _, x := range e.Extensions {
+		c.Extensions = append(c.Extensions, event.Attr{Name: bytes.Clone(x.Name), Value: bytes.Clone(x.Value)})
+	}
+	return c
+}
+
+// taken is a batch with the events for which take is true as its rows.
+func taken(in *event.Batch, take func(*event.Event) bool) (*event.Batch, error) {
+	out := *in
+	out.Raw, out.Without, out.Rows = nil, nil, []event.Event{}
+	var dec recordbatch.Decoder
+	err := dec.EachIn(in, func(e *event.Event) error {
+		if take(e) {
+			out.Rows = append(out.Rows, clone(e))
+		}
+		return nil
+	})
+	return &out, err
+}
+
+// own leaves out the rows that this sink has refused before.
+func (t tap) own(k lane, x *portion) *portion {
+	t.mu.Lock()
+	var rows map[int64][]int32
+	if v := t.mu.known.lanes[k]; v != nil {
+		rows = v.rows[t.sink]
+	}
+	var hit []int64
+	for off := range rows {
+		if off >= x.in.From && off < x.in.Next {
+			hit = append(hit, off)
+		}
+	}
+	t.mu.Unlock()
+	if hit == nil {
+		return x
+	}
+	slices.Sort(hit)
+	mine := *x
+	out := x.out
+	if out == x.in {
+		var err error
+		if out, err = taken(x.in, func(*event.Event) bool { return true }); err != nil {
+			return x // it was read before; the sink meets the error
+		}
+	}
+	copied := *out
+	copied.Rows = slices.DeleteFunc(slices.Clone(out.Rows), func(e event.Event) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return slices.Contains(rows[e.Offset], e.Row)
+	})
+	mine.out = &copied
+	mine.refused = slices.Clone(x.refused)
+	for _, off := range hit {
+		if i, known := slices.BinarySearch(mine.refused, off); !known {
+			mine.refused = slices.Insert(mine.refused, i, off)
+		}
+	}
+	return &mine
+}
+
+// transform gives the steps of a version, opened.
+func (f *flow) transform(ctx context.Context, hash string, tabular bool, def *definition.Definition, steps []transform.Step) (transform.Transform, error) {
+	key := hash
+	if len(def.Steps) == 0 && tabular {
+		key += "+"
+	}
+	f.mu.Lock()
+	tr := f.mu.steps[key]
+	f.mu.Unlock()
+	if tr != nil {
+		return tr, nil
+	}
+	tr, err := f.engine.Open(ctx, steps, transform.Input{Stream: f.stream, Types: def.From.Types})
+	if err != nil {
+		return nil, fmt.Errorf("open steps: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if other := f.mu.steps[key]; other != nil {
+		return other, tr.Close()
+	}
+	f.mu.steps[key] = tr
+	return tr, nil
+}
+
+// tidy forgets what all sinks have passed.
+func (f *flow) tidy(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.mu.known.empty() {
+		f.mu.known.prune(f.mu.passed)
+	}
+	if f.now().Sub(f.mu.looked) < time.Minute || !f.mu.known.empty() {
+		return nil
+	}
+	st, err := f.log.Stat(ctx, event.RejectedStream)
+	if errors.Is(err, stream.ErrNoStream) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	end := event.Positions{}
+	for _, r := range st.Ranges {
+		end.Advance(event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: r.End})
+	}
+	for _, l := range f.mu.lanes {
+		if len(l.pending) > 0 {
+			return nil
+		}
+	}
+	if end.Equal(f.mu.scanned) {
+		return nil
+	}
+	f.mu.scanned = end
+	return f.moved(ctx)
+}
+
+// close releases the steps.
+func (f *flow) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	for _, tr := range f.mu.steps {
+		errs = append(errs, tr.Close())
+	}
+	f.mu.steps = map[string]transform.Transform{}
+	return errors.Join(errs...)
+}
+
+// openerOf makes a sink of a definition.
+func openerOf(s *definition.Sink, env sink.Env) Opener {
+	return func(ctx context.Context, _ string) (sink.Sink, error) {
+		e := env
+		e.Logger = env.Logger.With(slog.String("sink", s.Name))
+		e.Name, e.Reader = s.Name, sinkReader(env.Pipeline, s.Name)
+		e.State = strings.TrimSuffix(env.State, "/") + "/" + s.Name
+		return s.Settings.Open(ctx, e)
+	}
+}

@@ -1,0 +1,267 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"naru/internal/event"
+	"naru/internal/pipeline/definition"
+	"naru/internal/quantity"
+	"naru/internal/stream"
+	"naru/internal/transform"
+)
+
+// running is a configured pipeline at work.
+type running struct {
+	all  *Configured
+	flow *flow
+	def  atomic.Pointer[definition.Definition] // in force
+
+	mu struct {
+		sync.Mutex
+		sinks map[string]*sinkRun
+		// broken is why the pipeline does not run at all, or why a change of its file is
+		// not in force.
+		broken error
+		done   bool // it left the configuration, or the server stops
+	}
+}
+
+// sinkRun is one sink at work.
+type sinkRun struct {
+	def      *definition.Sink
+	pipeline *Pipeline
+	cancel   context.CancelFunc
+	done     chan struct{}
+}
+
+func (s *sinkRun) stop() {
+	s.cancel()
+	<-s.done
+}
+
+// openRunning brings a pipeline to work, as its state says.
+func (c *Configured) openRunning(ctx context.Context, def *definition.Definition) (*running, error) {
+	r := &running{all: c}
+	r.def.Store(def)
+	r.mu.sinks = map[string]*sinkRun{}
+	f := &flow{name: def.Name, stream: def.From.Stream, log: c.deps.Log, engine: c.deps.Engine,
+		logger: c.deps.Logger.With(slog.String("pipeline", def.Name)), now: time.Now, most: stream.Bytes(c.cfg.ReadBytes), cached: int(c.cfg.Shared)}
+	f.mu.steps = map[string]transform.Transform{}
+	f.mu.passed = r.passed
+	r.flow = f
+	st, err := readState(c.deps.FS, c.stateFile(def.Name))
+	if err != nil {
+		return nil, err
+	}
+	known := st != nil
+	if !known {
+		st = &state{Versions: []version{{From: event.Positions{}, Hash: def.Hash(), Text: string(def.Text())}}}
+	}
+	f.mu.state = st
+	if err := r.load(); err != nil {
+		return nil, err
+	}
+	if err := f.open(ctx); err != nil {
+		return nil, err
+	}
+	if !known {
+		if err := st.write(c.deps.FS, c.stateFile(def.Name)); err != nil {
+			return nil, err
+		}
+	}
+	return r, r.change(def)
+}
+
+// load reads the definitions of all versions.
+func (r *running) load() error {
+	f := r.flow
+	f.mu.defs = map[string]*definition.Definition{}
+	name := r.def.Load().Name
+	for _, v := range f.mu.state.Versions {
+		def, wrong := definition.Parse("pipelines/"+name+".yaml", name, []byte(v.Text), r.all.deps.Kinds)
+		if len(wrong) > 0 && v.Hash != def.Hash() {
+			return fmt.Errorf("read a former version of pipeline %s: %w", name, wrong)
+		}
+		f.mu.defs[v.Hash] = def
+	}
+	return nil
+}
+
+// change brings another form of the pipeline's file into force. Steps change at the
+// place up to which they have been computed, for all sinks; sinks whose settings
+// have not changed go on.
+func (r *running) change(def *definition.Definition) error {
+	f := r.flow
+	if def.From.Stream != f.stream {
+		return fmt.Errorf("pipeline %s reads stream %s and cannot change to %s: its positions would mean nothing; give the file another name", def.Name, f.stream, def.From.Stream)
+	}
+	if err := r.version(def); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.def.Store(def)
+	wanted := map[string]*definition.Sink{}
+	if !f.mu.state.Paused {
+		for _, s := range def.To {
+			wanted[s.Name] = s
+		}
+	}
+	for name, s := range r.mu.sinks {
+		if w := wanted[name]; w == nil || !w.Same(s.def) {
+			s.stop()
+			delete(r.mu.sinks, name)
+		}
+	}
+	for name, s := range wanted {
+		if r.mu.sinks[name] == nil {
+			r.mu.sinks[name] = r.start(def, s)
+		}
+	}
+	return nil
+}
+
+// version makes def the newest version, if its rows differ.
+func (r *running) version(def *definition.Definition) error {
+	f := r.flow
+	f.mu.Lock()
+	defer f.mu.Unlock() // across the writes: nothing may be computed until it is known by what
+	newest := f.mu.state.Versions[len(f.mu.state.Versions)-1]
+	if newest.Hash == def.Hash() {
+		f.mu.defs[newest.Hash] = def
+		return nil
+	}
+	from := f.mu.judged.Positions.Clone()
+	for k, l := range f.mu.lanes {
+		from.Advance(event.Position{Incarnation: k.inc, Partition: k.partition, Offset: l.front})
+	}
+	next := *f.mu.state
+	next.Versions = append(append([]version(nil), next.Versions...), version{From: from, Hash: def.Hash(), Text: string(def.Text())})
+	next.prune(f.mu.passed)
+	if err := next.write(r.all.deps.FS, r.all.stateFile(def.Name)); err != nil {
+		return fmt.Errorf("keep a version of pipeline %s: %w", def.Name, err)
+	}
+	f.mu.state = &next
+	f.mu.defs[def.Hash()] = def
+	f.logger.Info("steps changed", slog.String("from", from.String()), slog.String("version", def.Hash()))
+	return nil
+}
+
+// start runs a sink.
+func (r *running) start(def *definition.Definition, s *definition.Sink) *sinkRun {
+	c := r.all
+	cfg := c.cfg
+	cfg.CommitInterval = quantity.Duration(time.Second)
+	if s.Kind.Name == "table" {
+		cfg.CommitInterval = c.cfg.CommitInterval // the node's commits of tables are bounded
+	}
+	if s.Every > 0 {
+		cfg.CommitInterval = s.Every
+	}
+	if s.Bytes > 0 {
+		cfg.CommitBytes = s.Bytes
+	}
+	env := c.deps.Env
+	env.Pipeline, env.Stream, env.Logger = def.Name, def.From.Stream, r.flow.logger
+	env.State = filepath.ToSlash(filepath.Join(c.deps.StateDir, def.Name))
+	p := New(sinkReader(def.Name, s.Name), def.From.Stream, cfg, c.deps.Log, openerOf(s, env), c.deps.Logger)
+	p.source = tap{r.flow, s.Name, s.Kind.Tabular != nil && s.Kind.Tabular(s.Settings)}
+	p.first = func(ctx context.Context) (stream.Progress, error) {
+		return startAt(ctx, c.deps.Log, def.From.Stream, def.From.Start)
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	run := &sinkRun{def: s, pipeline: p, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(run.done)
+		if err := r.await(ctx); err != nil {
+			return
+		}
+		if err := p.Run(ctx); err != nil {
+			c.fail(fmt.Errorf("pipeline %s, sink %s: %w", def.Name, s.Name, err))
+		}
+	}()
+	return run
+}
+
+// await waits for the first event of the stream: until then there is nothing to read.
+func (r *running) await(ctx context.Context) error {
+	for {
+		changed := r.all.deps.Log.Changed()
+		_, err := r.all.deps.Log.Stat(ctx, r.flow.stream)
+		if !errors.Is(err, stream.ErrNoStream) {
+			return nil // what else is wrong, the pipeline itself tells
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// passed is the first offset of a lane that some sink of the file has not passed; sinks
+// that do not run for now count by their positions in the log.
+func (r *running) passed(k lane) int64 {
+	low := int64(-1)
+	def := r.def.Load()
+	for _, s := range def.To {
+		at, err := r.all.deps.Log.Progress(context.Background(), sinkReader(def.Name, s.Name))
+		if err != nil {
+			return 0
+		}
+		off, _ := at.Positions.Get(k.inc, k.partition)
+		if low < 0 || off < low {
+			low = off
+		}
+	}
+	return max(low, 0)
+}
+
+// stop ends all sinks and releases the steps.
+func (r *running) stop() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, s := range r.mu.sinks {
+		s.cancel()
+		defer delete(r.mu.sinks, name)
+	}
+	for _, s := range r.mu.sinks {
+		<-s.done
+	}
+	return r.flow.close()
+}
+
+// SinkStatus is what a sink of a configured pipeline shows.
+type SinkStatus struct {
+	Name      string `json:"name"`
+	Kind      string `json:"kind"`
+	Guarantee string `json:"guarantee"`
+	Status
+}
+
+// Status lists the sinks of all configured pipelines, by name of their readers.
+func (c *Configured) Status() []SinkStatus {
+	c.mu.Lock()
+	all := slices.Collect(maps.Values(c.mu.running))
+	c.mu.Unlock()
+	var out []SinkStatus
+	for _, r := range all {
+		r.mu.Lock()
+		for _, s := range r.mu.sinks {
+			out = append(out, SinkStatus{Name: s.def.Name, Kind: s.def.Kind.Name, Guarantee: s.def.Kind.Guarantee, Status: s.pipeline.Status()})
+		}
+		r.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b SinkStatus) int { return strings.Compare(a.Status.Name, b.Status.Name) })
+	return out
+}

@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"naru/internal/event"
+	"naru/internal/recordbatch"
+)
+
+// settle implements source: what the steps have refused below done, and what the sink
+// has, becomes durable together with the place up to which steps were computed.
+func (t tap) settle(ctx context.Context, done event.Positions, told refused) error {
+	records, err := t.records(ctx, told)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock() // across the append: verdicts go in order, and nobody may commit before
+	ahead := len(records) > 0
+	next := t.mu.judged.Clone()
+	next.Stream = t.stream
+	var events []event.Event
+	for k, l := range t.mu.lanes {
+		if l.front == 0 {
+			continue
+		}
+		if upTo, ok := done.Get(k.inc, k.partition); ok {
+			have, _ := next.Positions.Get(k.inc, k.partition)
+			ahead = ahead || upTo > have && t.steps()
+		}
+		for _, r := range l.pending {
+			events = append(events, r.record)
+		}
+		next.Positions.Advance(event.Position{Incarnation: k.inc, Partition: k.partition, Offset: l.front})
+	}
+	if !ahead && len(events) == 0 {
+		return nil
+	}
+	if err := t.log.Commit(ctx, writesOf(event.RejectedStream, append(events, records...), t.now()), judgedReader(t.name), next); err != nil {
+		return fmt.Errorf("append rejections of pipeline %s: %w", t.name, err)
+	}
+	t.mu.judged = next
+	for k, l := range t.mu.lanes {
+		for _, r := range l.pending {
+			t.mu.known.add("", event.Position{Incarnation: k.inc, Partition: k.partition, Offset: r.offset}, 0)
+		}
+		l.pending = nil
+	}
+	for _, r := range told {
+		if !r.Dropped {
+			t.mu.known.add(t.sink, r.At, r.Row)
+		}
+	}
+	return nil
+}
+
+// steps tells whether there are any: without, nothing can be refused. With f.mu held.
+func (f *flow) steps() bool {
+	for _, def := range f.mu.defs {
+		if len(def.Steps) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// records are the rejections of what a sink has refused: the events are read again.
+func (t tap) records(ctx context.Context, told refused) (out []event.Event, err error) {
+	var dec recordbatch.Decoder
+	for _, r := range told {
+		if r.Dropped {
+			continue
+		}
+		b, err := t.log.Read(ctx, t.stream, r.At, 1)
+		if err != nil {
+			return nil, fmt.Errorf("read the event at %s that the sink has refused: %w", r.At, err)
+		}
+		found := false
+		err = dec.EachIn(b, func(e *event.Event) error {
+			if found = e.Offset == r.At.Offset; found {
+				record := rejection(e, t.name, t.stream, t.sink, event.SinkRefused, r.Detail, r.At, r.Row)
+				out = append(out, clone(&record))
+			}
+			return recordbatch.ErrStop
+		})
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			return nil, fmt.Errorf("sink %s has refused an event at %s, which the log does not have", t.sink, r.At)
+		}
+	}
+	return out, nil
+}

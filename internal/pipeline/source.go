@@ -1,0 +1,75 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+
+	"naru/internal/event"
+	"naru/internal/stream"
+)
+
+// source is where a pipeline's batches come from: the log, or steps before the log.
+type source interface {
+	// next gives what stands at from, and blocks until there is something. It may be
+	// called concurrently for different partitions.
+	next(ctx context.Context, from event.Position) (*portion, error)
+	// settle makes durable what has to be so before the sink commits up to done, and
+	// what the sink has told to refuse by then.
+	settle(ctx context.Context, done event.Positions, told refused) error
+	// records are the rejections of what the sink has told to refuse.
+	records(ctx context.Context, told refused) ([]event.Event, error)
+}
+
+// portion is a batch of the log and what the sink gets of it.
+type portion struct {
+	in, out *event.Batch
+	refused []int64 // offsets that a step, or the sink before, has refused; in order, each once
+}
+
+// counts says what becomes of the events of a portion at or behind an offset.
+func (x *portion) counts(from int64) (stream.Counts, error) {
+	n, err := countBatch(x.in, from)
+	if err != nil {
+		return stream.Counts{}, err
+	}
+	c := stream.Counts{Duplicates: event.CountRuns(x.in.Without, from)}
+	if x.out == x.in {
+		c.Written = n - c.Duplicates
+		return c, nil
+	}
+	last := int64(-1)
+	for i := range x.out.Rows {
+		if at := x.out.Rows[i].Offset; at >= from && at != last {
+			last = at
+			if _, no := slices.BinarySearch(x.refused, at); !no {
+				c.Written++
+			}
+		}
+	}
+	for _, at := range x.refused {
+		if at >= from {
+			c.Rejections++
+		}
+	}
+	c.Filtered = n - c.Duplicates - c.Written - c.Rejections
+	return c, nil
+}
+
+// plain is the log itself.
+type plain struct {
+	log    stream.Log
+	stream string
+	most   stream.Bytes
+}
+
+func (p plain) next(ctx context.Context, from event.Position) (*portion, error) {
+	b, err := p.log.Read(ctx, p.stream, from, p.most)
+	if err != nil {
+		return nil, err
+	}
+	return &portion{in: b, out: b}, nil
+}
+
+func (plain) settle(context.Context, event.Positions, refused) error { return nil }
+
+func (plain) records(context.Context, refused) ([]event.Event, error) { return nil, nil }

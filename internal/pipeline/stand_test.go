@@ -1,0 +1,236 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/event"
+	"naru/internal/problem"
+	"naru/internal/recordbatch"
+	"naru/internal/sink"
+	"naru/internal/stream"
+	"naru/internal/stream/memory"
+	"naru/internal/transform"
+	"naru/internal/vfs"
+)
+
+// arithmetic is an engine whose steps are words: "drop N" leaves out events whose
+// number is a multiple of N, "refuse N" refuses them, "twice N" makes two rows of
+// them, and "as X" gives each row the mark X.
+type arithmetic struct{ computed atomic.Int64 }
+
+func (a *arithmetic) Check(_ context.Context, file string, steps []transform.Step, _ transform.Input) (wrong problem.List) {
+	for _, s := range steps {
+		if strings.HasPrefix(s.SQL, "wrong") {
+			wrong = append(wrong, problem.Problem{File: file, Line: s.Line, Text: "this is wrong"})
+		}
+	}
+	return wrong
+}
+
+func (a *arithmetic) Open(_ context.Context, steps []transform.Step, _ transform.Input) (transform.Transform, error) {
+	return &sums{a, steps}, nil
+}
+
+type sums struct {
+	*arithmetic
+	steps []transform.Step
+}
+
+func (x *sums) Close() error { return nil }
+
+func (x *sums) Apply(_ context.Context, in *event.Batch, take func(*event.Event) bool) (*transform.Applied, error) {
+	out := *in
+	out.Raw, out.Without, out.Rows = nil, nil, []event.Event{}
+	done := &transform.Applied{Batch: &out}
+	var dec recordbatch.Decoder
+	err := dec.EachIn(in, func(e *event.Event) error {
+		if !take(e) {
+			return nil
+		}
+		x.computed.Add(1)
+		rows, mark := 1, ""
+		for i, s := range x.steps {
+			word, arg, _ := strings.Cut(s.SQL, " ")
+			n, _ := strconv.Atoi(arg)
+			id, _ := strconv.Atoi(string(e.ID))
+			hit := n > 0 && id%n == 0
+			switch {
+			case word == "refuse" && hit:
+				done.Refused = append(done.Refused, transform.Refused{Offset: e.Offset, Step: fmt.Sprintf("%d sql", i+1), Detail: "a multiple"})
+				return nil
+			case word == "drop" && hit:
+				rows = 0
+			case word == "twice" && hit:
+				rows *= 2
+			case word == "as":
+				mark = arg
+			}
+		}
+		if rows == 0 {
+			done.Filtered++
+			return nil
+		}
+		done.Written++
+		for i := range rows {
+			row := clone(e)
+			row.Row, row.ID = int32(i), fmt.Appendf(nil, "%s%s.%d", e.ID, mark, i)
+			out.Rows = append(out.Rows, row)
+		}
+		return nil
+	})
+	return done, err
+}
+
+// into is a kind of sink over stores of the test.
+type into struct {
+	Store string `yaml:"store"`
+
+	stores map[string]*store
+}
+
+func (s *into) Validate() error { return nil }
+func (s *into) Open(ctx context.Context, _ sink.Env) (sink.Sink, error) {
+	return s.stores[s.Store].open(ctx, "")
+}
+
+// mortal is a log that dies with its process.
+type mortal struct {
+	stream.Log
+	dead atomic.Bool
+}
+
+var errDead = fmt.Errorf("%w: killed", stream.ErrClosed)
+
+func (m *mortal) Commit(ctx context.Context, w []stream.Write, reader string, at stream.Progress) error {
+	if m.dead.Load() {
+		return errDead
+	}
+	return m.Log.Commit(ctx, w, reader, at)
+}
+
+func (m *mortal) Read(ctx context.Context, name string, from event.Position, most stream.Bytes) (*event.Batch, error) {
+	if m.dead.Load() {
+		return nil, errDead
+	}
+	return m.Log.Read(ctx, name, from, most)
+}
+
+func (m *mortal) Readers(ctx context.Context) (map[string]stream.Progress, error) {
+	return m.Log.(stream.Readers).Readers(ctx)
+}
+
+func (m *mortal) Forget(ctx context.Context, reader string) error {
+	return m.Log.(stream.Forgetter).Forget(ctx, reader)
+}
+
+// stand is a folder with pipelines, a log, and stores, which outlive processes.
+type stand struct {
+	t      *testing.T
+	fs     *vfs.Memory
+	log    stream.Log
+	engine *arithmetic
+	stores map[string]*store
+
+	alive *mortal
+	set   *Configured
+	end   context.CancelFunc
+	ended chan error
+}
+
+func newStand(t *testing.T, stores ...string) *stand {
+	s := &stand{t: t, fs: vfs.NewMemory(), log: memory.New(), engine: &arithmetic{}, stores: map[string]*store{}}
+	for _, name := range stores {
+		s.stores[name] = newStore(true)
+	}
+	require.NoError(t, s.fs.MkdirAll("/p/pipelines"))
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *stand) file(name, text string) {
+	f, err := s.fs.Create("/p/pipelines/" + name)
+	require.NoError(s.t, err)
+	_, err = f.Write([]byte(text))
+	require.NoError(s.t, err)
+	require.NoError(s.t, f.Close())
+}
+
+func (s *stand) start() {
+	cfg := testConfig()
+	cfg.ReadBytes = 1 // a record batch at a time
+	s.alive = &mortal{Log: s.log}
+	s.set = NewConfigured(cfg, Deps{FS: s.fs, Folder: "/p/pipelines", StateDir: "/p/data/pipelines", Log: s.alive, Engine: s.engine, Logger: quiet,
+		Kinds: []sink.Kind{{Name: "into", Short: "store", Settings: func() sink.Settings { return &into{stores: s.stores} }}}, Env: sink.Env{Logger: quiet}})
+	s.set.every = 5 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	s.end, s.ended = cancel, make(chan error, 1)
+	set, ended := s.set, s.ended
+	go func() { ended <- set.Run(ctx) }()
+}
+
+// kill ends the process without a last commit.
+func (s *stand) kill() {
+	s.alive.dead.Store(true)
+	s.stop()
+}
+
+func (s *stand) stop() {
+	if s.end == nil {
+		return
+	}
+	s.end()
+	if err := <-s.ended; err != nil && !errors.Is(err, stream.ErrClosed) {
+		s.t.Error(err)
+	}
+	s.end = nil
+}
+
+func (s *stand) progress(reader string) stream.Progress {
+	at, err := s.log.Progress(context.Background(), reader)
+	require.NoError(s.t, err)
+	return at
+}
+
+// caughtUp waits until readers have passed n events.
+func (s *stand) caughtUp(n int64, readers ...string) {
+	s.t.Helper()
+	require.EventuallyWithT(s.t, func(c *assert.CollectT) {
+		for _, r := range readers {
+			at := s.progress(r)
+			if at.Counts.Total() != n {
+				c.Errorf("%s has passed %d of %d events: %+v", r, at.Counts.Total(), n, s.set.Status())
+			}
+		}
+	}, 20*time.Second, time.Millisecond)
+}
+
+// rejections lists the ids of what was refused, with the step.
+func (s *stand) rejections() (at []string) {
+	st, err := s.log.Stat(context.Background(), event.RejectedStream)
+	if errors.Is(err, stream.ErrNoStream) {
+		return nil
+	}
+	require.NoError(s.t, err)
+	var dec recordbatch.Decoder
+	pos := event.Position{}
+	for pos.Offset < st.Ranges[0].End {
+		b, err := s.log.Read(context.Background(), event.RejectedStream, pos, 1<<20)
+		require.NoError(s.t, err)
+		require.NoError(s.t, dec.EachIn(b, func(e *event.Event) error {
+			at = append(at, e.Refusal.ID+" "+e.Refusal.Path)
+			return nil
+		}))
+		pos = b.End()
+	}
+	return at
+}
