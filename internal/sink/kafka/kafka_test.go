@@ -1,0 +1,647 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/quantity"
+	"naru/internal/sink"
+	"naru/internal/sink/sinktest"
+	"naru/internal/vfs"
+)
+
+// brokers gives the cluster that a test runs on: Apache Kafka where
+// test-world/engines/with has started it, else one inside the process.
+func brokers(t *testing.T) []string {
+	if os.Getenv("NARU_TEST_KAFKA") != "" || os.Getenv("NARU_TEST_ENGINES") != "" {
+		return []string{sinktest.Engine(t, "kafka")}
+	}
+	return fake(t).ListenAddrs()
+}
+
+func fake(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+var names = struct {
+	sync.Mutex
+	n int
+}{}
+
+// named is a name of the test's own: tests share a real cluster.
+func named(t *testing.T, what string) string {
+	names.Lock()
+	defer names.Unlock()
+	names.n++
+	clean := strings.Map(func(r rune) rune {
+		if r == '/' || r == '#' {
+			return '-'
+		}
+		return r
+	}, t.Name())
+	return fmt.Sprintf("%s-%s-%d-%d", what, clean, os.Getpid(), names.n)
+}
+
+// settings of a sink with topics of its own, on a cluster.
+func settings(t *testing.T, brokers []string) *Settings {
+	s := defaults()
+	s.Brokers, s.Topic, s.PositionsTopic = brokers, named(t, "rows"), named(t, "positions")
+	s.TransactionalID = named(t, "id")
+	s.Create = Create{Partitions: 3, Replication: 1}
+	s.Timeout, s.TransactionTimeout = quantity.Duration(10*time.Second), quantity.Duration(20*time.Second)
+	return s
+}
+
+func env() sink.Env {
+	return sink.Env{Pipeline: "edits", Name: "kafka", Stream: sinktest.Stream, Reader: "pipeline/edits/kafka", FS: vfs.OS(),
+		Getenv: func(string) string { return "" }}
+}
+
+func opened(t *testing.T, s *Settings) sink.Sink {
+	t.Helper()
+	require.NoError(t, s.Validate())
+	out, err := s.Open(t.Context(), env())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = out.Close() })
+	return out
+}
+
+// contents are the committed records of the topics that begin with a prefix.
+func contents(t *testing.T, brokers []string, prefix string) (records []*kgo.Record) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	require.NoError(t, err)
+	defer cl.Close()
+	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, cl)
+	require.NoError(t, err)
+	list := kmsg.NewPtrListOffsetsRequest()
+	for _, topic := range meta.Topics {
+		if topic.Topic == nil || !strings.HasPrefix(*topic.Topic, prefix) {
+			continue
+		}
+		lt := kmsg.NewListOffsetsRequestTopic()
+		lt.Topic = *topic.Topic
+		for _, p := range topic.Partitions {
+			lp := kmsg.NewListOffsetsRequestTopicPartition()
+			lp.Partition, lp.Timestamp = p.Partition, -1
+			lt.Partitions = append(lt.Partitions, lp)
+		}
+		list.Topics = append(list.Topics, lt)
+	}
+	ends, err := list.RequestWith(ctx, cl)
+	require.NoError(t, err)
+	left := map[string]int64{} // partitions with their ends
+	from := map[string]map[int32]kgo.Offset{}
+	for _, topic := range ends.Topics {
+		from[topic.Topic] = map[int32]kgo.Offset{}
+		for _, p := range topic.Partitions {
+			require.NoError(t, kerr.ErrorForCode(p.ErrorCode))
+			if p.Offset > 0 {
+				left[fmt.Sprint(topic.Topic, p.Partition)] = p.Offset
+				from[topic.Topic][p.Partition] = kgo.NewOffset().AtStart()
+			}
+		}
+	}
+	cl.AddConsumePartitions(from)
+	for len(left) > 0 {
+		fetches := cl.PollFetches(ctx)
+		for _, e := range fetches.Errors() {
+			require.NoError(t, e.Err)
+		}
+		for r := range fetches.RecordsAll() {
+			if !r.Attrs.IsControl() {
+				records = append(records, r)
+			}
+			if p := fmt.Sprint(r.Topic, r.Partition); r.Offset+1 >= left[p] {
+				delete(left, p)
+			}
+		}
+	}
+	return records
+}
+
+func idOf(r *kgo.Record) string {
+	for _, h := range r.Headers {
+		if h.Key == "ce_id" {
+			return string(h.Value)
+		}
+	}
+	var v struct {
+		ID string `json:"_id"`
+	}
+	_ = json.Unmarshal(r.Value, &v)
+	return v.ID
+}
+
+func idsOf(t *testing.T, brokers []string, prefix string) (ids []string) {
+	for _, r := range contents(t, brokers, prefix) {
+		ids = append(ids, idOf(r))
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func harness(change func(*Settings), exact bool) func(t *testing.T) sinktest.Harness {
+	return func(t *testing.T) sinktest.Harness {
+		at := brokers(t)
+		s := settings(t, at)
+		prefix := s.Topic
+		change(s)
+		return sinktest.Harness{
+			Exact: exact,
+			Open:  func(t *testing.T) sink.Sink { return opened(t, s) },
+			IDs:   func(t *testing.T) []string { return idsOf(t, at, prefix) },
+		}
+	}
+}
+
+func TestConformance(t *testing.T) {
+	sinktest.Run(t, harness(func(*Settings) {}, true))
+}
+
+func TestConformanceOfEvents(t *testing.T) {
+	sinktest.Run(t, harness(func(s *Settings) { s.Format, s.Topic, s.Compression = "event", s.Topic+".{_type}", "zstd" }, true))
+}
+
+func TestConformanceWithoutTransactions(t *testing.T) {
+	sinktest.Run(t, harness(func(s *Settings) { s.Transactional = false }, false))
+}
+
+func TestPage(t *testing.T) { sinktest.Page(t, Kind(), "../../../docs/sinks/kafka.md") }
+
+func events(prefix string, n int) []sinktest.Spec { return sinktest.Events(prefix, n) }
+
+func idList(lists ...[]sinktest.Spec) (ids []string) {
+	for _, l := range lists {
+		for _, s := range l {
+			ids = append(ids, s.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// A second writer of one reader takes over; what the first one still has is nothing
+// to anybody, whenever it wakes up.
+func TestZombie(t *testing.T) {
+	at := brokers(t)
+	s := settings(t, at)
+	a, b := events("a", 4), events("b", 3)
+	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
+	second := sinktest.Batch(sinktest.Lives[0], 0, first.Next, b...)
+
+	old := opened(t, s)
+	require.NoError(t, old.Write(t.Context(), first))
+	young := opened(t, s) // while the transaction of the old one is open
+	resumed, err := young.(sink.Resumer).Resume(t.Context(), sinktest.Stream)
+	require.NoError(t, err)
+	require.Empty(t, resumed)
+	require.NoError(t, young.Write(t.Context(), first))
+	_, err = old.Commit(t.Context())
+	require.Error(t, err)
+	require.Contains(t, fault.HintOf(err), "transactional id")
+	_, err = young.Commit(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, old.Close())
+
+	// One that has slept between two transactions.
+	idle := opened(t, s)
+	young = opened(t, s)
+	require.NoError(t, young.Write(t.Context(), second))
+	_, err = young.Commit(t.Context())
+	require.NoError(t, err)
+	err = idle.Write(t.Context(), second)
+	if err == nil {
+		_, err = idle.Commit(t.Context())
+	}
+	require.Error(t, err)
+	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
+}
+
+// wire is a network that dies: after so many bytes, in either direction, all its
+// connections are cut and no new ones can be made.
+type wire struct {
+	mu struct {
+		sync.Mutex
+		left   int // bytes; negative: without end
+		passed int
+		dead   bool
+		conns  []net.Conn
+	}
+}
+
+func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.dead {
+		return nil, errors.New("the wire is cut")
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.conns = append(w.mu.conns, c)
+	return &wired{Conn: c, wire: w}, nil
+}
+
+// cutAfter makes the wire die after n more bytes.
+func (w *wire) cutAfter(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.left = n
+}
+
+// spend takes up to n bytes off what is left and returns how many may pass.
+func (w *wire) spend(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.passed += n
+	if w.mu.left < 0 {
+		return n
+	}
+	n = min(n, w.mu.left)
+	if w.mu.left -= n; w.mu.left == 0 {
+		w.mu.dead = true
+		for _, c := range w.mu.conns {
+			_ = c.Close()
+		}
+	}
+	return n
+}
+
+type wired struct {
+	net.Conn
+	wire *wire
+}
+
+func (c *wired) Write(b []byte) (int, error) {
+	// Bytes are spent before they pass but for the last: what the wire lets through
+	// has to arrive before it is cut.
+	n, err := c.Conn.Write(b[:min(len(b), max(c.wire.rest(), 0))])
+	if err != nil {
+		return n, err
+	}
+	if c.wire.spend(n); n < len(b) {
+		return n, errors.New("the wire is cut")
+	}
+	return n, nil
+}
+
+func (c *wired) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		return n, err
+	}
+	if n = c.wire.spend(n); n == 0 {
+		return 0, errors.New("the wire is cut")
+	}
+	return n, nil
+}
+
+func (w *wire) rest() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.mu.left < 0:
+		return 1 << 30
+	case w.mu.dead:
+		return 0
+	}
+	return w.mu.left
+}
+
+// The connection is cut at any byte of writing and committing, also where the
+// answer to the commit is lost: whatever became of the transaction, the next life
+// finds out and every event is there once.
+func TestCutAnywhere(t *testing.T) {
+	whole := cut(t, -1)
+	points := []int{1}
+	for i := range 7 {
+		points = append(points, whole*(i+1)/9)
+	}
+	for i := range 16 {
+		points = append(points, whole-1-8*i)
+	}
+	for _, n := range points {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			cut(t, n)
+		})
+	}
+}
+
+// cut cuts the connection n bytes behind the beginning of a write, opens the sink
+// anew and looks. It returns how many bytes write and commit took.
+func cut(t *testing.T, n int) int {
+	at := brokers(t)
+	s := settings(t, at)
+	w := &wire{}
+	w.cutAfter(-1)
+	s.dial = w.dial
+	a, b := events("a", 4), events("b", 3)
+	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
+	out := opened(t, s)
+	commit(t, out, first)
+
+	s.Timeout = quantity.Duration(300 * time.Millisecond)
+	before := w.mu.passed
+	w.cutAfter(n)
+	err := out.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, first.Next, b...))
+	if err == nil {
+		_, err = out.Commit(t.Context())
+	}
+	t.Logf("cut after %d bytes: %v", n, err)
+	whole := w.mu.passed - before
+	_ = out.Close()
+
+	s.dial, s.Timeout = nil, quantity.Duration(10*time.Second)
+	commit(t, opened(t, s), sinktest.Batch(sinktest.Lives[0], 0, 0, slices.Concat(a, b)...))
+	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
+	return whole
+}
+
+// The process dies right behind the broker's n-th answer to the end of a
+// transaction.
+func TestDeathBehindACommit(t *testing.T) {
+	c := fake(t)
+	s := settings(t, c.ListenAddrs())
+	s.Timeout = quantity.Duration(time.Second)
+	w := &wire{}
+	w.cutAfter(-1)
+	s.dial = w.dial
+	out := opened(t, s)
+	a := events("a", 4)
+	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
+	require.NoError(t, out.Write(t.Context(), batch))
+	ended := make(chan struct{}, 1)
+	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		select {
+		case ended <- struct{}{}:
+			return nil, nil, false
+		default:
+			return nil, errors.New("dead"), true
+		}
+	})
+	_, err := out.Commit(t.Context())
+	require.NoError(t, err)
+	w.cutAfter(1)
+	_ = out.Close()
+	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, nil, false })
+
+	s.dial = nil
+	<-ended
+	out = opened(t, s)
+	require.NoError(t, out.Write(t.Context(), batch))
+	_, err = out.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
+}
+
+// A record that the broker does not take must not be left out of a commit.
+func TestFailedRecordFailsTheCommit(t *testing.T) {
+	c := fake(t)
+	s := settings(t, c.ListenAddrs())
+	out := opened(t, s)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.Topic, Err: kerr.MessageTooLarge})
+	a := events("a", 9)
+	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
+	err := out.Write(t.Context(), batch)
+	if err == nil {
+		_, err = out.Commit(t.Context())
+	}
+	require.ErrorIs(t, err, kerr.MessageTooLarge)
+	require.Contains(t, fault.HintOf(err), "max.message.bytes")
+	_, err = out.Commit(t.Context())
+	require.Error(t, err, "what has failed once commits nothing any more")
+	require.NoError(t, out.Close())
+	require.Empty(t, idsOf(t, c.ListenAddrs(), s.Topic))
+
+	out = opened(t, s)
+	require.NoError(t, out.Write(t.Context(), batch))
+	_, err = out.Commit(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
+}
+
+// Somebody else's transaction is open in the positions topic and hides what was
+// committed behind its beginning: who opens waits for it.
+func TestOpenWaitsForOthersTransactions(t *testing.T) {
+	at := brokers(t)
+	s := settings(t, at)
+	require.NoError(t, opened(t, s).Close()) // makes the topics
+
+	other, err := kgo.NewClient(kgo.SeedBrokers(at...), kgo.TransactionalID(named(t, "other")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, other.BeginTransaction())
+	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{Topic: s.PositionsTopic, Key: []byte("other"), Value: []byte("{}")}).FirstErr())
+
+	ended := make(chan error, 1)
+	go func() {
+		// Once the sink below has its mark behind the open transaction, this ends.
+		time.Sleep(300 * time.Millisecond)
+		ended <- other.EndTransaction(context.Background(), kgo.TryCommit)
+	}()
+	out := opened(t, s)
+	require.NoError(t, <-ended)
+	a := events("a", 3)
+	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
+	require.NoError(t, out.Write(t.Context(), batch))
+	require.NoError(t, other.BeginTransaction())
+	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{Topic: s.PositionsTopic, Key: []byte("other"), Value: []byte("{}")}).FirstErr())
+	_, err = out.Commit(t.Context()) // its position stands behind the open transaction
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		ended <- other.EndTransaction(context.Background(), kgo.TryAbort)
+	}()
+	out = opened(t, s)
+	require.NoError(t, <-ended)
+	resumed, err := out.(sink.Resumer).Resume(t.Context(), sinktest.Stream)
+	require.NoError(t, err)
+	off, _ := resumed.Get(sinktest.Lives[0], 0)
+	require.Equal(t, batch.Next, off)
+}
+
+func commit(t *testing.T, s sink.Sink, b *event.Batch) {
+	t.Helper()
+	require.NoError(t, s.Write(t.Context(), b))
+	_, err := s.Commit(t.Context())
+	require.NoError(t, err)
+}
+
+func TestRefusals(t *testing.T) {
+	at := brokers(t)
+	s := settings(t, at)
+	prefix := s.Topic
+	s.Topic += ".{_type}"
+	s.MaxTopics, s.Batch, s.Buffer = 2, 1<<16, 1<<20
+	out := opened(t, s)
+	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0,
+		sinktest.Spec{ID: "fits", Type: "a b", Data: `{}`},
+		sinktest.Spec{ID: "large", Type: "a b", Data: `{"text":"` + strings.Repeat("x", 1<<16) + `"}`},
+		sinktest.Spec{ID: "name", Type: strings.Repeat("n", 250), Data: `{}`},
+		sinktest.Spec{ID: "second", Type: "b", Data: `{}`},
+		sinktest.Spec{ID: "third", Type: "c", Data: `{}`}))
+	refused := out.(sink.Refuser).Refused()
+	require.Len(t, refused, 3)
+	require.Contains(t, refused[0].Detail, "takes at most 65536")
+	require.EqualValues(t, 1, refused[0].At.Offset)
+	require.Contains(t, refused[1].Detail, "is no name of a topic")
+	require.Contains(t, refused[2].Detail, "max_topics is 2")
+	require.Empty(t, out.(sink.Refuser).Refused())
+	require.Equal(t, []string{"fits", "second"}, idsOf(t, at, prefix))
+	require.Len(t, contents(t, at, prefix+".a_b"), 1)
+
+	// A batch of refusals alone moves the positions: none of them is judged again.
+	out = opened(t, s)
+	s.MaxTopics = 3
+	next := sinktest.Batch(sinktest.Lives[0], 0, 5, sinktest.Spec{ID: "name2", Type: strings.Repeat("m", 250), Data: `{}`})
+	require.NoError(t, out.Write(t.Context(), next))
+	require.NoError(t, out.(sink.Preparer).Prepare(t.Context()))
+	require.Len(t, out.(sink.Refuser).Refused(), 1)
+	_, err := out.Commit(t.Context())
+	require.NoError(t, err)
+}
+
+func TestTopicThatDoesNotExist(t *testing.T) {
+	s := settings(t, brokers(t))
+	s.Create = Create{}
+	require.NoError(t, s.Validate())
+	_, err := s.Open(t.Context(), env())
+	require.ErrorContains(t, err, "does not exist")
+	require.Contains(t, fault.HintOf(err), "create: {partitions")
+}
+
+// Positions in a topic that forgets them would be worse than none.
+func TestPositionsTopicThatForgets(t *testing.T) {
+	at := brokers(t)
+	s := settings(t, at)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(at...))
+	require.NoError(t, err)
+	defer cl.Close()
+	tt := newTopics(s)
+	tt.client = cl
+	require.NoError(t, tt.create(t.Context(), s.PositionsTopic, 1, 1, map[string]string{"cleanup.policy": "delete"}))
+	_, err = s.Open(t.Context(), env())
+	require.ErrorContains(t, err, "cleanup.policy is delete")
+}
+
+func TestTopicsSmallerBatchesHold(t *testing.T) {
+	at := brokers(t)
+	s := settings(t, at)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(at...))
+	require.NoError(t, err)
+	defer cl.Close()
+	tt := newTopics(s)
+	tt.client = cl
+	require.NoError(t, tt.create(t.Context(), s.Topic, 1, 1, map[string]string{"max.message.bytes": "4096"}))
+	s.Compression = "none"
+	out := opened(t, s)
+	var all []sinktest.Spec
+	for i := range 100 {
+		all = append(all, sinktest.Spec{ID: fmt.Sprint("e", i), Type: "x", Data: `{"text":"` + strings.Repeat("y", 300) + `"}`})
+	}
+	all = append(all, sinktest.Spec{ID: "large", Type: "x", Data: `{"text":"` + strings.Repeat("y", 4000) + `"}`})
+	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, all...))
+	require.Len(t, out.(sink.Refuser).Refused(), 1)
+	require.Len(t, idsOf(t, at, s.Topic), 100)
+}
+
+func TestKeysAndHeaders(t *testing.T) {
+	at := brokers(t)
+	s := settings(t, at)
+	s.Key = "page"
+	out := opened(t, s)
+	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], Next: 9,
+		Columns: []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "page", Type: event.StringColumn}},
+		Rows: []event.Event{
+			{ID: []byte("a"), Type: []byte("x"), Offset: 7, Data: []byte(`{"page":"Home"}`)},
+			{ID: []byte("a"), Type: []byte("x"), Offset: 7, Row: 1, Data: []byte(`{}`)},
+		}}
+	commit(t, out, b)
+	got := map[string]string{}
+	for _, r := range contents(t, at, s.Topic) {
+		require.Len(t, r.Headers, 1)
+		got[string(r.Headers[0].Value)] = string(r.Key) + " " + string(r.Value)
+	}
+	require.Equal(t, map[string]string{
+		"a1000000000000000000000000000000/0/7/0": `Home {"_id":"a","page":"Home"}`,
+		"a1000000000000000000000000000000/0/7/1": ` {"_id":"a"}`,
+	}, got)
+
+	s.Key = "gone"
+	out = opened(t, s)
+	b.Rows[0].Offset, b.Next = 9, 10
+	require.ErrorContains(t, out.Write(t.Context(), b), "the steps give no column gone")
+}
+
+func TestValidate(t *testing.T) {
+	for want, change := range map[string]func(*Settings){
+		"brokers: is missing":                         func(s *Settings) { s.Brokers = nil },
+		`brokers: "kafka" is no host:port`:            func(s *Settings) { s.Brokers = []string{"kafka"} },
+		"topic: is missing":                           func(s *Settings) { s.Topic = "" },
+		"topic: only {_type} may be in it":            func(s *Settings) { s.Topic = "{page}" },
+		`topic: "a b" is no name`:                     func(s *Settings) { s.Topic = "a b" },
+		"topic: is the one of positions":              func(s *Settings) { s.Topic = s.PositionsTopic },
+		"format: must be":                             func(s *Settings) { s.Format = "avro" },
+		"compression: must be":                        func(s *Settings) { s.Compression = "br" },
+		"transaction_timeout: must be":                func(s *Settings) { s.TransactionTimeout = quantity.Duration(time.Hour) },
+		"buffer: must be at least twice batch":        func(s *Settings) { s.Buffer = 1 << 20 },
+		"create.partitions: is missing":               func(s *Settings) { s.Create = Create{Replication: 3} },
+		"sasl.mechanism: is missing":                  func(s *Settings) { s.SASL.User = "u" },
+		"sasl: wants user":                            func(s *Settings) { s.SASL.Mechanism = "plain" },
+		"tls.enabled: must be true":                   func(s *Settings) { s.TLS.CA = "ca.pem" },
+		"tls: cert and key go together":               func(s *Settings) { s.TLS = TLS{Enabled: true, Cert: "c.pem"} },
+		`positions_topic: "" is no name`:              func(s *Settings) { s.PositionsTopic = "" },
+		"sasl.mechanism: must be plain, scram-sha-25": func(s *Settings) { s.SASL.Mechanism = "gssapi" },
+	} {
+		s := settings(t, []string{"127.0.0.1:9092"})
+		change(s)
+		require.ErrorContains(t, s.Validate(), want)
+	}
+}
+
+func TestSASL(t *testing.T) {
+	c := fake(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "naru", "secret"))
+	s := settings(t, c.ListenAddrs())
+	s.SASL = SASL{Mechanism: "scram-sha-256", User: "naru", PasswordEnv: "KAFKA_PASSWORD"}
+	e := env()
+	require.NoError(t, s.Validate())
+	_, err := s.Open(t.Context(), e)
+	require.ErrorContains(t, err, "the environment variable KAFKA_PASSWORD is empty")
+	e.Getenv = func(name string) string { return map[string]string{"KAFKA_PASSWORD": "wrong-one"}[name] }
+	_, err = s.Open(t.Context(), e)
+	require.Error(t, err)
+	require.Contains(t, fault.HintOf(err), "sasl.password_env", err)
+	require.NotContains(t, err.Error(), "wrong-one")
+	e.Getenv = func(name string) string { return map[string]string{"KAFKA_PASSWORD": "secret"}[name] }
+	out, err := s.Open(t.Context(), e)
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+}
