@@ -84,6 +84,7 @@ var sideways = map[[2]string]string{
 	{"internal/stream/streamtest", "internal/stream"}:     "the conformance suite of that seam",
 	{"internal/sink/relational", "internal/sink"}:         "what sinks into SQL databases share",
 	{"internal/sink/sinktest", "internal/sink"}:           "the conformance suite of that seam",
+	{"internal/duck", "internal/lake/columnar"}:           "what steps read of events are the columns that their tables have",
 	{"internal/lake/iceberg", "internal/lake/columnar"}:   "a table's schema is one of columnar's, and a promotion rewrites its files",
 	{"internal/sink/table", "internal/lake/iceberg"}:      "the sink of that lake: its exactness is the commit's",
 	{"internal/sink/table", "internal/lake/columnar"}:     "rows are built as columns",

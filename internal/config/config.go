@@ -53,6 +53,7 @@ type Config struct {
 	Pipelines pipeline.Config    `yaml:"pipelines"`
 	Dedupe    dedupe.Config      `yaml:"dedupe"`
 	Query     Query              `yaml:"query"`
+	Steps     duck.StepsConfig   `yaml:"steps"`
 	HotTail   hottail.Config     `yaml:"hot_tail"`
 	Tail      tail.Config        `yaml:"tail"`
 	Rejected  rejection.Config   `yaml:"rejected"`
@@ -141,6 +142,7 @@ func Default() Config {
 		Pipelines: pipeline.DefaultConfig(),
 		Dedupe:    dedupe.DefaultConfig(),
 		Query:     Query{Config: duck.DefaultConfig(), WriteTimeout: sql.DefaultConfig().WriteTimeout},
+		Steps:     duck.DefaultStepsConfig(),
 		HotTail:   hottail.DefaultConfig(),
 		Tail:      tail.DefaultConfig(),
 		Rejected:  rejection.DefaultConfig(),
@@ -190,6 +192,7 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 func (c *Config) Place(f Folder) {
 	c.Query.Warehouse = f.Lake()
 	c.Query.Temp, c.Query.HotTail = f.Spill(), f.HotTail()
+	c.Steps.Warehouse, c.Steps.HotTail = f.Lake(), f.HotTail()
 }
 
 // validate asks every section, and finds the lines of what they say. A section's

@@ -24,6 +24,11 @@ type instance struct {
 }
 
 func openInstance(cfg Config) (*instance, error) {
+	return openInstanceWith(cfg, func(*conn) error { return nil })
+}
+
+// openInstanceWith runs setup before the configuration is locked.
+func openInstanceWith(cfg Config, setup func(*conn) error) (*instance, error) {
 	db, err := openDatabase(
 		option{"threads", strconv.Itoa(cfg.Threads)},
 		option{"memory_limit", strconv.FormatInt(int64(cfg.Memory), 10) + "B"},
@@ -47,6 +52,9 @@ func openInstance(cfg Config) (*instance, error) {
 	}
 	in := &instance{db: db}
 	in.mu.admin, err = db.connect()
+	if err == nil {
+		err = setup(in.mu.admin)
+	}
 	if err == nil {
 		err = in.mu.admin.exec(strings.Join([]string{
 			"SET GLOBAL TimeZone = 'UTC'",

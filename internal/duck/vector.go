@@ -19,12 +19,14 @@ import (
 type column struct {
 	kind  duckdb.Type
 	inner duckdb.Type // of DECIMAL and ENUM: the integer that stores it
-	scale int         // of DECIMAL
+	width int         // of DECIMAL: its digits
+	scale int         // of them behind the point
 	size  int         // of ARRAY
 	enum  []string
 	names []string // members of STRUCT and UNION
 	kids  []column
 	plain bool // STRUCT without names: a tuple
+	json  bool // VARCHAR that holds JSON
 
 	data  unsafe.Pointer
 	valid unsafe.Pointer
@@ -41,8 +43,10 @@ func newColumn(t duckdb.LogicalType) (column, error) {
 	}
 	var err error
 	switch c.kind {
+	case duckdb.TypeVarchar:
+		c.json = duckdb.LogicalTypeGetAlias(t) == "JSON"
 	case duckdb.TypeDecimal:
-		c.inner, c.scale = duckdb.DecimalInternalType(t), int(duckdb.DecimalScale(t))
+		c.inner, c.width, c.scale = duckdb.DecimalInternalType(t), int(duckdb.DecimalWidth(t)), int(duckdb.DecimalScale(t))
 	case duckdb.TypeEnum:
 		c.inner = duckdb.EnumInternalType(t)
 		for i := range duckdb.EnumDictionarySize(t) {
@@ -75,7 +79,7 @@ func newColumn(t duckdb.LogicalType) (column, error) {
 		}
 	case duckdb.TypeBoolean, duckdb.TypeTinyInt, duckdb.TypeSmallInt, duckdb.TypeInteger, duckdb.TypeBigInt,
 		duckdb.TypeUTinyInt, duckdb.TypeUSmallInt, duckdb.TypeUInteger, duckdb.TypeUBigInt, duckdb.TypeFloat, duckdb.TypeDouble,
-		duckdb.TypeHugeInt, duckdb.TypeUHugeInt, duckdb.TypeBigNum, duckdb.TypeVarchar, duckdb.TypeBlob, duckdb.TypeBit, duckdb.TypeUUID,
+		duckdb.TypeHugeInt, duckdb.TypeUHugeInt, duckdb.TypeBigNum, duckdb.TypeBlob, duckdb.TypeBit, duckdb.TypeUUID,
 		duckdb.TypeDate, duckdb.TypeTime, duckdb.TypeTimeNS, duckdb.TypeTimeTZ, duckdb.TypeInterval, duckdb.TypeTimestamp, duckdb.TypeTimestampS,
 		duckdb.TypeTimestampMS, duckdb.TypeTimestampNS, duckdb.TypeTimestampTZ, duckdb.TypeSQLNull:
 	default:

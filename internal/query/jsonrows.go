@@ -33,7 +33,7 @@ func (w *jsonWriter) Row(values []any) error {
 		w.buf = append(w.buf, ',')
 	}
 	w.buf = append(w.buf, '\n')
-	w.buf = appendJSON(w.buf, values)
+	w.buf = AppendJSON(w.buf, values)
 	return w.spill()
 }
 
@@ -70,7 +70,7 @@ func (w *ndjsonWriter) Row(values []any) error {
 			w.buf = append(w.buf, ", "...)
 		}
 		w.buf = append(w.buf, w.keys[i]...)
-		w.buf = appendJSON(w.buf, v)
+		w.buf = AppendJSON(w.buf, v)
 	}
 	w.buf = append(w.buf, "}\n"...)
 	return w.spill()

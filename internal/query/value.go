@@ -12,9 +12,9 @@ import (
 	"naru/internal/jsonscan"
 )
 
-// appendJSON appends a value of Rows as JSON. NaN and the infinities, which JSON
+// AppendJSON appends a value of Rows as JSON. NaN and the infinities, which JSON
 // has not, become null; bytes become base64.
-func appendJSON(dst []byte, v any) []byte {
+func AppendJSON(dst []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:
 		return append(dst, "null"...)
@@ -49,7 +49,7 @@ func appendJSON(dst []byte, v any) []byte {
 			if i > 0 {
 				dst = append(dst, ", "...)
 			}
-			dst = appendJSON(dst, e)
+			dst = AppendJSON(dst, e)
 		}
 		return append(dst, ']')
 	case Object:
@@ -60,7 +60,7 @@ func appendJSON(dst []byte, v any) []byte {
 			}
 			dst = jsonscan.AppendQuoted(dst, m.Name)
 			dst = append(dst, ": "...)
-			dst = appendJSON(dst, m.Value)
+			dst = AppendJSON(dst, m.Value)
 		}
 		return append(dst, '}')
 	}
@@ -120,7 +120,7 @@ func appendText(dst []byte, v any) []byte {
 	case time.Time:
 		return appendTime(dst, v)
 	}
-	return appendJSON(dst, v)
+	return AppendJSON(dst, v)
 }
 
 // Text is a value of Rows as plain text; nil is "NULL".

@@ -240,6 +240,14 @@ func Pairs(n *Node) iter.Seq2[*Node, *Node] {
 	}
 }
 
+// Items gives the entries of a list; nothing of what is no list.
+func Items(n *Node) iter.Seq[*Node] {
+	return func(yield func(*Node) bool) {
+		for i := 0; n.Kind == yaml.SequenceNode && i < len(n.Content) && yield(n.Content[i]); i++ {
+		}
+	}
+}
+
 // pairs fills a map.
 func (d *Decoder) pairs(n *yaml.Node, path string, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {

@@ -1,0 +1,297 @@
+package duck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"naru/internal/event"
+	"naru/internal/recordbatch"
+	"naru/internal/transform"
+)
+
+// steps is the transform of a pipeline.
+type steps struct {
+	s *Steps
+
+	mu struct {
+		sync.Mutex
+		closed  bool
+		segment *segment
+		decoder recordbatch.Decoder
+		idle    *time.Timer
+	}
+}
+
+var _ transform.Transform = (*steps)(nil)
+
+// Apply implements transform.Transform. One call is computed at a time.
+func (t *steps) Apply(ctx context.Context, in *event.Batch, take func(*event.Event) bool) (*transform.Applied, error) {
+	t.mu.Lock() // DuckDB calls under the lock: they work on what it guards
+	defer t.mu.Unlock()
+	if t.mu.closed {
+		return nil, errStepsClosed
+	}
+	t.mu.idle.Stop()
+	defer t.mu.idle.Reset(t.s.cfg.Idle.Std())
+	a := &applying{ctx: ctx, in: in, segment: t.mu.segment, refused: map[int64]bool{}}
+	defer a.segment.clear()
+	err := t.mu.decoder.EachIn(in, func(e *event.Event) error {
+		if !take(e) {
+			return nil
+		}
+		a.taken++
+		return a.add(e)
+	})
+	if err == nil {
+		err = a.compute()
+	}
+	a.calmDown()
+	if err != nil {
+		if a.broken() {
+			a.segment.rest()
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, err
+	}
+	return a.applied(), nil
+}
+
+// rest gives memory back when no events have come for a while.
+func (t *steps) rest() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.mu.closed {
+		t.mu.segment.rest()
+	}
+}
+
+// Close implements transform.Transform.
+func (t *steps) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.closed {
+		return nil
+	}
+	t.mu.closed = true
+	t.mu.idle.Stop()
+	t.mu.segment.close()
+	t.s.open.Done()
+	return nil
+}
+
+// applying is one call of Apply.
+type applying struct {
+	ctx     context.Context
+	in      *event.Batch
+	segment *segment
+	calm    func() // stops interrupts
+
+	taken   int64
+	rows    []event.Event
+	columns []event.Column
+	answers []transform.Refused
+	refused map[int64]bool
+	runs    int // executions that failed, of the events that are computed now
+}
+
+func (a *applying) add(e *event.Event) error {
+	g := a.segment
+	if g.full() {
+		if err := a.compute(); err != nil {
+			return err
+		}
+	}
+	ok, err := g.add(e, a.in.Incarnation, a.in.Partition)
+	if err != nil || ok {
+		return err
+	}
+	if err := a.compute(); err != nil {
+		return err
+	}
+	_, err = g.add(e, a.in.Incarnation, a.in.Partition)
+	return err
+}
+
+// compute makes rows of the events that were added.
+func (a *applying) compute() error {
+	g := a.segment
+	if len(g.from) == 0 {
+		return nil
+	}
+	defer g.clear()
+	if err := g.ready(a.ctx); err != nil {
+		return err
+	}
+	if a.calm == nil {
+		a.calm = g.conn.interruptOn(a.ctx)
+	}
+	a.runs = 0
+	return a.span(0, len(g.from))
+}
+
+func (a *applying) calmDown() {
+	if a.calm != nil {
+		a.calm()
+	}
+}
+
+// broken tells whether DuckDB is to be started anew.
+func (a *applying) broken() bool {
+	if a.segment.inst == nil {
+		return false
+	}
+	a.segment.inst.mu.Lock()
+	defer a.segment.inst.mu.Unlock()
+	return a.segment.inst.mu.broken
+}
+
+// singly is after how many failed executions the events are computed one by one:
+// so many are to blame that halving them saves nothing.
+const singly = 64
+
+// span computes the events from lo to hi. When they cannot be computed together,
+// it looks for those that are to blame by halving.
+func (a *applying) span(lo, hi int) error {
+	g := a.segment
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
+	err := a.run(g.whole, lo, hi)
+	var row *rowError
+	if err == nil || !errors.As(err, &row) {
+		return err
+	}
+	if a.runs == 0 {
+		// Without any event it is not the events' fault.
+		if err := a.run(g.whole, 0, 0); err != nil {
+			return g.trouble(err.Error())
+		}
+	}
+	a.runs++
+	if hi-lo == 1 {
+		return a.refuse(lo, row)
+	}
+	if a.runs > singly {
+		for i := lo; i < hi; i++ {
+			if err := a.span(i, i+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	mid := lo + (hi-lo)/2
+	if err := a.span(lo, mid); err != nil {
+		return err
+	}
+	return a.span(mid, hi)
+}
+
+// refuse notes that an event cannot be computed, and finds the step.
+func (a *applying) refuse(at int, why *rowError) error {
+	g := a.segment
+	step := g.plan.steps[len(g.plan.steps)-1]
+	for k := 1; k < len(g.plan.steps); k++ {
+		for len(g.prefixes) < k {
+			g.prefixes = append(g.prefixes, nil)
+		}
+		if g.prefixes[k-1] == nil {
+			p, err := g.prepare(k)
+			if err != nil {
+				return err
+			}
+			g.prefixes[k-1] = p
+		}
+		err := a.try(g.prefixes[k-1], at)
+		var row *rowError
+		if errors.As(err, &row) {
+			step, why = g.plan.steps[k-1], row
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	offset := g.from[at].Offset
+	a.refused[offset] = true
+	a.answers = append(a.answers, transform.Refused{Offset: offset, Step: step.label, Detail: g.plain(why.text)})
+	return nil
+}
+
+// rowError is that an event cannot be computed.
+type rowError struct{ text string }
+
+func (e *rowError) Error() string { return e.text }
+
+// rowFaults are the kinds of DuckDB's errors that come of values. All others are
+// not the events' fault.
+var rowFaults = map[duckdb.ErrorType]bool{
+	duckdb.ErrorTypeConversion: true, duckdb.ErrorTypeOutOfRange: true, duckdb.ErrorTypeInvalidInput: true, duckdb.ErrorTypeMismatchType: true,
+	duckdb.ErrorTypeDivideByZero: true, duckdb.ErrorTypeDecimal: true,
+}
+
+// fault sorts an error of an execution.
+func (a *applying) fault(kind duckdb.ErrorType, text string) error {
+	g := a.segment
+	switch {
+	case a.ctx.Err() != nil:
+		return context.Cause(a.ctx)
+	case g.in.err != nil:
+		return fmt.Errorf("give events to duckdb: %w", g.in.err)
+	case !rowFaults[kind], len(g.leases) > 0 && strings.Contains(text, "arquet"): // of a file
+		return g.trouble(text)
+	}
+	return &rowError{text: text}
+}
+
+// run executes a statement over the events from lo to hi, and keeps its rows.
+func (a *applying) run(p *prepared, lo, hi int) error {
+	return a.execute(p, lo, hi, func(res *duckdb.Result) error { return a.keep(p, res, lo, hi) })
+}
+
+// try executes a statement over one event and forgets its rows.
+func (a *applying) try(p *prepared, at int) error {
+	return a.execute(p, at, at+1, func(res *duckdb.Result) error { return nil })
+}
+
+func (a *applying) execute(p *prepared, lo, hi int, see func(*duckdb.Result) error) error {
+	g := a.segment
+	g.in.lo, g.in.hi, g.in.err = lo, hi, nil
+	var res duckdb.Result
+	state := duckdb.ExecutePrepared(p.stmt, &res)
+	g.in.pins.Unpin()
+	defer duckdb.DestroyResult(&res)
+	if state == duckdb.StateError {
+		return a.fault(duckdb.ResultErrorType(&res), duckdb.ResultError(&res))
+	}
+	return see(&res)
+}
+
+// applied puts the outcome together.
+func (a *applying) applied() *transform.Applied {
+	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.in.Next, Rows: a.rows, Columns: a.columns}
+	if out.Rows == nil {
+		out.Rows = []event.Event{} // nil says that there were no steps
+	}
+	if out.Columns == nil {
+		out.Columns = []event.Column{}
+	}
+	done := &transform.Applied{Batch: out, Refused: a.answers}
+	for i := range out.Rows {
+		if e := &out.Rows[i]; i > 0 && out.Rows[i-1].Offset == e.Offset {
+			e.Row = out.Rows[i-1].Row + 1
+		} else {
+			e.Row = 0
+			done.Written++
+		}
+	}
+	done.Filtered = a.taken - done.Written - int64(len(a.answers))
+	return done
+}

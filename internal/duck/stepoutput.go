@@ -1,0 +1,499 @@
+package duck
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"naru/internal/event"
+	"naru/internal/jsonscan"
+	"naru/internal/lake/columnar"
+	"naru/internal/query"
+)
+
+// outColumn is a column of the rows that steps make.
+type outColumn struct {
+	event.Column
+	role role
+	key  []byte // `"name":`
+	col  column
+}
+
+type role uint8
+
+const (
+	dataColumn     role = iota
+	ownColumn           // the event's own: the value counts for nothing
+	overrideColumn      // an attribute of the event
+	rowColumn           // query.RowColumn
+)
+
+var overrides = map[string]bool{"_id": true, "_type": true, "_source": true, "_subject": true, "_time": true}
+
+// readColumns reads what the rows of a result are.
+func readColumns(res *duckdb.Result, null []bool) (columns []outColumn, err error) {
+	for i := range duckdb.ColumnCount(res) {
+		t := duckdb.ColumnLogicalType(res, i)
+		c := outColumn{Column: event.Column{Name: duckdb.ColumnName(res, i)}}
+		name := typeName(t)
+		c.col, err = newColumn(t)
+		duckdb.DestroyLogicalType(&t)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", c.Name, err)
+		}
+		if int(i) < len(null) && null[i] {
+			c.col, name = column{kind: duckdb.TypeSQLNull}, "NULL"
+		}
+		if c.Name == query.RowColumn {
+			c.role = rowColumn
+			columns = append(columns, c)
+			continue
+		}
+		c.Type = c.col.eventType()
+		c.key = append(jsonscan.AppendQuoted(nil, c.Name), ':')
+		for _, e := range event.Envelope {
+			if foldName(c.Name) != e.Name {
+				continue
+			}
+			c.role = ownColumn
+			if overrides[e.Name] {
+				c.role = overrideColumn
+			}
+			if e.Name == "_time" && c.Type != event.TimestampColumn && c.Type != event.DateColumn && c.col.kind != duckdb.TypeSQLNull {
+				return nil, fmt.Errorf("column _time is %s: it is the time of the event; write CAST(... AS TIMESTAMPTZ) AS _time, or choose another name", name)
+			}
+			c.Column = e
+		}
+		columns = append(columns, c)
+	}
+	return columns, nil
+}
+
+// eventType is the type that sinks know.
+func (c *column) eventType() event.ColumnType {
+	switch c.kind {
+	case duckdb.TypeBoolean:
+		return event.BoolColumn
+	case duckdb.TypeTinyInt, duckdb.TypeSmallInt, duckdb.TypeInteger, duckdb.TypeBigInt, duckdb.TypeUTinyInt, duckdb.TypeUSmallInt, duckdb.TypeUInteger, duckdb.TypeUBigInt,
+		duckdb.TypeHugeInt, duckdb.TypeUHugeInt:
+		return event.LongColumn
+	case duckdb.TypeFloat, duckdb.TypeDouble:
+		return event.DoubleColumn
+	case duckdb.TypeDecimal:
+		if c.inner != duckdb.TypeHugeInt && c.width <= exactDigits {
+			return event.DoubleColumn
+		}
+	case duckdb.TypeVarchar:
+		if c.json {
+			return event.JSONColumn
+		}
+	case duckdb.TypeDate:
+		return event.DateColumn
+	case duckdb.TypeTimestamp, duckdb.TypeTimestampS, duckdb.TypeTimestampMS, duckdb.TypeTimestampNS, duckdb.TypeTimestampTZ:
+		return event.TimestampColumn
+	case duckdb.TypeList, duckdb.TypeArray, duckdb.TypeStruct, duckdb.TypeMap, duckdb.TypeUnion:
+		return event.JSONColumn
+	}
+	return event.StringColumn
+}
+
+// exactDigits are those that a double keeps.
+const exactDigits = 15
+
+// keep makes events of the rows of a result.
+func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
+	g := a.segment
+	if p.columns == nil {
+		columns, err := readColumns(res, p.null)
+		if err != nil {
+			step := g.plan.steps[len(g.plan.steps)-1]
+			return &stepError{line: step.line, step: step.label, err: err}
+		}
+		p.columns = columns
+	}
+	a.know(p.columns)
+	first := len(a.rows)
+	w := rowWriter{columns: p.columns, from: g.from, times: g.times()}
+	for {
+		chunk := duckdb.FetchChunk(*res)
+		if chunk.Ptr == nil {
+			break
+		}
+		err := w.chunk(chunk, &a.rows)
+		duckdb.DestroyDataChunk(&chunk)
+		if err != nil {
+			a.rows = a.rows[:first]
+			return err
+		}
+	}
+	made := a.rows[first:]
+	byOffset := func(x, y event.Event) int { return int(min(max(x.Offset-y.Offset, -1), 1)) }
+	if g.plan.joins {
+		// A join gives its rows in any order.
+		slices.SortStableFunc(made, func(x, y event.Event) int {
+			if c := byOffset(x, y); c != 0 {
+				return c
+			}
+			return compareRows(&x, &y)
+		})
+	} else if !slices.IsSortedFunc(made, byOffset) {
+		slices.SortStableFunc(made, byOffset)
+	}
+	return nil
+}
+
+func compareRows(x, y *event.Event) int {
+	for _, pair := range [][2][]byte{{x.Data, y.Data}, {x.ID, y.ID}, {x.Type, y.Type}, {x.Source, y.Source}, {x.Subject, y.Subject}} {
+		if c := bytes.Compare(pair[0], pair[1]); c != 0 {
+			return c
+		}
+	}
+	return x.Time.Compare(y.Time)
+}
+
+// know adds columns to those of the batch.
+func (a *applying) know(columns []outColumn) {
+	for _, c := range columns {
+		if c.role == rowColumn {
+			continue
+		}
+		at := slices.IndexFunc(a.columns, func(k event.Column) bool { return k.Name == c.Name })
+		switch {
+		case at < 0:
+			a.columns = append(a.columns, c.Column)
+		case a.columns[at].Type != c.Type:
+			a.columns[at].Type = wider(a.columns[at].Type, c.Type, c.col.kind == duckdb.TypeSQLNull)
+		}
+	}
+}
+
+// wider is the type of a column that changes within a batch, as it does where the
+// first fraction of a field comes.
+func wider(a, b event.ColumnType, null bool) event.ColumnType {
+	switch {
+	case null:
+		return a
+	case a == event.LongColumn && b == event.DoubleColumn, a == event.DoubleColumn && b == event.LongColumn:
+		return event.DoubleColumn
+	}
+	return b
+}
+
+// times are the values of _time that steps have read, for each event.
+func (g *segment) times() []int64 {
+	for i, f := range g.stage.Schema().Fields {
+		if f.Name == columnar.ColumnTime {
+			cells, _ := g.stage.Cells(i)
+			return cells.Longs
+		}
+	}
+	return nil
+}
+
+// rowWriter makes events of rows.
+type rowWriter struct {
+	columns []outColumn
+	from    []event.Event
+	times   []int64
+	arena   []byte
+}
+
+func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
+	n := int(duckdb.DataChunkGetSize(chunk))
+	at := -1
+	for i := range w.columns {
+		w.columns[i].col.bind(duckdb.DataChunkGetVector(chunk, duckdb.IdxT(i)))
+		if w.columns[i].role == rowColumn {
+			at = i
+		}
+	}
+	if at < 0 {
+		return errors.New("compute steps: rows have lost their event")
+	}
+	w.arena = make([]byte, 0, max(len(w.arena)+len(w.arena)/8, 1024)) // the old one is the rows'
+	*rows = slices.Grow(*rows, n)
+	for row := range n {
+		source := atRow(&w.columns[at].col, row)
+		if source < 0 || source >= int64(len(w.from)) {
+			return errors.New("compute steps: rows have lost their event")
+		}
+		e := w.from[source]
+		start := len(w.arena)
+		w.arena = append(w.arena, '{')
+		for i := range w.columns {
+			c := &w.columns[i]
+			if c.role == ownColumn || c.role == rowColumn || c.col.kind == duckdb.TypeSQLNull || c.col.null(row) {
+				continue
+			}
+			var err error
+			if c.role == overrideColumn {
+				err = w.override(c, row, &e, w.times[source])
+			} else {
+				before := len(w.arena)
+				w.arena = append(w.arena, c.key...)
+				value := len(w.arena)
+				w.arena, err = c.col.appendJSON(w.arena, row, true)
+				if len(w.arena) == value { // null
+					w.arena = w.arena[:before]
+				} else {
+					w.arena = append(w.arena, ',')
+				}
+			}
+			if err != nil {
+				return &rowError{text: fmt.Sprintf("column %s: %v", c.Name, err)}
+			}
+		}
+		if last := len(w.arena) - 1; w.arena[last] == ',' {
+			w.arena = w.arena[:last]
+		}
+		w.arena = append(w.arena, '}')
+		e.Data = w.arena[start:len(w.arena):len(w.arena)]
+		*rows = append(*rows, e)
+	}
+	return nil
+}
+
+func atRow(c *column, row int) int64 { return at[int64](c, row) }
+
+// override gives an event an attribute that a step has computed.
+func (w *rowWriter) override(c *outColumn, row int, e *event.Event, read int64) error {
+	if c.Name == "_time" {
+		micros, err := c.col.micros(row)
+		if err == nil && micros != read {
+			e.Time = time.UnixMicro(micros).UTC()
+		}
+		return err
+	}
+	var size int64
+	var text []byte
+	if c.col.kind == duckdb.TypeVarchar {
+		text = c.col.bytes(row)
+	} else {
+		text = []byte(query.Text(c.col.value(row, &size)))
+	}
+	var to *[]byte
+	switch c.Name {
+	case "_id":
+		to = &e.ID
+	case "_type":
+		to = &e.Type
+	case "_source":
+		to = &e.Source
+	default:
+		to = &e.Subject
+	}
+	if bytes.Equal(*to, text) {
+		return nil
+	}
+	if len(text) == 0 && c.Name != "_subject" {
+		return errors.New("is empty; NULL keeps that of the event")
+	}
+	if c.Name == "_id" {
+		e.GeneratedID = false
+	}
+	*to = bytes.Clone(text)
+	return nil
+}
+
+// micros of a time in UTC; times that no calendar of the sinks has are an error.
+func (c *column) micros(row int) (int64, error) {
+	var micros int64
+	switch c.kind {
+	case duckdb.TypeDate:
+		days := at[int32](c, row)
+		if days == math.MaxInt32 || days == -math.MaxInt32 {
+			return 0, errInfinite
+		}
+		micros = int64(days) * 86_400_000_000
+	case duckdb.TypeTimestampS, duckdb.TypeTimestampMS, duckdb.TypeTimestampNS, duckdb.TypeTimestamp, duckdb.TypeTimestampTZ:
+		v := at[int64](c, row)
+		if infinite(v) != "" {
+			return 0, errInfinite
+		}
+		switch c.kind {
+		case duckdb.TypeTimestampS:
+			if v > math.MaxInt64/1_000_000 || v < math.MinInt64/1_000_000 {
+				return 0, errYears
+			}
+			micros = v * 1_000_000
+		case duckdb.TypeTimestampMS:
+			if v > math.MaxInt64/1000 || v < math.MinInt64/1000 {
+				return 0, errYears
+			}
+			micros = v * 1000
+		case duckdb.TypeTimestampNS:
+			micros = floorDiv(v, 1000)
+		default:
+			micros = v
+		}
+	}
+	if micros < firstMicro || micros > lastMicro {
+		return 0, errYears
+	}
+	return micros, nil
+}
+
+func floorDiv(v, by int64) int64 {
+	q := v / by
+	if v%by < 0 {
+		q--
+	}
+	return q
+}
+
+// Years 1 to 9999 in microseconds.
+const (
+	firstMicro = -62_135_596_800_000_000
+	lastMicro  = 253_402_300_799_999_999
+)
+
+var (
+	errInfinite = errors.New("an infinite time cannot be kept")
+	errYears    = errors.New("times are kept of the years 1 to 9999")
+)
+
+// timeLayout is how times stand in JSON (event.TimestampColumn).
+const timeLayout = "2006-01-02T15:04:05.999999Z"
+
+// appendJSON appends a value as JSON; nothing for what a sink would take for null.
+// top says that it is a column's own, and not in a list or an object.
+func (c *column) appendJSON(dst []byte, row int, top bool) ([]byte, error) {
+	if c.kind == duckdb.TypeSQLNull || c.null(row) {
+		if top {
+			return dst, nil
+		}
+		return append(dst, "null"...), nil
+	}
+	switch c.kind {
+	case duckdb.TypeVarchar:
+		b := c.bytes(row)
+		if c.json {
+			var scan jsonscan.Scanner
+			if scan.Valid(b) {
+				b = bytes.TrimSpace(b)
+				if top && string(b) == "null" {
+					return dst, nil
+				}
+				return append(dst, b...), nil
+			}
+		}
+		return jsonscan.AppendQuoted(dst, b), nil
+	case duckdb.TypeBigInt:
+		return strconv.AppendInt(dst, at[int64](c, row), 10), nil
+	case duckdb.TypeInteger:
+		return strconv.AppendInt(dst, int64(at[int32](c, row)), 10), nil
+	case duckdb.TypeDouble, duckdb.TypeFloat:
+		f := 0.0
+		if c.kind == duckdb.TypeDouble {
+			f = at[float64](c, row)
+		} else {
+			f = widen(at[float32](c, row))
+		}
+		if top && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			return dst, nil
+		}
+		return query.AppendJSON(dst, f), nil
+	case duckdb.TypeDate:
+		micros, err := c.micros(row)
+		if err != nil {
+			return dst, err
+		}
+		return append(time.UnixMicro(micros).UTC().AppendFormat(append(dst, '"'), time.DateOnly), '"'), nil
+	case duckdb.TypeTimestamp, duckdb.TypeTimestampS, duckdb.TypeTimestampMS, duckdb.TypeTimestampNS, duckdb.TypeTimestampTZ:
+		micros, err := c.micros(row)
+		if err != nil {
+			return dst, err
+		}
+		return append(time.UnixMicro(micros).UTC().AppendFormat(append(dst, '"'), timeLayout), '"'), nil
+	case duckdb.TypeList:
+		e := at[listEntry](c, row)
+		return c.appendItems(dst, int(e.offset), int(e.length))
+	case duckdb.TypeArray:
+		return c.appendItems(dst, row*c.size, c.size)
+	case duckdb.TypeMap:
+		e := at[listEntry](c, row)
+		var size int64
+		return c.appendMembers(dst, int(e.length), func(i int) (string, *column, int) {
+			return query.Text(c.kids[0].value(int(e.offset)+i, &size)), &c.kids[1], int(e.offset) + i
+		})
+	case duckdb.TypeStruct:
+		if c.plain {
+			return c.appendTuple(dst, row)
+		}
+		return c.appendMembers(dst, len(c.kids), func(i int) (string, *column, int) { return c.names[i], &c.kids[i], row })
+	case duckdb.TypeUnion:
+		return c.kids[at[uint8](c, row)].appendJSON(dst, row, top)
+	}
+	var size int64
+	v := c.value(row, &size)
+	if top {
+		switch c.kind {
+		case duckdb.TypeUBigInt, duckdb.TypeHugeInt, duckdb.TypeUHugeInt:
+			text := query.Text(v)
+			if _, err := strconv.ParseInt(text, 10, 64); err != nil {
+				return dst, fmt.Errorf("%s does not fit a whole number of 64 bits: cast it to DOUBLE or VARCHAR", text)
+			}
+			return append(dst, text...), nil
+		case duckdb.TypeDecimal:
+			if c.eventType() == event.StringColumn {
+				return jsonscan.AppendQuoted(dst, query.Text(v)), nil
+			}
+			text := query.Text(v)
+			if dst = append(dst, text...); !strings.Contains(text, ".") {
+				dst = append(dst, ".0"...) // a double, as others are written
+			}
+			return dst, nil
+		case duckdb.TypeBigNum:
+			return jsonscan.AppendQuoted(dst, query.Text(v)), nil
+		}
+	}
+	return query.AppendJSON(dst, v), nil
+}
+
+func (c *column) appendItems(dst []byte, from, n int) (_ []byte, err error) {
+	dst = append(dst, '[')
+	for i := range n {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, err = c.kids[0].appendJSON(dst, from+i, false); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, ']'), nil
+}
+
+func (c *column) appendTuple(dst []byte, row int) (_ []byte, err error) {
+	dst = append(dst, '[')
+	for i := range c.kids {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, err = c.kids[i].appendJSON(dst, row, false); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, ']'), nil
+}
+
+func (c *column) appendMembers(dst []byte, n int, member func(i int) (string, *column, int)) (_ []byte, err error) {
+	dst = append(dst, '{')
+	for i := range n {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		name, of, row := member(i)
+		dst = append(jsonscan.AppendQuoted(dst, name), ':')
+		if dst, err = of.appendJSON(dst, row, false); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, '}'), nil
+}

@@ -1,0 +1,209 @@
+package duck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"naru/internal/lake"
+	"naru/internal/query"
+	"naru/internal/transform"
+)
+
+// plan is steps that are one statement: each is a WITH query over the one before it.
+type plan struct {
+	steps []planStep
+	joins bool
+	all   bool            // some step takes all columns that there are
+	names map[string]bool // that stand in steps, folded
+	lists map[string]bool // of these, those that are lists
+	using map[string]bool // of these, those of USING
+}
+
+// planStep is a step that the gate has let pass.
+type planStep struct {
+	label  string // "2 filter"
+	line   int
+	judged *query.Step
+	text   string   // over its input as _naru_N, N being its number
+	tables []string // names of the WITH queries of its tables
+}
+
+// inputName is what the rows are called that a step reads: those of the step
+// before it, with 0 for the events.
+func inputName(step int) string { return fmt.Sprintf("_naru_%d", step) }
+
+// stepError is a step that cannot be: a mistake in the pipeline's file.
+type stepError struct {
+	line int
+	step string
+	err  error
+}
+
+func (e *stepError) Error() string { return fmt.Sprintf("step %s: %v", e.step, e.err) }
+func (e *stepError) Unwrap() error { return e.err }
+
+// plan judges steps; first is the number of the first one.
+func (s *Steps) plan(ctx context.Context, steps []transform.Step, first int) (*plan, error) {
+	parser, aggregates, err := s.parserOf()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{names: map[string]bool{}, lists: map[string]bool{}, using: map[string]bool{}}
+	for i, step := range steps {
+		one := planStep{label: fmt.Sprintf("%d %s", first+i, step.Kind), line: step.Line}
+		wrong := func(err error) error { return &stepError{line: step.Line, step: one.label, err: err} }
+		if len(step.SQL) > maxStepSQL {
+			return nil, wrong(fmt.Errorf("the statement has %d bytes, the limit is %d", len(step.SQL), maxStepSQL))
+		}
+		if one.judged, err = query.NewStep(step.SQL); err != nil {
+			return nil, wrong(err)
+		}
+		err = parser.judge(ctx, one.judged.Inner, func(tree []byte) error {
+			if err := one.judged.Judge(tree, func(name string) bool { return aggregates[name] }); err != nil {
+				return err
+			}
+			for at := range one.judged.Tables {
+				one.tables = append(one.tables, fmt.Sprintf("_naru_%d_%d", i+1, at))
+			}
+			tree, err := one.judged.Text(inputName(i), one.tables)
+			if err != nil {
+				return err
+			}
+			one.text, err = parser.text(tree)
+			return err
+		})
+		if err != nil {
+			if query.IsStatementError(err) {
+				return nil, wrong(err)
+			}
+			return nil, err
+		}
+		p.joins = p.joins || one.judged.Joins
+		p.all = p.all || one.judged.Stars
+		for _, name := range one.judged.Names {
+			p.names[foldName(name)] = true
+		}
+		for _, name := range one.judged.Using {
+			p.using[foldName(name)] = true
+		}
+		for _, name := range one.judged.Lists {
+			p.lists[foldName(name)] = true
+		}
+		p.steps = append(p.steps, one)
+	}
+	return p, nil
+}
+
+// maxStepSQL is the longest step, in bytes.
+const maxStepSQL = 256 << 10
+
+func foldName(name string) string { return strings.ToLower(name) }
+
+// sql is the statement of the first n steps over an input. absent are columns that
+// steps name and no event has had: they are null.
+func (p *plan) sql(in *input, absent []string, views map[lake.Ident]string, idents [][]lake.Ident, n int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "WITH %s AS (SELECT *", inputName(0))
+	for _, name := range absent {
+		value := "NULL" // of no type: it takes the one that the expression around it wants
+		switch {
+		case p.lists[foldName(name)]:
+			value = "CAST(NULL AS VARCHAR[])"
+		case p.using[foldName(name)]: // without a type it would be INTEGER here, and so would the table's column
+			value = "CAST(NULL AS VARCHAR)"
+		}
+		b.WriteString(", " + value + " AS " + ident(name))
+	}
+	fmt.Fprintf(&b, " FROM %s(%d))", inputFunction, in.id)
+	for i, s := range p.steps[:n] {
+		for at, name := range s.tables {
+			fmt.Fprintf(&b, ", %s AS NOT MATERIALIZED (%s)", name, views[idents[i][at]])
+		}
+		fmt.Fprintf(&b, ", %s AS (%s)", inputName(i+1), s.text)
+	}
+	return b.String()
+}
+
+// rowsSQL and typesSQL follow sql: the rows of the first n steps, and one row that
+// names the types of their columns.
+func rowsSQL(n int) string { return " SELECT * FROM " + inputName(n) }
+
+func typesSQL(n int) string {
+	return " SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) LEFT JOIN " + inputName(n) + " t ON false"
+}
+
+// missing finds the column that DuckDB has not found; empty: it says something else.
+func missing(text string) string {
+	for _, re := range missingColumn {
+		if m := re.FindStringSubmatch(text); m != nil {
+			return strings.ReplaceAll(m[1], `""`, `"`)
+		}
+	}
+	return ""
+}
+
+var missingColumn = []*regexp.Regexp{
+	regexp.MustCompile(`^Binder Error: Referenced column "((?:[^"]|"")+)" not found in FROM clause`),
+	regexp.MustCompile(`^Binder Error: Table "(?:[^"]|"")*" does not have a column named "((?:[^"]|"")+)"`),
+	regexp.MustCompile(`^Binder Error: Column "((?:[^"]|"")+)" referenced that exists in the SELECT clause`), // under that name only there
+	regexp.MustCompile(`^Binder Error: Values list "(?:[^"]|"")*" does not have a column named "((?:[^"]|"")+)"`),
+	regexp.MustCompile(`^Binder Error: Column "((?:[^"]|"")+)" in (?:EXCLUDE|REPLACE|RENAME) list not found in FROM clause`),
+	regexp.MustCompile(`^Binder Error: Column "((?:[^"]|"")+)" does not exist on (?:left|right) side of join`),
+	regexp.MustCompile(`^Binder Error: Referenced table "((?:[^"]|"")+)" not found`), // of "a"."b": a may be a column
+}
+
+// mostAbsent bounds the columns that steps name and no event has had.
+const mostAbsent = 256
+
+// errNoTable says of an error that it is about a table that is not there.
+var errNoTable = quiet{}
+
+type quiet struct{}
+
+func (quiet) Error() string { return "" }
+
+// resolve finds the tables of the lake that the steps name. A name that no table
+// has may be of one that the log alone knows.
+func (p *plan) resolve(ctx context.Context, tables lake.Tables) (idents [][]lake.Ident, once []lake.Ident, err error) {
+	if !slices.ContainsFunc(p.steps, func(s planStep) bool { return len(s.tables) > 0 }) {
+		return make([][]lake.Ident, len(p.steps)), nil, nil
+	}
+	if tables == nil {
+		return nil, nil, errors.New("list tables: there is no lake")
+	}
+	for _, list := range []func(context.Context) ([]lake.Ident, error){tables.List, tables.Newest} {
+		known, lerr := list(ctx)
+		if lerr != nil {
+			return nil, nil, fmt.Errorf("list tables: %w", lerr)
+		}
+		if idents, once, err = p.resolveIn(query.NewNames(known)); err == nil {
+			return idents, once, nil
+		}
+	}
+	return nil, nil, err
+}
+
+func (p *plan) resolveIn(names *query.Names) (idents [][]lake.Ident, once []lake.Ident, err error) {
+	for _, s := range p.steps {
+		var of []lake.Ident
+		for _, ref := range s.judged.Tables {
+			t, err := names.Resolve(s.judged.Statement, ref)
+			if err != nil {
+				if strings.Contains(err.Error(), "there is no table") {
+					err = fmt.Errorf("%w%w", err, errNoTable)
+				}
+				return nil, nil, &stepError{line: s.line, step: s.label, err: err}
+			}
+			of = append(of, t)
+			if !slices.Contains(once, t) {
+				once = append(once, t)
+			}
+		}
+		idents = append(idents, of)
+	}
+	return idents, once, nil
+}
