@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -92,7 +93,11 @@ func (c *cli) showStatus(r *status.Report, now time.Time) error {
 			fmt.Fprintf(w, "%s\t(%d)\t(%d)\t\t\t\t%d\t%s%s\t%s%s\t%s\t%s\n", s.Stream, s.Kept, s.KeptInTable, s.NotYetWritten, dropped(s)+lost(s), holds, cut(s), lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s%s\t%s%s\t%s\t%s\n", s.Stream, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
+		name := s.Stream
+		if to, configured := strings.CutPrefix(s.Pipeline, "pipeline/"); configured {
+			name += " → " + to
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s%s\t%s%s\t%s\t%s\n", name, s.Acknowledged, s.Written, s.Rejections, s.Duplicates,
 			s.Filtered, s.NotYetWritten, dropped(s)+lost(s), holds, cut(s), lag(s.Lag), ago(s.LastCommit, now), quantity.Bytes(s.Bytes))
 	}
 	if len(r.Streams) == 0 {

@@ -140,6 +140,15 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 	opened.add("query engine", engine.Close)
 
+	// Configured pipelines behind the lake, which their steps read and their tables
+	// are in.
+	steps, err := openSteps(o.Config.Steps, lake, read, logger)
+	if err != nil {
+		return err
+	}
+	opened.add("steps", steps.Close)
+	configured := openPipelines(o.Config.Pipelines, fsys, folder.Folder, readable, tables, steps, logger)
+
 	// Contracts before the door, because no event may get in unjudged. There is no
 	// older state to go on with, so mistakes in them end the start.
 	keys, err := contract.LoadKeys(fsys, string(folder.Folder), o.Config.PII, os.Getenv, []byte(folder.ID))
@@ -173,7 +182,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		registry: registry, closing: closing, started: time.Now().UTC().Truncate(time.Second), url: "http://" + ln.Addr().String(),
 	}
 	if o.Pipelines {
-		f.pipelines, f.tables, f.judge = pipelines, tables, judge
+		f.pipelines, f.configured, f.tables, f.judge = pipelines, configured, tables, judge
 	}
 	server := web.NewServer(o.Config.Collect.Config, f.routes(), logger)
 	server.Quick(native.Path)
@@ -195,7 +204,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		if !o.Pipelines {
 			return pipelines.Hold(ctx)
 		}
-		return pipelines.Run(ctx)
+		return runPipelines(ctx, pipelines, configured)
 	})
 	serving := start("server", failed, func(context.Context) error { return server.Serve(ln) })
 

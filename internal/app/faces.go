@@ -24,23 +24,24 @@ import (
 
 // faces is what the server shows over HTTP.
 type faces struct {
-	options   Options
-	folder    *holding
-	fs        vfs.FS
-	log       stream.Log
-	lake      lake.Reader
-	engine    query.Engine
-	door      *native.Door
-	contracts *contract.Folder
-	rejected  *rejection.Handler
-	pipelines *pipeline.Set // nil when none run
-	tables    *table.Tables
-	judge     *dedupe.Judge // nil when none runs
-	health    *health
-	registry  *obs.Registry
-	closing   chan struct{}
-	started   time.Time
-	url       string
+	options    Options
+	folder     *holding
+	fs         vfs.FS
+	log        stream.Log
+	lake       lake.Reader
+	engine     query.Engine
+	door       *native.Door
+	contracts  *contract.Folder
+	rejected   *rejection.Handler
+	pipelines  *pipeline.Set // nil when none run
+	configured *pipeline.Configured
+	tables     *table.Tables
+	judge      *dedupe.Judge // nil when none runs
+	health     *health
+	registry   *obs.Registry
+	closing    chan struct{}
+	started    time.Time
+	url        string
 }
 
 // routes lists every path. Event doors are open to pages of all origins;
@@ -90,14 +91,7 @@ func (f *faces) report() *status.Source {
 		s.Dedupe = f.dedupe
 	}
 	if f.pipelines != nil {
-		s.Pipelines = func() []status.Pipeline {
-			running := f.pipelines.Status()
-			out := make([]status.Pipeline, len(running))
-			for i, p := range running {
-				out[i] = status.Pipeline{Name: p.Name, Stream: p.Stream, Progress: p.Progress, LastCommit: p.LastCommit, Error: p.LastError, Hint: p.Hint}
-			}
-			return out
-		}
+		s.Pipelines = func() []status.Pipeline { return pipelineStatus(f.pipelines, f.configured) }
 		s.Pending = func() []status.Pending {
 			open := f.tables.Status()
 			out := make([]status.Pending, len(open))

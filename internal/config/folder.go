@@ -20,6 +20,9 @@ func (f Folder) Settings() string { return filepath.Join(string(f), FileName) }
 // Contracts holds what the event types look like.
 func (f Folder) Contracts() string { return filepath.Join(string(f), "contracts") }
 
+// Pipelines holds what is read, computed and brought where.
+func (f Folder) Pipelines() string { return filepath.Join(string(f), "pipelines") }
+
 // Data holds everything that naru writes; never in git.
 func (f Folder) Data() string { return filepath.Join(string(f), "data") }
 
@@ -32,6 +35,9 @@ func (f Folder) Lake() string { return filepath.Join(f.Data(), "lake") }
 // Dedupe holds the ids by which duplicates are found; made again from the log when
 // it is not there.
 func (f Folder) Dedupe() string { return filepath.Join(f.Data(), "dedupe") }
+
+// PipelineState holds what pipelines keep beside their positions.
+func (f Folder) PipelineState() string { return filepath.Join(f.Data(), "pipelines") }
 
 // HotTail holds rows that are not yet committed, for queries; emptied at start.
 func (f Folder) HotTail() string { return filepath.Join(f.Data(), "hot") }

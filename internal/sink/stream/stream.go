@@ -17,8 +17,10 @@ import (
 )
 
 // Kind is `stream: NAME` in `to:`.
-var Kind = sink.Kind{Name: "stream", Short: "stream", Settings: func() sink.Settings { return &Settings{} },
-	Guarantee: "exactly once: rows are appended in one atomic step with the positions read"}
+func Kind() sink.Kind {
+	return sink.Kind{Name: "stream", Short: "stream", Settings: func() sink.Settings { return &Settings{} },
+		Guarantee: "exactly once: rows are appended in one atomic step with the positions read"}
+}
 
 // Settings of the sink.
 type Settings struct {
