@@ -28,6 +28,7 @@ var rings = map[string]int{
 	"internal/lake":              2,
 	"internal/query":             2,
 	"internal/transform":         2,
+	"internal/rowfile":           2,
 	"internal/contract":          2,
 	// 3 drivers: one foreign system each.
 	"internal/dedupe":        3,
@@ -39,6 +40,7 @@ var rings = map[string]int{
 	"internal/sink/http":     3,
 	"internal/sink/postgres": 3,
 	"internal/sink/kafka":    3,
+	"internal/sink/file":     3,
 	"internal/lake/columnar": 3,
 	"internal/lake/iceberg":  3,
 	"internal/duck":          3,
@@ -106,9 +108,9 @@ var foreign = map[string]struct {
 }{
 	"github.com/duckdb/duckdb-go-bindings": {importers: []string{"internal/duck"}},
 	"github.com/apache/iceberg-go":         {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
-	"github.com/twmb/avro":                 {importers: []string{"internal/lake/iceberg"}},
-	"github.com/apache/arrow-go/v18":       {importers: []string{"internal/lake/columnar", "soak"}, why: bySoak},
 	"github.com/twmb/franz-go":             {importers: []string{"internal/sink/kafka"}},
+	"github.com/twmb/avro":                 {importers: []string{"internal/lake/iceberg", "internal/rowfile"}, why: byRowfile},
+	"github.com/apache/arrow-go/v18":       {importers: []string{"internal/lake/columnar", "internal/rowfile", "soak"}, why: byRowfile + "; " + bySoak},
 	"modernc.org/sqlite":                   {importers: []string{"internal/lake/iceberg", "soak"}, why: bySoak},
 	"github.com/jackc/pgx/v5":              {importers: []string{"internal/sink/postgres"}},
 	"github.com/google/uuid":               {importers: []string{"internal/lake/iceberg"}},
@@ -121,12 +123,15 @@ var foreign = map[string]struct {
 	"github.com/santhosh-tekuri/jsonschema/v6": {importers: []string{"internal/contract"}},
 	"github.com/prometheus/client_golang":      {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
 	"golang.org/x/sys":                         {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},
-	"github.com/klauspost/compress": {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "internal/sink/http", "soak"},
+	"github.com/klauspost/compress": {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "internal/sink/http", "internal/rowfile", "soak"},
 		why: "a family of codecs: of record batches, of request bodies, of files to send, of what sinks send, of soak's own requests"},
 }
 
 // bySoak is why soak imports what drivers do.
 const bySoak = "soak reads the lake with none of naru's code, so that a fault of that code cannot hide itself"
+
+// byRowfile is why rowfile imports what the lake does.
+const byRowfile = "the lake's files have field ids and a schema that grows; rowfile's are of plain rows, for others to read"
 
 // badNames say nothing of what is in a package, so everything ends up there.
 var badNames = []string{"util", "utils", "common", "helpers", "base", "core", "types", "models", "shared", "manager", "misc"}
