@@ -1,0 +1,239 @@
+package file
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"naru/internal/event"
+	"naru/internal/fault"
+	"naru/internal/rowfile"
+	"naru/internal/sink"
+	"naru/internal/vfs"
+)
+
+// state is what the sink holds durably: which rows are in files that have appeared,
+// and which files are to appear with them. docs/format/files.md has the bytes.
+type state struct {
+	fs   vfs.FS
+	path string
+	stateText
+}
+
+type stateText struct {
+	ID     string `json:"id"` // of the sink, in names of files that are being written
+	Stream string `json:"stream"`
+	Dir    string `json:"dir"`
+	Path   string `json:"path"` // the template
+	// Seq counts publications. A file that is being written has the number of the one
+	// that it will be part of.
+	Seq       int64           `json:"seq"`
+	Positions event.Positions `json:"positions"`
+	Publish   []published     `json:"publish"`
+}
+
+// published is a file of publication Seq: Temp is renamed to Name, unless it has been.
+type published struct {
+	Folder string `json:"folder"` // below Dir
+	Temp   string `json:"temp"`
+	Name   string `json:"name"`
+}
+
+const (
+	stateName    = "files.json"
+	stateVersion = 1
+	tempSuffix   = ".tmp"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sealed is a state as it stands on disk.
+type sealed struct {
+	Version int             `json:"version"`
+	CRC     string          `json:"crc32c"` // of the bytes of State
+	State   json.RawMessage `json:"state"`
+}
+
+// openState loads the state or begins one, finishes the publication that it tells of
+// and removes what was being written.
+func openState(env sink.Env, dir string, path *rowfile.Path) (*state, error) {
+	s := &state{fs: env.FS, path: filepath.Join(env.State, stateName)}
+	err := s.load()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		var id [4]byte
+		if _, err := rand.Read(id[:]); err != nil {
+			return nil, fmt.Errorf("make id: %w", err)
+		}
+		s.ID, s.Stream = hex.EncodeToString(id[:]), env.Stream
+	case err != nil:
+		return nil, err
+	case s.Stream != env.Stream:
+		return nil, fault.WithHint(fmt.Errorf("read state %s: it is of the stream %s, the pipeline reads %s", s.path, s.Stream, env.Stream),
+			"give the sink another name (name:), so that it begins anew")
+	default:
+		// It is written again before anything is done by it: what was read may be in
+		// memory alone, when a sync has failed.
+		if err := s.save(s.stateText); err != nil {
+			return nil, err
+		}
+		if err := s.publish(); err != nil {
+			return nil, err
+		}
+		old, err := rowfile.ParsePath(s.Path)
+		if err != nil {
+			return nil, s.corrupt("its path: " + err.Error())
+		}
+		if err := s.clean(s.Dir, old, 0); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.fs.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("make folder: %w", err)
+	}
+	next := s.stateText
+	next.Dir, next.Path, next.Publish = dir, path.String(), nil // where clean looks next time
+	if next.Positions == nil {
+		next.Positions = event.Positions{}
+	}
+	if next.Dir == s.Dir && next.Path == s.Path && s.Positions != nil {
+		return s, nil
+	}
+	return s, s.save(next)
+}
+
+func (s *state) corrupt(reason string) error {
+	return fault.WithHint(&fault.Corrupt{Path: s.path, Offset: -1, Reason: reason},
+		"restore it from a backup; or remove it: the sink then goes on from the pipeline's watermark, and rows that came into files behind it come again")
+}
+
+func (s *state) load() error {
+	f, err := s.fs.Open(s.path)
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read state: %w", err)
+	}
+	var on sealed
+	if err := json.Unmarshal(text, &on); err != nil {
+		return s.corrupt("not JSON: " + err.Error())
+	}
+	if on.Version != stateVersion {
+		return fault.WithHint(fmt.Errorf("read state %s: version %d, this naru knows %d", s.path, on.Version, stateVersion), "start the naru that has written it")
+	}
+	if sum := checksum(on.State); sum != on.CRC {
+		return s.corrupt(fmt.Sprintf("checksum %s, its bytes have %s", on.CRC, sum))
+	}
+	if err := json.Unmarshal(on.State, &s.stateText); err != nil {
+		return s.corrupt(err.Error())
+	}
+	return nil
+}
+
+func checksum(b []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)) }
+
+// save replaces the state in one step: afterwards next is what a start finds, also
+// after a power cut. After an error it may be either.
+func (s *state) save(next stateText) error {
+	inner, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	text, err := json.Marshal(sealed{Version: stateVersion, CRC: checksum(inner), State: inner})
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	if err := s.replace(append(text, '\n')); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	s.stateText = next
+	return nil
+}
+
+func (s *state) replace(text []byte) error {
+	dir := filepath.Dir(s.path)
+	if err := s.fs.MkdirAll(dir); err != nil {
+		return err
+	}
+	f, err := s.fs.Create(s.path + tempSuffix)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := s.fs.Rename(s.path+tempSuffix, s.path); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(dir)
+}
+
+// publish makes the files appear that the state tells of. One that is not there
+// under its temporary name has appeared: it was durable before the state was.
+func (s *state) publish() error {
+	if len(s.Publish) == 0 {
+		return nil
+	}
+	if _, err := s.fs.Stat(s.Dir); err != nil {
+		return fault.WithHint(fmt.Errorf("publish files: %w", err), "files of the last commit may be waiting in %s: is its disk mounted?", s.Dir)
+	}
+	folders := map[string]bool{}
+	for _, p := range s.Publish {
+		dir := filepath.Join(s.Dir, p.Folder)
+		err := s.fs.Rename(filepath.Join(dir, p.Temp), filepath.Join(dir, p.Name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("publish file: %w", err)
+		}
+		folders[dir] = true
+	}
+	for dir := range folders {
+		// A folder that somebody has removed with all its files needs no sync.
+		if err := s.fs.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("publish files: %w", err)
+		}
+	}
+	return nil
+}
+
+// temp is the name of the n-th file that is written for the next publication.
+func (s *state) temp(n int) string { return fmt.Sprintf(".%s-%d-%d%s", s.ID, s.Seq+1, n, tempSuffix) }
+
+// clean removes what was being written, below a folder that is depth folders deep.
+func (s *state) clean(dir string, path *rowfile.Path, depth int) error {
+	names, err := s.fs.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for unfinished files: %w", err)
+	}
+	for _, name := range names {
+		at := filepath.Join(dir, name)
+		switch {
+		case depth < path.Depth():
+			if info, err := s.fs.Stat(at); path.Fits(depth, name) && err == nil && info.IsDir() {
+				if err := s.clean(at, path, depth+1); err != nil {
+					return err
+				}
+			}
+		case strings.HasPrefix(name, "."+s.ID+"-") && strings.HasSuffix(name, tempSuffix):
+			if err := s.fs.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove unfinished file: %w", err)
+			}
+		}
+	}
+	return nil
+}
