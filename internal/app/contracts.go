@@ -24,7 +24,7 @@ func openContracts(fsys vfs.FS, f config.Folder, keys *contract.Keys, l *iceberg
 		return l.KeepShapes(shapesOf(set))
 	}, logger)
 	if err != nil {
-		return nil, fault.WithHint(fmt.Errorf("read contracts of %s:\n%w", f, err), "naru contract lint shows the same; nothing was touched, and no event was taken")
+		return nil, fault.WithHint(fmt.Errorf("read contracts of %s:\n%w", f, err), "%s; nothing was touched, and no event was taken", contract.CureOf(err))
 	}
 	reg.Collect([]obs.Desc{
 		{Name: "naru_contracts", Help: "Contracts in force."},
@@ -65,7 +65,7 @@ func contractStatus(f *contract.Folder) status.Contracts {
 		}
 	}
 	if s.Broken != nil {
-		out.Error, out.Since = s.Broken.Error(), s.Since
+		out.Error, out.Cure, out.Since = s.Broken.Error(), contract.CureOf(s.Broken), s.Since
 	}
 	return out
 }

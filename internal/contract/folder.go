@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"naru/internal/fault"
 	"naru/internal/vfs"
 )
 
@@ -160,8 +161,16 @@ func (f *Folder) refuse(err error) {
 	}
 	f.mu.Unlock()
 	if !again {
-		f.logger.Error("contracts refused: those read before stay in force", slog.Any("error", err), slog.String("hint", "naru contract lint names what is wrong"))
+		f.logger.Error("contracts refused: those read before stay in force", slog.Any("error", err), slog.String("hint", CureOf(err)))
 	}
+}
+
+// CureOf says what is to be done when contracts are refused for err.
+func CureOf(err error) string {
+	if hint := fault.HintOf(err); hint != "" {
+		return hint
+	}
+	return "naru contract lint names what is wrong"
 }
 
 // stamp tells the files of the folder by name, size and time.

@@ -1,12 +1,14 @@
 package contract
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"naru/internal/fault"
 	"naru/internal/obs"
 	"naru/internal/vfs"
 )
@@ -118,4 +120,45 @@ func TestFolderBrokenAtTheStart(t *testing.T) {
 	if _, err := OpenFolder(disk, "/contracts", nil, obs.Discard()); err == nil || !strings.Contains(err.Error(), "contracts/page.yaml:1: kind") {
 		t.Error(err)
 	}
+}
+
+// Who says no to contracts that have no mistake says what is to be done; lint would
+// find nothing.
+func TestRefusedWithACure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMemory()
+		if err := disk.MkdirAll("/p/contracts"); err != nil {
+			t.Fatal(err)
+		}
+		var full error
+		f, err := OpenFolder(disk, "/p/contracts", func(*Set) error { return full }, obs.Discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		full = fault.WithHint(errors.New("no room"), "make room")
+		write(t, disk, "/p/contracts/page.yaml", fmt.Sprintf(oneType, "1.0.0"))
+		for range 2 {
+			time.Sleep(LookEvery)
+			f.Look()
+		}
+		if s := f.State(); s.Broken == nil || CureOf(s.Broken) != "make room" || f.Set().For("page") != nil {
+			t.Fatalf("%+v", s)
+		}
+		full = nil // there is room now: nobody need touch the files
+		for range 2 {
+			time.Sleep(LookEvery)
+			f.Look()
+		}
+		if s := f.State(); s.Broken != nil || f.Set().For("page") == nil {
+			t.Fatalf("%+v", s)
+		}
+		write(t, disk, "/p/contracts/page.yaml", "nonsense: 1")
+		for range 2 {
+			time.Sleep(LookEvery)
+			f.Look()
+		}
+		if s := f.State(); s.Broken == nil || !strings.Contains(CureOf(s.Broken), "naru contract lint") {
+			t.Fatalf("%+v", s)
+		}
+	})
 }

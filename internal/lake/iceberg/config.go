@@ -29,6 +29,9 @@ type Config struct {
 	// PromoteLimit is the size of a table up to which its files are rewritten
 	// when a whole-number column meets its first fraction.
 	PromoteLimit quantity.Bytes `yaml:"promote_limit"`
+	// Contracts bounds what is kept of contracts, each version that any event was
+	// judged by, on disk and in memory. A contract beyond it does not come into force.
+	Contracts quantity.Bytes `yaml:"contracts"`
 }
 
 // DefaultConfig returns the defaults.
@@ -42,6 +45,7 @@ func DefaultConfig() Config {
 		KeepSnapshots: 20,
 		GCDelay:       quantity.Duration(time.Hour),
 		PromoteLimit:  quantity.GiB,
+		Contracts:     64 * quantity.MiB,
 	}
 }
 
@@ -61,5 +65,6 @@ func (c Config) Validate() error {
 	check(c.KeepSnapshots < 1, "keep_snapshots: must be at least 1")
 	check(c.GCDelay < 0, "gc_delay: must not be negative")
 	check(c.PromoteLimit < 0, "promote_limit: must not be negative")
+	check(c.Contracts < quantity.MiB, "contracts: must be at least 1MiB")
 	return errors.Join(errs...)
 }

@@ -102,18 +102,27 @@ func readLines[T any](l *Lake, name string) ([]T, error) {
 
 // writeLines replaces such a file, durably.
 func writeLines[T any](l *Lake, name string, all []T) error {
+	b, err := linesOf(name, all)
+	if err != nil {
+		return err
+	}
+	return l.io.WriteFile(filepath.Join(l.root, name), b)
+}
+
+// linesOf is the content of such a file.
+func linesOf[T any](name string, all []T) ([]byte, error) {
 	var b bytes.Buffer
 	for _, one := range all {
 		line, err := json.Marshal(one)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b.Write(line)
 		b.WriteByte('\n')
 	}
 	head, err := json.Marshal(linesHead{Sum: fmt.Sprintf("%08x", sumOf(b.Bytes())), File: name})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return l.io.WriteFile(filepath.Join(l.root, name), append(append(head, '\n'), b.Bytes()...))
+	return append(append(head, '\n'), b.Bytes()...), nil
 }

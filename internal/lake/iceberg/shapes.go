@@ -10,7 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"naru/internal/fault"
 	"naru/internal/lake"
+	"naru/internal/quantity"
 )
 
 // shapesFile has, by the hash of a contract, what it says of tables and columns.
@@ -93,8 +95,17 @@ func (l *Lake) KeepShapes(byHash map[string]*lake.Shape) error {
 	if !fresh {
 		return nil
 	}
-	// Under the lock: contracts change seldom, and the last one is to win.
-	if err := writeLines(l, shapesFile, lines); err != nil {
+	b, err := linesOf(shapesFile, lines)
+	if err == nil && int64(len(b)) > int64(l.cfg.Contracts) {
+		// Which of them the log no longer names is not known: nothing is dropped.
+		err = fault.WithHint(fmt.Errorf("%s would have %s, at most %s are kept", shapesFile, quantity.Bytes(len(b)), l.cfg.Contracts),
+			"give lake.contracts more; docs/operations.md says when what is old may go")
+	}
+	if err == nil {
+		// Under the lock: contracts change seldom, and the last one is to win.
+		err = l.io.WriteFile(filepath.Join(l.root, shapesFile), b)
+	}
+	if err != nil {
 		return fmt.Errorf("keep shapes of contracts: %w", err)
 	}
 	l.setShapes(lines)

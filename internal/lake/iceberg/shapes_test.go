@@ -2,7 +2,9 @@ package iceberg
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -123,4 +125,36 @@ func TestShapesDamaged(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, []string{shapesFile}, bad)
+}
+
+// Beyond the bound nothing more is taken, what is there stays, and the error names
+// the cure. A lake that has more than the bound still opens.
+func TestShapesAreBounded(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	l.cfg.Contracts = 400
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h1": shapeA}))
+	size := func() int {
+		text, err := fileIO{mem}.ReadFile(filepath.Join("/data", lakeFolder, shapesFile))
+		require.NoError(t, err)
+		return len(text)
+	}
+	before := size()
+	large := &lake.Shape{Table: strings.Repeat("x", 300)}
+	err := l.KeepShapes(map[string]*lake.Shape{"h2": large, "h3": shapeA})
+	require.ErrorContains(t, err, "contracts.json would have")
+	require.ErrorContains(t, err, "at most 400B are kept")
+	require.Contains(t, fault.HintOf(err), "lake.contracts")
+	require.Equal(t, before, size())
+	require.Nil(t, l.Shape([]byte("h2")))
+	require.Nil(t, l.Shape([]byte("h3")), "all or none: they come into force together")
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h3": shapeA}))
+	for i := range 20 { // each version takes its hash
+		err = l.KeepShapes(map[string]*lake.Shape{fmt.Sprintf("%032d", i): shapeA})
+	}
+	require.ErrorContains(t, err, "at most 400B are kept")
+	require.LessOrEqual(t, size(), 400)
+	l.cfg.Contracts = 100
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h1": shapeA, "h3": shapeA}), "what is there is no news")
+	require.Equal(t, shapeA, openShapes(t, mem.CrashClone(1)).Shape([]byte("h3")))
 }

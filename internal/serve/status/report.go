@@ -48,6 +48,7 @@ type Contracts struct {
 	Tables map[string]string `json:"tables,omitempty"`
 	// Error is why what is in the folder is not in force; empty: it is.
 	Error string    `json:"error,omitempty"`
+	Cure  string    `json:"cure,omitempty"`
 	Since time.Time `json:"since,omitzero"`
 }
 
@@ -377,7 +378,7 @@ func (s *Source) Report(ctx context.Context) (*Report, error) {
 	if s.Contracts != nil {
 		c := s.Contracts()
 		if r.Contracts = &c; c.Error != "" {
-			problem("contracts/ is broken and those read before stay in force: %s%s", strings.ReplaceAll(c.Error, "\n", "; "), cure("naru contract lint names what is wrong"))
+			problem("contracts/ is broken and those read before stay in force: %s%s", strings.ReplaceAll(c.Error, "\n", "; "), cure(c.Cure))
 		}
 	}
 	if log, ok := s.Log.(stream.Retainer); ok {
