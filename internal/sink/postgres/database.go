@@ -36,10 +36,7 @@ func connect(ctx context.Context, cfg *pgconn.Config, set *Settings, reader stri
 		return nil, classify(fmt.Errorf("connect to PostgreSQL: %w", err))
 	}
 	d := &database{conn: conn, set: set, reader: reader, table: quoteName(set.Table)}
-	d.states = quote(relational.PositionsTable)
-	if schema, _, ok := strings.Cut(set.Table, "."); ok {
-		d.states = quote(schema) + "." + d.states
-	}
+	d.states = quoteName(set.Beside(relational.PositionsTable))
 	return d, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/sink"
+	"naru/internal/sink/relational"
 	"naru/internal/sink/sinktest"
 )
 
@@ -96,7 +97,7 @@ func (x *target) ids(t *testing.T) []string {
 }
 
 func upsert(key ...string) func(*Settings) {
-	return func(s *Settings) { s.Mode, s.Key = upsertRows, key }
+	return func(s *Settings) { s.Mode, s.Key = relational.Upsert, key }
 }
 
 func TestConformance(t *testing.T) {
@@ -156,7 +157,7 @@ func TestTypes(t *testing.T) {
 func TestNames(t *testing.T) {
 	x := newTarget(t)
 	long := strings.Repeat("ü", 31) + "x"
-	s := x.open(t, func(s *Settings) { s.Table, s.Mode, s.Key = x.schema+`.select"`, upsertRows, []string{"order"} })
+	s := x.open(t, func(s *Settings) { s.Table, s.Mode, s.Key = x.schema+`.select"`, relational.Upsert, []string{"order"} })
 	put(t, s, batch(0, `order:string a"b:long A"B:long "; user:string `+long+`:long`, `{"order":"1","a\"b":1,"A\"B":2,"user":"u","`+long+`":3}`))
 	require.Equal(t, []string{"1|1|2|u|3"}, x.exec(t, `SELECT "order", "a""b", "A""B", "user", "`+long+`" FROM "select"""`))
 	require.NoError(t, s.Write(t.Context(), batch(1, "order:string "+long+"x:long", `{"order":"1"}`)))

@@ -14,6 +14,7 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/row"
+	"naru/internal/sink/relational"
 )
 
 // AppendRow implements relational.Database: a line of COPY's text format, which the
@@ -81,7 +82,7 @@ const stage = `pg_temp.naru_stage`
 func (d *database) Insert(ctx context.Context, columns []event.Column, rows []byte, _ int) error {
 	ctx, cancel := d.timeout(ctx)
 	defer cancel()
-	upsert := d.set.Mode == upsertRows
+	upsert := d.set.Mode == relational.Upsert
 	if upsert && !slices.Equal(d.staged, columns) {
 		list := quoteAll(names(columns))
 		err := d.exec(ctx, `DROP TABLE IF EXISTS `+stage+`;

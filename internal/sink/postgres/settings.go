@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"naru/internal/fault"
-	"naru/internal/quantity"
 	"naru/internal/sink"
 	"naru/internal/sink/relational"
 )
@@ -30,24 +28,14 @@ func Kind() sink.Kind {
 
 // Settings of a sink.
 type Settings struct {
-	URL         string            `yaml:"url"`          // postgres://user@host:5432/database?sslmode=verify-full
-	PasswordEnv string            `yaml:"password_env"` // the variable that has the password
-	Table       string            `yaml:"table"`        // schema.table, or a table that the search path finds
-	Mode        string            `yaml:"mode"`         // append or upsert
-	Key         []string          `yaml:"key"`          // of an upsert
-	Create      bool              `yaml:"create"`       // tables and columns that are missing
-	Timeout     quantity.Duration `yaml:"timeout"`
+	URL                 string `yaml:"url"`          // postgres://user@host:5432/database?sslmode=verify-full
+	PasswordEnv         string `yaml:"password_env"` // the variable that has the password
+	relational.Settings `yaml:",inline"`
 }
 
 func defaults() *Settings {
-	return &Settings{Mode: appendRows, Create: true, Timeout: quantity.Duration(time.Minute)}
+	return &Settings{Settings: relational.DefaultSettings()}
 }
-
-// Modes.
-const (
-	appendRows = "append"
-	upsertRows = "upsert"
-)
 
 // longestName is what PostgreSQL keeps of a name, in bytes: it cuts off the rest.
 const longestName = 63
@@ -57,39 +45,7 @@ func (s *Settings) Validate() error {
 	if err := s.validURL(); err != nil {
 		return err
 	}
-	if s.Table == "" {
-		return errors.New("table: is missing: the table to write, as in public.edits")
-	}
-	if strings.Count(s.Table, ".") > 1 {
-		return fmt.Errorf("table: %q has more than one dot: write schema.table", s.Table)
-	}
-	for name := range strings.SplitSeq(s.Table, ".") {
-		if err := validName(name); err != nil {
-			return fmt.Errorf("table: %w", err)
-		}
-	}
-	switch {
-	case s.Mode != appendRows && s.Mode != upsertRows:
-		return fmt.Errorf("mode: %q is neither append nor upsert", s.Mode)
-	case s.Mode == upsertRows && len(s.Key) == 0:
-		return errors.New("key: is missing: the columns by which mode upsert finds the row to replace, as in [_id]")
-	case s.Mode == appendRows && len(s.Key) > 0:
-		return errors.New("key: is of mode upsert alone: set mode: upsert, or leave the key out")
-	}
-	for i, name := range s.Key {
-		if err := validName(name); err != nil {
-			return fmt.Errorf("key: %w", err)
-		}
-		for _, other := range s.Key[:i] {
-			if other == name {
-				return fmt.Errorf("key: names %s twice", name)
-			}
-		}
-	}
-	if s.Timeout.Std() <= 0 {
-		return errors.New("timeout: must be more than 0s")
-	}
-	return nil
+	return s.Settings.Validate(validName)
 }
 
 func (s *Settings) validURL() error {
