@@ -17,6 +17,7 @@ import (
 	"naru/internal/sink/http"
 	"naru/internal/sink/kafka"
 	"naru/internal/sink/postgres"
+	"naru/internal/sink/redis"
 	tostream "naru/internal/sink/stream"
 	"naru/internal/sink/table"
 	"naru/internal/transform"
@@ -30,6 +31,7 @@ func Kinds(tables *table.Tables) []sink.Kind {
 		tables.Kind(),
 		tostream.Kind(),
 		kafka.Kind(),
+		redis.Kind(),
 		postgres.Kind(),
 		http.Kind(),
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/sink"
+	"naru/internal/sink/secure"
 	"naru/internal/sink/sinktest"
 	"naru/internal/vfs"
 )
@@ -241,98 +241,6 @@ func TestZombie(t *testing.T) {
 	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
 }
 
-// wire is a network that dies: after so many bytes, in either direction, all its
-// connections are cut and no new ones can be made.
-type wire struct {
-	mu struct {
-		sync.Mutex
-		left   int // bytes; negative: without end
-		passed int
-		dead   bool
-		conns  []net.Conn
-	}
-}
-
-func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mu.dead {
-		return nil, errors.New("the wire is cut")
-	}
-	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.conns = append(w.mu.conns, c)
-	return &wired{Conn: c, wire: w}, nil
-}
-
-// cutAfter makes the wire die after n more bytes.
-func (w *wire) cutAfter(n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.left = n
-}
-
-// spend takes up to n bytes off what is left and returns how many may pass.
-func (w *wire) spend(n int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.passed += n
-	if w.mu.left < 0 {
-		return n
-	}
-	n = min(n, w.mu.left)
-	if w.mu.left -= n; w.mu.left == 0 {
-		w.mu.dead = true
-		for _, c := range w.mu.conns {
-			_ = c.Close()
-		}
-	}
-	return n
-}
-
-type wired struct {
-	net.Conn
-	wire *wire
-}
-
-func (c *wired) Write(b []byte) (int, error) {
-	// Bytes are spent before they pass but for the last: what the wire lets through
-	// has to arrive before it is cut.
-	n, err := c.Conn.Write(b[:min(len(b), max(c.wire.rest(), 0))])
-	if err != nil {
-		return n, err
-	}
-	if c.wire.spend(n); n < len(b) {
-		return n, errors.New("the wire is cut")
-	}
-	return n, nil
-}
-
-func (c *wired) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err != nil {
-		return n, err
-	}
-	if n = c.wire.spend(n); n == 0 {
-		return 0, errors.New("the wire is cut")
-	}
-	return n, nil
-}
-
-func (w *wire) rest() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.mu.left < 0:
-		return 1 << 30
-	case w.mu.dead:
-		return 0
-	}
-	return w.mu.left
-}
-
 // The connection is cut at any byte of writing and committing, also where the
 // answer to the commit is lost: whatever became of the transaction, the next life
 // finds out and every event is there once.
@@ -358,23 +266,22 @@ func TestCutAnywhere(t *testing.T) {
 func cut(t *testing.T, n int) int {
 	at := brokers(t)
 	s := settings(t, at)
-	w := &wire{}
-	w.cutAfter(-1)
-	s.dial = w.dial
+	w := sinktest.NewWire()
+	s.dial = w.Dial
 	a, b := events("a", 4), events("b", 3)
 	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
 	out := opened(t, s)
 	commit(t, out, first)
 
 	s.Timeout = quantity.Duration(300 * time.Millisecond)
-	before := w.mu.passed
-	w.cutAfter(n)
+	before := w.Passed()
+	w.CutAfter(n)
 	err := out.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, first.Next, b...))
 	if err == nil {
 		_, err = out.Commit(t.Context())
 	}
 	t.Logf("cut after %d bytes: %v", n, err)
-	whole := w.mu.passed - before
+	whole := w.Passed() - before
 	_ = out.Close()
 
 	s.dial, s.Timeout = nil, quantity.Duration(10*time.Second)
@@ -389,9 +296,8 @@ func TestDeathBehindACommit(t *testing.T) {
 	c := fake(t)
 	s := settings(t, c.ListenAddrs())
 	s.Timeout = quantity.Duration(time.Second)
-	w := &wire{}
-	w.cutAfter(-1)
-	s.dial = w.dial
+	w := sinktest.NewWire()
+	s.dial = w.Dial
 	out := opened(t, s)
 	a := events("a", 4)
 	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
@@ -408,7 +314,7 @@ func TestDeathBehindACommit(t *testing.T) {
 	})
 	_, err := out.Commit(t.Context())
 	require.NoError(t, err)
-	w.cutAfter(1)
+	w.CutAfter(1)
 	_ = out.Close()
 	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, nil, false })
 
@@ -617,7 +523,7 @@ func TestValidate(t *testing.T) {
 		"sasl.mechanism: is missing":                  func(s *Settings) { s.SASL.User = "u" },
 		"sasl: wants user":                            func(s *Settings) { s.SASL.Mechanism = "plain" },
 		"tls.enabled: must be true":                   func(s *Settings) { s.TLS.CA = "ca.pem" },
-		"tls: cert and key go together":               func(s *Settings) { s.TLS = TLS{Enabled: true, Cert: "c.pem"} },
+		"tls: cert and key go together":               func(s *Settings) { s.TLS = secure.TLS{Enabled: true, Cert: "c.pem"} },
 		`positions_topic: "" is no name`:              func(s *Settings) { s.PositionsTopic = "" },
 		"sasl.mechanism: must be plain, scram-sha-25": func(s *Settings) { s.SASL.Mechanism = "gssapi" },
 	} {

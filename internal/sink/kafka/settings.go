@@ -5,13 +5,9 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -23,7 +19,7 @@ import (
 	"naru/internal/quantity"
 	"naru/internal/row"
 	"naru/internal/sink"
-	"naru/internal/vfs"
+	"naru/internal/sink/secure"
 )
 
 // Kind is `kafka` in `to:` of a pipeline.
@@ -64,8 +60,8 @@ type Settings struct {
 	// Timeout is how long an answer may take, with the client's own attempts.
 	Timeout quantity.Duration `yaml:"timeout"`
 
-	SASL SASL `yaml:"sasl"`
-	TLS  TLS  `yaml:"tls"`
+	SASL SASL       `yaml:"sasl"`
+	TLS  secure.TLS `yaml:"tls"`
 
 	topic *row.Template
 	dial  func(ctx context.Context, network, address string) (net.Conn, error) // of tests
@@ -82,14 +78,6 @@ type SASL struct {
 	Mechanism   string `yaml:"mechanism"` // plain, scram-sha-256, scram-sha-512; empty: none
 	User        string `yaml:"user"`
 	PasswordEnv string `yaml:"password_env"`
-}
-
-// TLS is how connections are encrypted. Paths are relative to the project's folder.
-type TLS struct {
-	Enabled bool   `yaml:"enabled"`
-	CA      string `yaml:"ca"`   // PEM; empty: those of the system
-	Cert    string `yaml:"cert"` // PEM, with Key, when the cluster wants one
-	Key     string `yaml:"key"`
 }
 
 func defaults() *Settings {
@@ -181,13 +169,7 @@ func (s *Settings) validateAccess() error {
 	default:
 		return fmt.Errorf("sasl.mechanism: must be plain, scram-sha-256 or scram-sha-512, not %q", s.SASL.Mechanism)
 	}
-	if !s.TLS.Enabled && (s.TLS.CA != "" || s.TLS.Cert != "" || s.TLS.Key != "") {
-		return errors.New("tls.enabled: must be true for the other keys to mean anything")
-	}
-	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
-		return errors.New("tls: cert and key go together")
-	}
-	return nil
+	return s.TLS.Validate()
 }
 
 func validTopic(name string) bool {
@@ -241,60 +223,12 @@ func (s *Settings) access(env sink.Env) ([]kgo.Opt, error) {
 			opts = append(opts, kgo.SASL(scram.Auth{User: s.SASL.User, Pass: password}.AsSha512Mechanism()))
 		}
 	}
-	if s.TLS.Enabled {
-		cfg, err := s.TLS.config(env)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, kgo.DialTLSConfig(cfg))
-	}
-	return opts, nil
-}
-
-func (t TLS) config(env sink.Env) (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	read := func(path string) ([]byte, error) {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(env.Dir, path)
-		}
-		return readFile(env.FS, path)
-	}
-	if t.CA != "" {
-		pem, err := read(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.ca: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read tls.ca: %s has no certificate in PEM", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		cert, err := read(t.Cert)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.cert: %w", err)
-		}
-		key, err := read(t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.key: %w", err)
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.cert and tls.key: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
-
-// largestPEM is more than any chain of certificates takes.
-const largestPEM = 1 << 20
-
-func readFile(fs vfs.FS, path string) (_ []byte, err error) {
-	f, err := fs.Open(path)
+	cfg, err := s.TLS.Config(env)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return io.ReadAll(io.NewSectionReader(f, 0, largestPEM))
+	if cfg != nil {
+		opts = append(opts, kgo.DialTLSConfig(cfg))
+	}
+	return opts, nil
 }
