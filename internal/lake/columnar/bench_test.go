@@ -66,8 +66,20 @@ func BenchmarkAppendContract(b *testing.B) {
 	benchAppend(b, events)
 }
 
-func benchAppend(b *testing.B, events []event.Event) {
+// BenchmarkAppendDiscard is the same under one that does not know one of the fields.
+func BenchmarkAppendDiscard(b *testing.B) {
+	events := benchEvents(b)
+	for i := range events {
+		events[i].Contract.Hash = []byte("0123456789abcdef0123456789abcdef")
+	}
+	benchAppend(b, events, `{"ts":0,"event_id":0,"type":0,"anon_id":0,"session":0,"path":0,"dur_ms":0,"context":{"browser":0,"os":0,"country":0,"width":0}}`)
+}
+
+func benchAppend(b *testing.B, events []event.Event, known ...string) {
 	shape := shapeOf("ts:timestamptz event_id:string type:string anon_id:string session:string path:string referrer:string dur_ms:long context.width:long")
+	for _, text := range known {
+		shape.Known = knownOf(b, text)
+	}
 	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{Shape: func([]byte) *lake.Shape { return shape }})
 	run := func() {
 		for i := range events {
