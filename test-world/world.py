@@ -23,6 +23,7 @@ import duckdb_extension_iceberg
 import duckdb_extension_httpfs
 from pyiceberg.catalog.sql import SqlCatalog
 
+import arranged
 from naru import Naru
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -270,18 +271,24 @@ def main():
         folder = pathlib.Path(scratch) / "project"
         folder.mkdir()
         (folder / "naru.yaml").write_text(CONFIG)
+        arranged.contract(folder, 0)
         naru = Naru(binary, folder)
         tables, want = [], {}
         try:
             with group(checks, "naru takes the edits and the mixed events", 120):
                 tables = fill(naru, checks)
+            with group(checks, "naru takes visits, partitioned and sorted in six ways", 120):
+                arranged.fill(naru, folder)
+                tables.append(arranged.TABLE)
             with group(checks, "naru answers", 120):
                 want = {table: own(naru, table) for table in tables}
-                checks.equal("tables", len(want), 6)
+                checks.equal("tables", len(want), 7)
                 as_sent(checks, want)
             with group(checks, "PyIceberg, beside the running server", 120):
                 for table in tables:
                     compare(checks, "PyIceberg", table, want[table], by_pyiceberg(folder, table))
+            with group(checks, "PyIceberg, by partition", 120):
+                arranged.check(checks, folder, want[arranged.TABLE][1])
             with group(checks, "DuckDB, beside the running server", 120):
                 connection = duck(scratch)
                 for table in tables:

@@ -109,6 +109,14 @@ func (c *cli) showTable(t *lake.Info) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "table\t%s\nlocation\t%s\nsnapshot\t%d\nrows\t%d\nfiles\t%d\nsize\t%s\nlast commit\t%s\npositions\t%s\n",
 		t.Ident, t.Location, t.SnapshotID, t.Rows, t.Files, quantity.Bytes(t.Bytes), when(t.LastCommit), t.Positions)
+	partition := lake.None
+	if len(t.Partition) > 0 {
+		partition = strings.Join(t.Partition, ", ")
+	}
+	fmt.Fprintf(w, "partition\t%s\n", partition)
+	if len(t.Sort) > 0 {
+		fmt.Fprintf(w, "sort\t%s\n", strings.Join(t.Sort, ", "))
+	}
 	fmt.Fprintln(w, "\nFIELD\tCOLUMN\tTYPE")
 	for _, col := range t.Columns {
 		fmt.Fprintf(w, "%d\t%s\t%s\n", col.FieldID, col.Name, col.Type)

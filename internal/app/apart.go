@@ -15,7 +15,7 @@ import (
 )
 
 // Apart tells of the columns that have another type than the contracts in force
-// want: they were there before. A folder without tables has none.
+// want, and of layouts that such columns cannot have: they were there before. A folder without tables has none.
 func Apart(ctx context.Context, f config.Folder, cfg iceberg.Config, set *contract.Set) (notes contract.Problems, err error) {
 	l, err := OpenTables(ctx, f, cfg)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,6 +68,24 @@ func apart(c *contract.Contract, id lake.Ident, schema *columnar.Schema) (notes 
 		notes = append(notes, contract.Problem{File: c.File, Line: lines[want.Path], Key: "schema[" + c.Type + "]." + want.Path,
 			Text: fmt.Sprintf("the column %s of %s is %s and stays so, the contract wants %s: what does not fit goes to _rescued; set naru.table to another name for a new table with the contract's types, the old one stays for queries",
 				have.Name, id, have.Kind, want.Kind)})
+	}
+	shape := c.Shape()
+	note := func(key, path string) {
+		if have, ok := schema.ByPath(path); ok {
+			notes = append(notes, contract.Problem{File: c.File, Line: c.Line, Key: "schema[" + c.Type + "]." + key,
+				Text: fmt.Sprintf("files of %s cannot be laid out so: its column %s is %s and stays so; set naru.table to another name for a new table, the old one stays for queries",
+					id, have.Name, have.Kind)})
+		}
+	}
+	for _, p := range shape.Partition {
+		if _, ok := schema.BindPartition([]lake.ShapePartition{p}); !ok {
+			note("naru.partition", p.Path)
+		}
+	}
+	for _, s := range shape.Sort {
+		if _, ok := schema.BindSort([]lake.ShapeSort{s}); !ok {
+			note("naru.sort", s.Path)
+		}
 	}
 	return notes
 }

@@ -13,7 +13,7 @@ func (c *Contract) Shape() *lake.Shape { return c.shape }
 
 // takeShape works out the shape, and notes which field becomes which column.
 func (c *Contract) takeShape() {
-	s := &lake.Shape{Table: c.Table}
+	s := &lake.Shape{Table: c.Table, Partition: c.partition, Sort: c.sort}
 	kinds := map[string]string{}
 	c.root.columns(func(n *node, kind string) {
 		kinds[n.path] = kind

@@ -101,10 +101,15 @@ type Contract struct {
 
 	root      *node
 	shape     *lake.Shape
-	tableLine int   // of naru.table
-	envelope  *node // a CloudEvent in JSON around it
-	schema    *jsonSchema
-	embedded  []byte
+	tableLine int // of naru.table
+
+	partitionAt, sortAt *block // the keys, while the file is read
+	partition           []lake.ShapePartition
+	sort                []lake.ShapeSort
+
+	envelope *node // a CloudEvent in JSON around it
+	schema   *jsonSchema
+	embedded []byte
 }
 
 // Embedded are the paths of strings whose JSON becomes columns, as a JSON array of

@@ -116,6 +116,14 @@ func (d *differ) contract(a, b *Contract) {
 	for _, key := range []struct{ what, before, after string }{
 		{"naru.partition", strings.Join(a.Partition, ", "), strings.Join(b.Partition, ", ")},
 		{"naru.sort", strings.Join(a.Sort, ", "), strings.Join(b.Sort, ", ")},
+	} {
+		if key.before != key.after && key.after == "" {
+			d.add("", key.what, key.before, key.after, false, false, "the table stays as it is: write none to end it")
+		} else if key.before != key.after {
+			d.add("", key.what, key.before, key.after, false, false, "new files are laid out so, old ones stay; neither events nor columns change")
+		}
+	}
+	for _, key := range []struct{ what, before, after string }{
 		{"version", a.Version, b.Version}, {"status", a.Status, b.Status}, {"owner", a.Owner, b.Owner},
 	} {
 		if key.before != key.after {

@@ -1,7 +1,6 @@
 package contract
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -124,6 +123,7 @@ func (d *decoder) object(b *block, item *yaml.Node, path string, sum []byte) *Co
 		parts = append(parts, digest([]byte("discarded fields are in the log")))
 	}
 	root.finish(false, c.Unknown)
+	d.arrange(c, root)
 	c.embed()
 	c.envelope = envelopeOf(root)
 	c.root, c.Hash = root, hashOf(append(parts, digest([]byte(typ)))...)
@@ -205,22 +205,10 @@ func (d *decoder) settings(custom map[string]*block, c *Contract, root *node) (p
 		}
 	}
 	if p := custom["naru.partition"]; p != nil {
-		c.Partition = p.texts("value")
-		d.note(p.line, p.at("value"), "is checked and not applied by this version: tables are partitioned by day(_time)")
-		for _, text := range c.Partition {
-			d.partition(p, text, root)
-		}
+		c.Partition, c.partitionAt = p.texts("value"), p
 	}
 	if p := custom["naru.sort"]; p != nil {
-		c.Sort = p.texts("value")
-		d.note(p.line, p.at("value"), "is checked and not applied by this version: rows stand in the order in which they came")
-		for _, text := range c.Sort {
-			name, order, _ := strings.Cut(text, " ")
-			if order != "" && order != "asc" && order != "desc" {
-				p.fail("value", "%q: write a field, then asc or desc", cut(text, 60))
-			}
-			d.named(p, name, root)
-		}
+		c.Sort, c.sortAt = p.texts("value"), p
 	}
 	if p := custom["naru.jsonStrings"]; p != nil {
 		c.JSONStrings = p.texts("value")
@@ -287,20 +275,6 @@ func (n *node) find(path string) *node {
 		}
 	}
 	return nil
-}
-
-var transform = regexp.MustCompile(`^(?:(year|month|day|hour)\((.+)\)|(bucket|truncate)\(([1-9][0-9]{0,8}), ?(.+)\)|([^()]+))$`)
-
-func (d *decoder) partition(p *block, text string, root *node) {
-	m := transform.FindStringSubmatch(text)
-	if m == nil {
-		p.fail("value", "%q is no partition of Iceberg's: write a field, day(FIELD), hour, month or year, bucket(N, FIELD) or truncate(N, FIELD)", cut(text, 60))
-		return
-	}
-	n := d.named(p, m[2]+m[5]+m[6], root)
-	if n != nil && m[1] != "" && n.kind != dateKind && n.kind != timestampKind {
-		p.fail("value", "%s: %s is described as %s; %s takes a date or a timestamp", text, n.path, n.kind, m[1])
-	}
 }
 
 func isTable(name string) bool {

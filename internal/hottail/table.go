@@ -157,7 +157,7 @@ func (t *table) begin(state *iceberg.State, schema *columnar.Schema) {
 	}
 	t.reset()
 	handle := t.tail.lake.Table(t.id)
-	t.promote = func(int) bool { return handle.AllowPromotion(state) }
+	t.promote = func(id int) bool { return handle.AllowPromotion(state, id) }
 	t.builder = columnar.NewStage(schema, t.promote, t.tail.lake.Shape)
 	t.account()
 }

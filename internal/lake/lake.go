@@ -77,6 +77,10 @@ type Info struct {
 	LastCommit time.Time       `json:"last_commit"`
 	Columns    []Column        `json:"columns"`
 	Positions  event.Positions `json:"positions"`
+	// Partition and Sort are what new files are put together by, as a contract
+	// writes it: day(_time), bucket(16, id); user desc. Files of before may be others.
+	Partition []string `json:"partition,omitempty"`
+	Sort      []string `json:"sort,omitempty"`
 	// Rescued are the paths most often found in _rescued, with counts.
 	Rescued []PathCount `json:"rescued,omitempty"`
 }

@@ -47,6 +47,13 @@ var askedTables = map[string]string{"order.paid": "orders", "login": "people"}
 // discarding is a type whose further fields have no columns in that version.
 const discarding = "x"
 
+// askedLayouts are partition and order that types ask for, in either version. The
+// table of one of them stays the same and is laid out anew.
+var askedLayouts = map[string][2][2]string{
+	"x":          {{"[month(seen), \"bucket(2, level)\"]", "[level desc, seen]"}, {"[\"bucket(2, _id)\"]", "none"}},
+	"order.paid": {{"none", "[born]"}, {"[day(_time)]", "[mail, born desc]"}},
+}
+
 // theContracts, and those that are loosened, are compiled once, in their two versions.
 var (
 	theContracts   = sync.OnceValue(func() [2]*contract.Set { return compiled("1.0.0", maxLevel) })
@@ -64,6 +71,9 @@ func compiled(name string, maximum int) (sets [2]*contract.Set) {
 			}
 			if version > 0 && typ == discarding {
 				asked += "      - {property: naru.unknownFields, value: discard}\n"
+			}
+			if layout, ok := askedLayouts[typ]; ok {
+				asked += "      - {property: naru.partition, value: " + layout[version][0] + "}\n      - {property: naru.sort, value: " + layout[version][1] + "}\n"
 			}
 			if mode == contract.Observe {
 				name, maximum = "1.0.0", maxLevel

@@ -261,7 +261,8 @@ func (r *reader) orphans(disk *vfs.Memory, rows iceberg.Catalog) error {
 		name, _, _ := strings.Cut(line, ": ")
 		// A folder with metadata that the catalog does not know is somebody else's.
 		folder, _, _ := strings.Cut(name, "/metadata/")
-		folder, _, _ = strings.Cut(folder, "/data/_time_day=")
+		folder, _, _ = strings.Cut(folder, "/data/naru-")
+		folder, _, _ = strings.Cut(folder, "/data/_")
 		if folders[folder] && !needed[name] {
 			return fmt.Errorf("nobody needs %s, and it is not collected", name)
 		}

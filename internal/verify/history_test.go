@@ -175,7 +175,8 @@ func TestRowsOfOtherWriters(t *testing.T) {
 	require.NoError(t, pw.Close())
 	info, err := os.Stat(path)
 	require.NoError(t, err)
-	w.adopt("events.a", columnar.DataFile{Path: path, Day: int32(received.Unix() / 86400), Rows: 2, Bytes: info.Size()})
+	w.adopt("events.a", columnar.DataFile{Path: path, Arrangement: columnar.Arrangement{Partition: columnar.DefaultPartition()},
+		Partition: []columnar.PartitionValue{{Long: received.Unix() / 86400}}, Rows: 2, Bytes: info.Size()})
 	r := w.clean()
 	require.EqualValues(t, 2, r.Streams[0].Tables[0].Foreign)
 }

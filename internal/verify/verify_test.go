@@ -106,7 +106,8 @@ func copied(w *world, f lake.File, to string) columnar.DataFile {
 	require.NoError(w.t, err)
 	path := filepath.Join(filepath.Dir(f.Path), to)
 	require.NoError(w.t, os.WriteFile(path, text, 0o644))
-	return columnar.DataFile{Path: path, Day: int32(received.Unix() / 86400), Rows: f.Rows, Bytes: f.Bytes}
+	return columnar.DataFile{Path: path, Arrangement: columnar.Arrangement{Partition: columnar.DefaultPartition()},
+		Partition: []columnar.PartitionValue{{Long: received.Unix() / 86400}}, Rows: f.Rows, Bytes: f.Bytes}
 }
 
 func TestDoubledAcrossTables(t *testing.T) {

@@ -386,7 +386,7 @@ func (w *world) build(name string, inc event.Incarnation, events ...*event.Event
 	h := w.lake.Table(ident(name))
 	s, err := h.Load(w.t.Context())
 	require.NoError(w.t, err)
-	b := columnar.NewBuilder(w.fs, s.Schema, columnar.Options{Path: func(day int32) string { return h.DataPath(s, day) }, Create: w.lake.CreateFile, Writers: w.lake.Writers})
+	b := columnar.NewBuilder(w.fs, s.Schema, columnar.Options{Path: func(folder string) string { return h.DataPath(s, folder) }, Create: w.lake.CreateFile, Writers: w.lake.Writers})
 	for _, e := range events {
 		require.NoError(w.t, b.Append(e, inc, 0))
 	}

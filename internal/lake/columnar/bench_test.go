@@ -107,7 +107,7 @@ func BenchmarkEncode(b *testing.B) {
 	events := benchEvents(b)
 	out := &discard{}
 	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{
-		Path: func(int32) string { return "x" }, Create: func(string) (Output, error) { return out, nil },
+		Path: func(string) string { return "x" }, Create: func(string) (Output, error) { return out, nil },
 	})
 	rows := min(len(events), DefaultChunkRows-1)
 	for range 2 {
@@ -134,7 +134,7 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkBuild(b *testing.B) {
 	events := benchEvents(b)
 	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{
-		Path: func(int32) string { return "x" }, Create: func(string) (Output, error) { return &discard{}, nil },
+		Path: func(string) string { return "x" }, Create: func(string) (Output, error) { return &discard{}, nil },
 	})
 	b.ReportAllocs()
 	b.ResetTimer()

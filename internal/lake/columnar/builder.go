@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 
 	"naru/internal/event"
 	"naru/internal/lake"
@@ -22,8 +20,13 @@ type Builder struct {
 	opt    Options
 	schema *Schema
 	start  *Schema // at the last Finish or Reset
-	paths  *paths
-	plain  map[int]bool // text columns without a dictionary, by field id
+	// arranged is how the rows to come are arranged, asked what contracts wanted
+	// since the last Finish or Reset, which startArranged was at.
+	arranged, startArranged *Arrangement
+	asked                   []Arrangement
+
+	paths *paths
+	plain map[int]bool // text columns without a dictionary, by field id
 
 	cur  *chunk // being filled
 	next *chunk // being encoded, or waiting for its turn
@@ -60,7 +63,8 @@ type Builder struct {
 // that it has written are read again when they must be merged.
 func NewBuilder(fs vfs.FS, schema *Schema, opt Options) *Builder {
 	b := &Builder{fs: fs, opt: opt.withDefaults(), cur: &chunk{}, next: &chunk{}}
-	b.x = encoder{opt: b.opt, days: map[int32]*dayFiles{}}
+	b.x = encoder{opt: b.opt, files: map[string]*partFiles{}}
+	b.arranged = b.opt.Arrangement
 	b.adopt(schema.Clone())
 	return b
 }
@@ -73,6 +77,9 @@ func (b *Builder) adopt(s *Schema) {
 	b.plain = map[int]bool{idID: true}
 	b.cur.reset(s, b.plain)
 	b.contract, b.shape, b.shapes = b.contract[:0], nil, nil
+	fit := s.Fit(*b.arranged)
+	b.arranged, b.asked = &fit, nil
+	b.startArranged = b.arranged
 }
 
 // Append adds one event as one row. It copies what it keeps. Nothing in an
@@ -117,6 +124,9 @@ func (b *Builder) flush() error {
 	full := b.cur
 	b.seal(full)
 	b.cur, b.next, b.held, b.both = b.next, full, full.bytes(), true
+	if b.arranged.isCopied() {
+		b.held *= 2
+	}
 	b.cur.reset(b.schema, b.plain)
 	b.cur.expect(full)
 	busy := make(chan error, 1)
@@ -128,7 +138,7 @@ func (b *Builder) flush() error {
 // seal ends a chunk: what it was read by, and which texts vary too much for a
 // dictionary.
 func (b *Builder) seal(c *chunk) {
-	c.schema = b.schema.Clone()
+	c.schema, c.arranged = b.schema.Clone(), b.arranged
 	for i, f := range b.schema.Fields {
 		if c.cols[i] != nil && f.Kind == String && c.cols[i].dict == nil {
 			b.plain[f.ID] = true
@@ -155,8 +165,8 @@ func (b *Builder) Schema() *Schema { return b.schema }
 func (b *Builder) Rows() int64 { return b.rows }
 
 // Finish writes what is buffered and returns the files of all rows since the
-// last Finish or Reset, one for each day, sorted by day; all have the schema
-// that Schema returns, and all are durable. Afterwards the builder is empty
+// last Finish or Reset, one for each partition, in the order of their values; all
+// have the schema that Schema returns, and all are durable. Afterwards the builder is empty
 // and goes on with that schema. After an error it can only be Reset.
 func (b *Builder) Finish(ctx context.Context) ([]DataFile, error) {
 	if err := b.wait(); err != nil {
@@ -167,17 +177,17 @@ func (b *Builder) Finish(ctx context.Context) ([]DataFile, error) {
 		b.err = err
 		return nil, err
 	}
-	files := make([]DataFile, 0, len(b.x.days))
-	for _, day := range slices.Sorted(maps.Keys(b.x.days)) {
-		f, err := b.finishDay(ctx, day, b.x.days[day])
+	files := make([]DataFile, 0, len(b.x.files))
+	for _, key := range b.x.sorted() {
+		f, err := b.finishPartition(ctx, b.x.files[key])
 		if err != nil {
 			b.err = err
 			return nil, err
 		}
 		files = append(files, f)
 	}
-	clear(b.x.days)
-	b.start = b.schema.Clone()
+	clear(b.x.files)
+	b.start, b.startArranged, b.asked = b.schema.Clone(), b.arranged, nil
 	b.rows = 0
 	b.cur.reset(b.schema, b.plain)
 	b.rest()
@@ -193,8 +203,8 @@ func (b *Builder) rest() {
 	b.both = false
 }
 
-// finishDay makes one file of a day's parts.
-func (b *Builder) finishDay(ctx context.Context, day int32, d *dayFiles) (DataFile, error) {
+// finishPartition makes one file of a partition's parts.
+func (b *Builder) finishPartition(ctx context.Context, d *partFiles) (DataFile, error) {
 	if err := ctx.Err(); err != nil {
 		return DataFile{}, err
 	}
@@ -202,23 +212,27 @@ func (b *Builder) finishDay(ctx context.Context, day int32, d *dayFiles) (DataFi
 		return DataFile{}, err
 	}
 	var parts []source
+	var all run
 	for _, p := range d.done {
+		if len(d.by.Sort) > 0 {
+			all.follow(d.by.Sort, p.run)
+		}
 		f, err := p.close() // its result when it was closed for want of room
 		if err != nil {
 			return DataFile{}, err
 		}
 		if len(d.done) == 1 && p.schema.Equal(b.schema) {
-			return f, nil
+			return d.describe(f, all), nil
 		}
 		parts = append(parts, source{path: f.Path, schema: p.schema})
 	}
 	b.opt.Writers.reserve()
 	defer b.opt.Writers.cancel()
-	f, unfit, err := merge(ctx, b.fs, b.opt.Create, parts, b.opt.Path(day), day, b.schema)
+	f, unfit, err := merge(ctx, b.fs, b.opt.Create, parts, b.opt.Path(d.folder), d.by.Sort, b.schema)
 	if err != nil {
 		return DataFile{}, err
 	}
-	// From here on the merged file is the day's, also for Reset.
+	// From here on the merged file is the partition's, also for Reset.
 	d.done = append(d.done, &part{path: f.Path, file: f, closed: true})
 	for path, n := range unfit {
 		if n > 0 {
@@ -232,7 +246,14 @@ func (b *Builder) finishDay(ctx context.Context, day int32, d *dayFiles) (DataFi
 			return DataFile{}, fmt.Errorf("remove merged data file: %w", err)
 		}
 	}
-	return f, nil
+	return d.describe(f, all), nil
+}
+
+// describe says of a partition's file what is in it. all is the run of its rows.
+func (d *partFiles) describe(f DataFile, all run) DataFile {
+	f.Arrangement, f.Partition = d.by, d.values
+	f.Sorted = len(d.by.Sort) > 0 && !all.broken
+	return f
 }
 
 // Reset forgets all rows since the last Finish, removes their files, and goes
@@ -247,6 +268,7 @@ func (b *Builder) Reset(schema *Schema) error {
 		schema = b.start
 	}
 	b.rows = 0
+	b.arranged = b.startArranged
 	b.adopt(schema.Clone())
 	b.rest()
 	return err

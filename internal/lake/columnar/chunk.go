@@ -7,7 +7,8 @@ type chunk struct {
 	size  int64 // bytes that the rows took when they were last measured
 	since int64 // bytes that rows took since then, estimated from above
 	// schema is the one that the rows were read by, set when the chunk is full.
-	schema *Schema
+	schema   *Schema
+	arranged *Arrangement // what the files of its rows are put together by, set then, too
 }
 
 // reset makes the chunk an empty one for a schema. plain holds, by field id,
@@ -17,7 +18,7 @@ func (c *chunk) reset(s *Schema, plain map[int]bool) {
 		c.cols = append(c.cols, nil)
 	}
 	c.cols = c.cols[:len(s.Fields)]
-	c.rows, c.size, c.since, c.schema = 0, 0, 0, nil
+	c.rows, c.size, c.since, c.schema, c.arranged = 0, 0, 0, nil, nil
 	for i, f := range s.Fields {
 		if f.Dropped || f.Kind == Foreign {
 			c.cols[i] = nil

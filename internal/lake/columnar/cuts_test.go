@@ -30,7 +30,9 @@ func TestCuts(t *testing.T) {
 				whole.append(e)
 			}
 			whole.commit()
-			require.Len(t, whole.files, days(events))
+			for _, f := range whole.files {
+				whole.checkArrangement(f)
+			}
 			all := make([]string, 0, len(whole.schema.Fields))
 			for _, f := range whole.schema.Fields {
 				all = append(all, f.Name)
@@ -40,7 +42,7 @@ func TestCuts(t *testing.T) {
 			for range 2 {
 				opt := Options{
 					ChunkRows: 1 + rng.IntN(40), ChunkBytes: 1 << (10 + rng.IntN(8)),
-					Writers: NewWriters(1 + rng.IntN(3)), Shape: shapes.of,
+					Writers: NewWriters(1 + rng.IntN(3)), Shape: shapes.of, MaxPartitions: 1 + rng.IntN(10),
 				}
 				cut := newTable(t, NewSchema(), opt)
 				for _, e := range events {
@@ -56,6 +58,10 @@ func TestCuts(t *testing.T) {
 					}
 				}
 				cut.commit()
+				for _, f := range cut.files {
+					cut.checkArrangement(f)
+				}
+				require.Equal(t, whole.opt.Arrangement, cut.opt.Arrangement)
 				require.Equal(t, whole.schema, cut.schema)
 				require.Equal(t, want, cut.rows(all...))
 				require.Zero(t, opt.Writers.Open())
@@ -93,7 +99,7 @@ func days(events []*event.Event) int {
 	set := map[int32]bool{}
 	for _, e := range events {
 		micros, _ := rowTime(e)
-		set[dayOf(micros)] = true
+		set[int32(floor(micros, microsPerDay))] = true
 	}
 	return len(set)
 }
@@ -141,9 +147,36 @@ func randomShapes(rng *rand.Rand) someShapes {
 			kinds := []Kind{Bool, Long, Long, Double, String, Timestamp, Date, ListLong, ListString, JSON, Binary}
 			s.Columns = append(s.Columns, lake.ShapeColumn{Path: p, Kind: kinds[rng.IntN(len(kinds))].String(), UTC: rng.IntN(2) == 0})
 		}
+		randomArrangement(rng, s, paths)
 		out[fmt.Sprint(i)] = s
 	}
 	return out
+}
+
+// randomArrangement asks for partitions and orders that fit the columns, or do not.
+func randomArrangement(rng *rand.Rand, s *lake.Shape, paths []string) {
+	paths = append(slices.Clone(paths), ColumnTime, ColumnReceivedAt, ColumnSource, ColumnID, ColumnOffset, ColumnTime)
+	if rng.IntN(3) > 0 {
+		for range 1 + rng.IntN(3) {
+			names := []string{"identity", "identity", "year", "month", "day", "hour", "bucket", "bucket"}
+			p := lake.ShapePartition{Transform: names[rng.IntN(len(names))], Path: paths[rng.IntN(len(paths))]}
+			if p.Transform == "bucket" {
+				p.N = 1 + rng.IntN(4)
+			}
+			s.Partition = append(s.Partition, p)
+		}
+		if rng.IntN(5) == 0 {
+			s.Partition = []lake.ShapePartition{{Transform: lake.None}}
+		}
+	}
+	if rng.IntN(3) > 0 {
+		for range 1 + rng.IntN(3) {
+			s.Sort = append(s.Sort, lake.ShapeSort{Path: paths[rng.IntN(len(paths))], Descending: rng.IntN(2) == 0})
+		}
+		if rng.IntN(5) == 0 {
+			s.Sort = []lake.ShapeSort{{Path: lake.None}}
+		}
+	}
 }
 
 // randomObject writes an object whose keys and types clash often.
@@ -192,10 +225,9 @@ func TestRewrite(t *testing.T) {
 	to := x.b.Schema()
 	require.Len(t, from.Diff(to).Promoted, 2)
 
-	f, err := Rewrite(context.Background(), x.fs, x.opt.Create, old.Path, "/lake/x/new", old.Day, from, to)
+	f, err := Rewrite(context.Background(), x.fs, x.opt.Create, old.Path, "/lake/x/new", from, to)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, f.Rows)
-	require.Equal(t, old.Day, f.Day)
 	var rows []string
 	for _, r := range readFile(t, x.fs, f.Path, to) {
 		rows = append(rows, fmt.Sprint(r["_rescued"], r["a"], r["b"], r["keep"], r["s"], r["new"], r["_offset"]))
@@ -208,7 +240,7 @@ func TestRewrite(t *testing.T) {
 	_, err = x.fs.Stat(old.Path)
 	require.NoError(t, err, "the old file stays")
 
-	_, err = Rewrite(context.Background(), x.fs, x.opt.Create, "/lake/none", "/lake/other", 0, from, to)
+	_, err = Rewrite(context.Background(), x.fs, x.opt.Create, "/lake/none", "/lake/other", from, to)
 	require.ErrorContains(t, err, "/lake/none")
 	require.False(t, slices.Contains(x.filesOn(), "/lake/other"))
 }

@@ -5,11 +5,15 @@ import "io"
 // DataFile is one finished Parquet file: what an Iceberg manifest says of it.
 type DataFile struct {
 	Path string
-	// Day is the partition: days since 1970-01-01 of _time in UTC. All rows of
-	// the file are of that day.
-	Day   int32
-	Rows  int64
-	Bytes int64
+	// Arrangement is what the rows were put together by.
+	Arrangement Arrangement
+	// Partition has what all rows of the file share, one value for each of
+	// Arrangement.Partition.
+	Partition []PartitionValue
+	// Sorted: the rows of the whole file stand in the order of Arrangement.Sort.
+	Sorted bool
+	Rows   int64
+	Bytes  int64
 	// Stats hold the metrics of the columns by field id; lists have none.
 	Stats map[int]ColumnStats
 	// SplitOffsets are the places in the file where its row groups begin.

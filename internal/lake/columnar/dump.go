@@ -20,7 +20,7 @@ func NewStage(schema *Schema, allowPromotion func(fieldID int) bool, shape func(
 // MaxStage is the number of rows that a stage may hold: Clear it before.
 const MaxStage = MaxChunkRows - 1
 
-// Dump writes the rows that a stage holds to one file, days mixed and without
+// Dump writes the rows that a stage holds to one file, partitions mixed and without
 // compression, and keeps them: more may be appended, and dumped again.
 func (b *Builder) Dump(create func(path string) (Output, error), path string) (DataFile, error) {
 	if b.err != nil {
@@ -37,7 +37,7 @@ func (b *Builder) Dump(create func(path string) (Output, error), path string) (D
 			written = append(written, col)
 		}
 	}
-	p, err := openPart(create, path, 0, c.schema, func(i int, _ Field) bool { return written[i].dict == nil }, compress.Codecs.Uncompressed)
+	p, err := openPart(create, path, nil, c.schema, func(i int, _ Field) bool { return written[i].dict == nil }, compress.Codecs.Uncompressed)
 	if err != nil {
 		return DataFile{}, err
 	}

@@ -31,8 +31,8 @@ func TestEnvelope(t *testing.T) {
 		`_id="id-2" _type="t" _source="test" _time=2026-03-01T12:00:00Z _received_at=2026-03-01T12:00:00Z _log="09000000-0000-0000-0000-000000000000" _partition=0 _offset=2`,
 	}, x.rows(ColumnID, ColumnType, ColumnSource, ColumnSubject, ColumnTime, ColumnReceivedAt, ColumnLog, ColumnPartition, ColumnOffset))
 	require.Len(t, x.files, 2, "one for each day")
-	require.EqualValues(t, 20512, x.files[0].Day)
-	require.EqualValues(t, 20513, x.files[1].Day)
+	require.Equal(t, []PartitionValue{{Long: 20512}}, x.files[0].Partition)
+	require.Equal(t, []PartitionValue{{Long: 20513}}, x.files[1].Partition)
 }
 
 func TestRowTime(t *testing.T) {
@@ -64,14 +64,14 @@ func TestRowTime(t *testing.T) {
 			x.append(&event.Event{Time: c.time, ReceivedAt: c.received})
 			x.commit()
 			require.Len(t, x.files, 1)
-			require.Equal(t, dayOf(micros), x.files[0].Day)
+			require.Equal(t, []PartitionValue{{Long: floor(micros, microsPerDay)}}, x.files[0].Partition)
 		})
 	}
-	require.EqualValues(t, -1, dayOf(-1))
-	require.EqualValues(t, -1, dayOf(-microsPerDay))
-	require.EqualValues(t, -2, dayOf(-microsPerDay-1))
-	require.EqualValues(t, 0, dayOf(0))
-	require.EqualValues(t, 1, dayOf(microsPerDay))
+	require.EqualValues(t, -1, floor(-1, microsPerDay))
+	require.EqualValues(t, -1, floor(-microsPerDay, microsPerDay))
+	require.EqualValues(t, -2, floor(-microsPerDay-1, microsPerDay))
+	require.EqualValues(t, 0, floor(0, microsPerDay))
+	require.EqualValues(t, 1, floor(microsPerDay, microsPerDay))
 }
 
 func TestExtensions(t *testing.T) {

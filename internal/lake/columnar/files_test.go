@@ -291,7 +291,7 @@ func TestWritersShared(t *testing.T) {
 			made := 0
 			b := NewBuilder(fs, NewSchema(), Options{
 				Writers: w, ChunkRows: 5,
-				Path: func(day int32) string { made++; return fmt.Sprintf("/lake/%d/%d", day, made) },
+				Path: func(folder string) string { made++; return fmt.Sprintf("/lake/%s/%d", folder, made) },
 				Create: func(p string) (Output, error) {
 					count(1)
 					out, err := create(p)
@@ -343,7 +343,7 @@ func TestMemoryBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := NewBuilder(vfs.NewMemory(), NewSchema(), Options{
 				ChunkBytes: limit,
-				Path:       func(int32) string { return "x" }, Create: func(string) (Output, error) { return &discard{}, nil },
+				Path:       func(string) string { return "x" }, Create: func(string) (Output, error) { return &discard{}, nil },
 			})
 			x := &table{t: t, b: b}
 			most := int64(0)

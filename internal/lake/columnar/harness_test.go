@@ -34,7 +34,8 @@ type table struct {
 	fs     *vfs.Memory
 	b      *Builder
 	opt    Options
-	schema *Schema // committed
+	schema *Schema       // committed
+	known  []Arrangement // of the table
 	files  []DataFile
 	made   int
 	offset int64
@@ -85,11 +86,16 @@ func createOn(fs vfs.FS) func(string) (Output, error) {
 
 func newTable(t testing.TB, schema *Schema, opt Options) *table {
 	x := &table{t: t, fs: vfs.NewMemory(), schema: schema.Clone()}
-	opt.Path = func(day int32) string {
+	opt.Path = func(folder string) string {
 		x.made++
-		return fmt.Sprintf("/lake/day=%d/%d.parquet", day, x.made)
+		return fmt.Sprintf("/lake/%s/%d.parquet", folder, x.made)
 	}
 	opt.Create = createOn(x.fs)
+	if opt.AllowPromotion == nil {
+		opt.AllowPromotion = func(id int) bool {
+			return !slices.ContainsFunc(x.known, func(a Arrangement) bool { return a.Uses(id) })
+		}
+	}
 	x.opt = opt
 	x.b = NewBuilder(x.fs, schema, opt)
 	return x
@@ -120,15 +126,20 @@ func (x *table) send(lines ...string) {
 // when a column was promoted.
 func (x *table) commit() {
 	x.t.Helper()
+	x.known = append(x.known, x.b.Asked()...)
+	if len(x.known) > 0 {
+		x.opt.Arrangement = &x.known[len(x.known)-1]
+	}
 	files, err := x.b.Finish(context.Background())
 	require.NoError(x.t, err)
 	to := x.b.Schema().Clone()
 	if len(x.schema.Diff(to).Promoted) > 0 {
 		for i, f := range x.files {
-			dst := x.opt.Path(f.Day)
-			n, err := Rewrite(context.Background(), x.fs, x.opt.Create, f.Path, dst, f.Day, x.schema, to)
+			dst := x.opt.Path("anew")
+			n, err := Rewrite(context.Background(), x.fs, x.opt.Create, f.Path, dst, x.schema, to)
 			require.NoError(x.t, err)
 			require.Equal(x.t, f.Rows, n.Rows)
+			n.Arrangement, n.Partition, n.Sorted = f.Arrangement, f.Partition, f.Sorted
 			x.files[i] = n
 		}
 	}

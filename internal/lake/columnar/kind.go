@@ -3,7 +3,7 @@
 //
 // A Schema says which JSON path fills which column; a Builder reads JSON
 // straight into column buffers, lets the schema grow with what it meets, and
-// writes one Parquet file for each day; Rewrite gives an old file a newer
+// writes one Parquet file for each partition; Rewrite gives an old file a newer
 // schema. The rules are in docs/format/tables.md. The package knows no
 // catalog: files are made through Options.Create, and committed by others.
 package columnar

@@ -28,8 +28,8 @@ type source struct {
 // merge writes the rows of several files, in their order, into one file of
 // the schema to. Row groups are filled up, so it holds about one of them in
 // memory, compressed. It returns how many numbers went to _rescued, by path.
-func merge(ctx context.Context, fs vfs.FS, create func(string) (Output, error), from []source, path string, day int32, to *Schema) (DataFile, map[string]int64, error) {
-	p, err := openPart(create, path, day, to, func(_ int, f Field) bool { return f.ID == idID }, compress.Codecs.Zstd)
+func merge(ctx context.Context, fs vfs.FS, create func(string) (Output, error), from []source, path string, sort []SortField, to *Schema) (DataFile, map[string]int64, error) {
+	p, err := openPart(create, path, sort, to, func(_ int, f Field) bool { return f.ID == idID }, compress.Codecs.Zstd)
 	if err != nil {
 		return DataFile{}, nil, err
 	}

@@ -4,9 +4,10 @@ import "naru/internal/lake"
 
 // Options are what a Builder needs from its table.
 type Options struct {
-	// Path names a new file for rows of a day; it is called once for each file
-	// and must never give the same path twice. Needed.
-	Path func(day int32) string
+	// Path names a new file in the folder of a partition, which is empty where
+	// there is none; it is called once for each file and must never give the same
+	// path twice. Needed.
+	Path func(folder string) string
 	// Create opens the file at such a path. Needed. It is called from the
 	// goroutine that encodes, one call at a time for each Builder.
 	Create func(path string) (Output, error)
@@ -15,9 +16,15 @@ type Options struct {
 	// when the first fraction comes, and again at the next one when it said no;
 	// nil allows always. Where it says no, the fraction goes to _rescued.
 	AllowPromotion func(fieldID int) bool
-	// Shape gives what the contract with that hash says of columns; nil from it:
-	// nothing. A nil Shape knows of no contract.
+	// Shape gives what the contract with that hash says of columns, partition and
+	// order; nil from it: nothing. A nil Shape knows of no contract.
 	Shape func(hash []byte) *lake.Shape
+	// Arrangement is that of the table, until a contract asks for another; the
+	// zero one is DefaultPartition without an order.
+	Arrangement *Arrangement
+	// MaxPartitions is how many partitions the rows between two Finishes may make
+	// (default 500). Rows of further ones share a file without a partition.
+	MaxPartitions int
 	// Writers bounds the files open for writing over all builders; nil bounds
 	// this builder by itself.
 	Writers *Writers
@@ -36,6 +43,8 @@ const (
 	DefaultChunkRows  = 49_152
 	MaxChunkRows      = 122_880
 	DefaultChunkBytes = 32 << 20
+	// DefaultMaxPartitions is what one commit may make of files.
+	DefaultMaxPartitions = 500
 )
 
 func (o Options) withDefaults() Options {
@@ -45,6 +54,12 @@ func (o Options) withDefaults() Options {
 	o.ChunkRows = min(o.ChunkRows, MaxChunkRows)
 	if o.ChunkBytes <= 0 {
 		o.ChunkBytes = DefaultChunkBytes
+	}
+	if o.MaxPartitions <= 0 {
+		o.MaxPartitions = DefaultMaxPartitions
+	}
+	if o.Arrangement == nil {
+		o.Arrangement = &Arrangement{Partition: DefaultPartition()}
 	}
 	if o.Writers == nil {
 		o.Writers = NewWriters(DefaultWriters)

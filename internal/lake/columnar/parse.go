@@ -319,7 +319,8 @@ func (b *Builder) putLong(at int, raw []byte, lex lexeme) bool {
 		if !b.trusted() {
 			return false
 		}
-		if b.opt.AllowPromotion != nil && !b.opt.AllowPromotion(b.schema.Fields[at].ID) {
+		id := b.schema.Fields[at].ID
+		if b.pinned(id) || b.opt.AllowPromotion != nil && !b.opt.AllowPromotion(id) {
 			b.counters.Unpromoted++
 			return false
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -24,7 +25,6 @@ const (
 
 // part is one Parquet file while it is written, and afterwards.
 type part struct {
-	day    int32
 	schema *Schema
 	path   string
 	fields []Field
@@ -37,6 +37,7 @@ type part struct {
 	pq     *pqarrow.FileWriter
 	bounds []bounds
 	rows   int64
+	run    run // of its rows, where it is sorted: the encoder's alone
 	file   DataFile
 	err    error
 	closed bool
@@ -60,8 +61,8 @@ func (c *counted) Write(p []byte) (int, error) {
 
 // openPart begins a file. varied tells which text columns do not repeat
 // themselves, by place among the written fields.
-func openPart(create func(string) (Output, error), path string, day int32, s *Schema, varied func(i int, f Field) bool, codec compress.Compression) (*part, error) {
-	p := &part{day: day, schema: s, path: path, fields: s.written()}
+func openPart(create func(string) (Output, error), path string, sort []SortField, s *Schema, varied func(i int, f Field) bool, codec compress.Compression) (*part, error) {
+	p := &part{schema: s, path: path, fields: s.written()}
 	p.arrow = arrowSchema(p.fields)
 	p.bounds = make([]bounds, len(p.fields))
 	props := []parquet.WriterProperty{
@@ -88,6 +89,9 @@ func openPart(create func(string) (Output, error), path string, day int32, s *Sc
 			// faster: Spark does not read those (docs/design/0003).
 			if f.Kind == String && !varied(i, f) {
 				props = append(props, parquet.WithDictionaryPath(column, true))
+			}
+			if slices.ContainsFunc(sort, func(o SortField) bool { return o.Source == f.ID }) {
+				props = append(props, parquet.WithStatsPath(column, true)) // row groups without the value are passed over
 			}
 		default:
 			element := parquet.ColumnPath{f.Name, "list", "element"}
@@ -152,7 +156,7 @@ func (p *part) finish() (DataFile, error) {
 	if err != nil {
 		return DataFile{}, fmt.Errorf("finish data file %s: %w", p.path, errors.Join(err, p.out.Abort()))
 	}
-	file := DataFile{Path: p.path, Day: p.day, Rows: p.rows, Bytes: p.sink.n, Stats: make(map[int]ColumnStats, len(p.fields))}
+	file := DataFile{Path: p.path, Rows: p.rows, Bytes: p.sink.n, Stats: make(map[int]ColumnStats, len(p.fields))}
 	sizes := make([]int64, meta.Schema.NumColumns())
 	for g := range meta.NumRowGroups() {
 		rg := meta.RowGroup(g)

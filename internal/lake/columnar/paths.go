@@ -1,5 +1,7 @@
 package columnar
 
+import "strings"
+
 // node is one key of an object that has come up before: where its values go.
 type node struct {
 	key  string // decoded
@@ -112,6 +114,10 @@ var reserved = []string{
 	"_change_type", "_change_ordinal", "_commit_snapshot_id",
 }
 
+// reservedPrefix begins the names of partition fields, but for that of the default
+// one and those of columns.
+const reservedPrefix = "_by_"
+
 func newPaths(s *Schema) *paths {
 	p := &paths{schema: s, root: &object{}, names: map[string]bool{}, ext: -1, broken: -1}
 	for _, name := range reserved {
@@ -179,7 +185,7 @@ func (p *paths) bind(path string, i int, dropped bool) {
 // its values belong into _rescued. n is the key's node, nil when it has none.
 func (p *paths) admit(o *object, n *node, key []byte, kind Kind) *node {
 	name := o.prefix + string(key)
-	if o.unfit || !fitKey(string(key)) || len(name) > MaxName || p.full() || p.names[fold(name)] {
+	if o.unfit || !fitKey(string(key)) || len(name) > MaxName || p.full() || p.names[fold(name)] || strings.HasPrefix(fold(name), reservedPrefix) {
 		p.refuse(o, n, key)
 		return nil
 	}

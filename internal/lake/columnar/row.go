@@ -55,15 +55,6 @@ func toMicros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// dayOf is the day of a time in UTC, counted from 1970-01-01.
-func dayOf(micros int64) int32 {
-	day := micros / microsPerDay
-	if micros%microsPerDay < 0 {
-		day--
-	}
-	return int32(day)
-}
-
 // fixedText appends to an envelope column; nil is null.
 func (b *Builder) fixedText(col *column, v []byte) {
 	if v == nil || col.repeat(b.cur.rows, v) {

@@ -18,6 +18,13 @@ type shape struct {
 	utc   map[string]bool // paths of times that may lack an offset
 	// done: all of its columns are there, as far as they can be.
 	done bool
+
+	bound       bool // what follows was looked up
+	partition   []PartitionField
+	partitionOK bool
+	sort        []SortField
+	sortOK      bool
+	arranged    *Arrangement // what came of it the last time
 }
 
 // follow takes over the shape of an event. Events mostly have that of the one
@@ -32,7 +39,7 @@ func (b *Builder) follow(e *event.Event) {
 		return
 	}
 	of := b.opt.Shape(b.contract)
-	if of == nil || len(of.Columns) == 0 && of.Known == nil {
+	if of == nil || !of.HasColumns() && of.Known == nil && !of.Arranges() {
 		return
 	}
 	if b.shape = b.shapes[of]; b.shape != nil {
@@ -79,10 +86,15 @@ func (b *Builder) agreed(o *object, key []byte) Kind {
 // order in which they are sent.
 func (b *Builder) settle() {
 	s := b.shape
-	if s == nil || s.done {
+	if s == nil {
+		return
+	}
+	if s.done {
+		b.arrange()
 		return
 	}
 	s.done = true
+	defer b.arrange()
 	for _, c := range s.of.Columns {
 		kind, keys := s.kinds[c.Path], splitPath(c.Path)
 		if kind == 0 || len(keys) > MaxDepth {

@@ -10,7 +10,7 @@ const DefaultWriters = 64
 
 // Writers bounds the Parquet files that are open for writing over all
 // builders of a process: beyond the limit the least recently used one is
-// closed, and its day goes on in another part, merged by Finish. Safe for
+// closed, and its partition goes on in another part, merged by Finish. Safe for
 // concurrent use.
 type Writers struct {
 	limit int

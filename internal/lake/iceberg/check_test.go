@@ -195,7 +195,7 @@ func TestOrphansAreNoDamage(t *testing.T) {
 func TestFilesWithoutChecksums(t *testing.T) {
 	w := newWorld(t)
 	b := columnar.NewBuilder(w.fs, columnar.NewSchema(), columnar.Options{Writers: w.lake.Writers,
-		Path:   func(int32) string { return "/data/lake/events/page_view/data/_time_day=2015-09-12/old.parquet" },
+		Path:   func(string) string { return "/data/lake/events/page_view/data/_time_day=2015-09-12/old.parquet" },
 		Create: func(p string) (columnar.Output, error) { return w.lake.io.create(p) }})
 	for i := range 200 {
 		require.NoError(t, b.Append(&event.Event{Offset: int64(i), Data: fmt.Appendf(nil, `{"n":%d,"text":"some text %d"}`, i, i*i)}, life, 0))
@@ -326,7 +326,7 @@ func TestPromotionRefusesDamagedFiles(t *testing.T) {
 			schema = columnar.NewSchema()
 		}
 		b := columnar.NewBuilder(w.fs, schema, columnar.Options{Writers: w.lake.Writers, Create: w.lake.CreateFile,
-			Path: func(day int32) string { return h.DataPath(s, day) }, AllowPromotion: func(int) bool { return true }})
+			Path: func(folder string) string { return h.DataPath(s, folder) }, AllowPromotion: func(int) bool { return true }})
 		off, _ := s.Positions.Get(life, 0)
 		require.NoError(t, b.Append(&event.Event{Offset: off, Data: []byte(data)}, life, 0))
 		files, err := b.Finish(t.Context())

@@ -54,6 +54,9 @@ type State struct {
 	RolledBackFrom event.Positions
 	Rows           int64
 	Bytes          int64
+	// Arrangement is what the table's files are put together by; nil when the
+	// table does not exist.
+	Arrangement *columnar.Arrangement
 
 	head *head
 }
@@ -86,10 +89,6 @@ func (t *Table) Load(ctx context.Context) (*State, error) {
 	if h.schemaErr != nil {
 		return nil, fmt.Errorf("load table %s: %w", t.ident, h.schemaErr)
 	}
-	if _, ok := daySpec(h.meta); !ok {
-		return nil, unfit(fmt.Errorf("load table %s: %w: it is not partitioned by day(_time)", t.ident, ErrNotOurs),
-			"drop or rename the table; naru makes its own at the next event")
-	}
 	// What a commit will need is looked at now: a table that could take no commit
 	// must not take rows.
 	if _, err := t.lake.manifests(h); err != nil {
@@ -121,6 +120,8 @@ func withCure(t lake.Ident, err error) error {
 func (l *Lake) state(h *head) *State {
 	s := &State{Exists: true, Location: strings.TrimPrefix(h.meta.Location(), scheme), Schema: h.schema.Clone(),
 		Positions: h.positions.Clone(), head: h}
+	arranged := arrangement(h.meta, h.schema)
+	s.Arrangement = &arranged
 	h.lists.Lock()
 	s.RolledBack, s.RolledBackFrom = ahead(h.reached(), h.positions), h.cut.from.Clone()
 	h.lists.Unlock()
@@ -203,9 +204,9 @@ func (l *Lake) hasMetadata(folder string) (bool, error) {
 	return false, nil
 }
 
-// DataPath names a new data file of the table; what Lake.CreateFile makes of it
-// has a checksum in its name besides.
-func (t *Table) DataPath(s *State, day int32) string { return t.lake.dataPath(s.Location, day) }
+// DataPath names a new data file of the table, in the folder of a partition; what
+// Lake.CreateFile makes of it has a checksum in its name besides.
+func (t *Table) DataPath(s *State, folder string) string { return t.lake.dataPath(s.Location, folder) }
 
 // Commit is what a writer adds to a table in one atomic step.
 type Commit struct {
@@ -219,6 +220,9 @@ type Commit struct {
 	// Positions are the first offsets not covered afterwards; they must not lie
 	// behind Base's.
 	Positions event.Positions
+	// Asked are the arrangements that contracts have asked for since Base, the last
+	// one for what comes next. Files may have others.
+	Asked []columnar.Arrangement
 	// Rescued are paths newly found in _rescued.
 	Rescued []lake.PathCount
 	// Stream is the one that Positions are of; empty: that of the table's namespace.
@@ -372,7 +376,11 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 	var had []ice.ManifestFile
 	schema := c.Schema
 	if a.head == nil {
-		base, err = newMetadata(scheme+c.Base.Location, c.Schema, tableProperties())
+		first := columnar.Arrangement{Partition: columnar.DefaultPartition()}
+		if n := len(c.Asked); n > 0 {
+			first = c.Asked[n-1]
+		}
+		base, err = newMetadata(scheme+c.Base.Location, c.Schema, first, tableProperties())
 	} else {
 		base, from, version = a.head.meta, a.head.location, metadataVersion(a.head.location)+1
 		w.parent = a.head.snap
@@ -386,37 +394,31 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 	}
 	w.id = newSnapshotID(base)
 	var updates []table.Update
+	current := base.CurrentSchema()
 	if a.head != nil && !schema.Equal(a.head.schema) {
 		next, err := nextSchema(base.CurrentSchema(), a.head.schema, schema)
 		if err != nil {
 			return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
 		}
 		updates = append(updates, table.NewAddSchemaUpdate(next), table.NewSetCurrentSchemaUpdate(-1))
-		if w.base, err = reshape(base, updates, from); err != nil {
-			return nil, w, fmt.Errorf("commit %s: change columns: %w", a.t.ident, err)
+		current = next
+	}
+	arranger, entries, err := a.arrange(base, current, schema)
+	if err != nil {
+		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
+	}
+	updates = append(updates, arranger.updates...)
+	if w.base, err = reshape(base, updates, from, arranger); err != nil {
+		return nil, w, fmt.Errorf("commit %s: change columns: %w", a.t.ident, err)
+	}
+	if a.head != nil {
+		if promoted := a.head.schema.Diff(schema).Promoted; len(promoted) > 0 {
+			if w.added, err = a.promote(ctx, w, promoted, schema); err != nil {
+				return nil, w, err
+			}
 		}
-	} else {
-		w.base = base
 	}
-	files := c.Files
-	if a.head != nil && len(a.head.schema.Diff(schema).Promoted) > 0 {
-		more, err := a.promote(ctx, w, schema)
-		if err != nil {
-			return nil, w, err
-		}
-		files = append(more, files...)
-	}
-	spec, ok := daySpec(w.base)
-	if !ok {
-		return nil, w, fmt.Errorf("commit %s: no partition spec by day(_time)", a.t.ident)
-	}
-	for _, f := range files {
-		e, err := manifestEntry(spec, f)
-		if err != nil {
-			return nil, w, err
-		}
-		w.added = append(w.added, e)
-	}
+	w.added = append(w.added, entries...)
 	snap, err := w.write(ctx, had, ice.Properties{keyPositions: c.Positions.String(), keyCommitID: a.id, keyWriter: l.writer})
 	if err != nil {
 		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"naru/internal/lake/columnar"
 	"naru/internal/quantity"
 )
 
@@ -16,6 +17,9 @@ type Config struct {
 	MaxTables int `yaml:"max_tables"`
 	// OpenWriters bounds the Parquet files open for writing.
 	OpenWriters int `yaml:"open_writers"`
+	// MaxPartitions is how many partitions one commit of a table may make files
+	// for. Rows of further ones share a file without a partition.
+	MaxPartitions int `yaml:"max_partitions"`
 	// Memory bounds the rows of all tables that are in memory before they are
 	// committed; beyond it the largest tables are committed at once.
 	Memory quantity.Bytes `yaml:"memory"`
@@ -40,6 +44,7 @@ func DefaultConfig() Config {
 		CommitRate:    20,
 		MaxTables:     1000,
 		OpenWriters:   64,
+		MaxPartitions: columnar.DefaultMaxPartitions,
 		Memory:        128 * quantity.MiB,
 		ExpireEvery:   50,
 		KeepSnapshots: 20,
@@ -60,6 +65,7 @@ func (c Config) Validate() error {
 	check(c.CommitRate <= 0, "commit_rate: must be more than 0, as in 20")
 	check(c.MaxTables < 1, "max_tables: must be at least 1")
 	check(c.OpenWriters < 1, "open_writers: must be at least 1")
+	check(c.MaxPartitions < 1, "max_partitions: must be at least 1")
 	check(c.Memory < quantity.MiB, "memory: must be at least 1MiB")
 	check(c.ExpireEvery < 1, "expire_every: must be at least 1")
 	check(c.KeepSnapshots < 1, "keep_snapshots: must be at least 1")

@@ -6,10 +6,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
-	"time"
 
 	"naru/internal/lake"
-	"naru/internal/lake/columnar"
 )
 
 // Every file below a table carries its writer: the orphan collector removes
@@ -39,11 +37,10 @@ func writerOf(name string) string {
 	return ""
 }
 
-// dataPath names a data file that is to be written; the checksum is added when
-// it is closed.
-func (l *Lake) dataPath(location string, day int32) string {
-	date := time.Unix(int64(day)*86400, 0).UTC().Format(time.DateOnly)
-	return fmt.Sprintf("%s/data/%s=%s/naru-%s-%06d%s", location, columnar.DayField, date, l.writer, l.nextFile(), dataSuffix)
+// dataPath names a data file that is to be written, in the folder of its partition,
+// which is empty for none; the checksum is added when it is closed.
+func (l *Lake) dataPath(location, folder string) string {
+	return path.Join(location, "data", folder, fmt.Sprintf("naru-%s-%06d%s", l.writer, l.nextFile(), dataSuffix))
 }
 
 // manifestPath names a manifest, or a list of them, that holds b.

@@ -141,12 +141,12 @@ func TestTagsKeepTheirSnapshots(t *testing.T) {
 
 func TestFileNames(t *testing.T) {
 	w := newWorld(t)
-	for _, p := range []string{w.lake.dataPath("/t", 16690), w.lake.manifestPath("/t", nil), w.lake.metadataPath("/t", 12, nil), w.lake.metadataPath("/t", 123456, nil)} {
+	for _, p := range []string{w.lake.dataPath("/t", "_time_day=2015-09-12"), w.lake.manifestPath("/t", nil), w.lake.metadataPath("/t", 12, nil), w.lake.metadataPath("/t", 123456, nil)} {
 		require.Equal(t, w.lake.writer, writerOf(filepath.Base(p)), p)
 		require.Equal(t, w.lake.writer, writerOf(filepath.Base(p)+tempSuffix), p)
 	}
-	require.Contains(t, w.lake.dataPath("/t", 16690), "/t/data/_time_day=2015-09-12/naru-")
-	require.Contains(t, w.lake.dataPath("/t", -1), "_time_day=1969-12-31/")
+	require.Contains(t, w.lake.dataPath("/t", "_time_day=2015-09-12"), "/t/data/_time_day=2015-09-12/naru-")
+	require.Contains(t, w.lake.dataPath("/t", ""), "/t/data/naru-")
 	require.Equal(t, 12, metadataVersion(w.lake.metadataPath("/t", 12, nil)))
 	require.Equal(t, 7, metadataVersion("file:///x/v7.metadata.json"))
 	require.Equal(t, 0, metadataVersion("file:///x/metadata.json"))

@@ -54,8 +54,6 @@ type head struct {
 type dataFile struct {
 	lake.File
 	location string
-	day      int32
-	byDay    bool // it is in the partition day; false under another engine's spec
 }
 
 // load reads the table's newest metadata file, or returns had when that is the
@@ -194,6 +192,8 @@ func (l *Lake) manifestsLocked(h *head) ([]ice.ManifestFile, error) {
 // ErrRowDeletes: another engine has deleted rows without rewriting their files.
 var ErrRowDeletes = errors.New("table has row-level deletes, which naru does not read")
 
+const rowDeletesCure = "let the other engine rewrite the data files (in Spark: CALL system.rewrite_data_files with delete-file-threshold 1), and use copy-on-write"
+
 // dataFiles returns the live data files of the current snapshot.
 func (l *Lake) dataFiles(h *head) ([]dataFile, error) {
 	h.lists.Lock()
@@ -209,7 +209,7 @@ func (l *Lake) dataFiles(h *head) ([]dataFile, error) {
 	for _, m := range manifests {
 		if m.ManifestContent() != ice.ManifestContentData {
 			return nil, unfit(fmt.Errorf("read files of %s: %w", h.meta.Location(), ErrRowDeletes),
-				"let the other engine rewrite the data files (in Spark: CALL system.rewrite_data_files with delete-file-threshold 1), and use copy-on-write")
+				"%s", rowDeletesCure)
 		}
 		for e, err := range m.Entries(l.io, true) {
 			if err != nil {
@@ -231,12 +231,6 @@ func newDataFile(d ice.DataFile) (dataFile, error) {
 	if err != nil {
 		return dataFile{}, err
 	}
-	f := dataFile{File: lake.File{Path: p, Rows: d.Count(), Bytes: d.FileSizeBytes(),
-		Bounds: lake.PackBounds(d.LowerBoundValues(), d.UpperBoundValues())}, location: d.FilePath()}
-	for _, v := range d.Partition() {
-		if day, ok := v.(ice.Date); ok {
-			f.day, f.byDay = int32(day), len(d.Partition()) == 1
-		}
-	}
-	return f, nil
+	return dataFile{File: lake.File{Path: p, Rows: d.Count(), Bytes: d.FileSizeBytes(),
+		Bounds: lake.PackBounds(d.LowerBoundValues(), d.UpperBoundValues())}, location: d.FilePath()}, nil
 }

@@ -85,8 +85,8 @@ func file(t *testing.T, h *Table, s *State, rows int64) columnar.DataFile {
 
 func fileOf(t testing.TB, h *Table, s *State, rows int64) columnar.DataFile {
 	t.Helper()
-	day := int32(16690)
-	f := columnar.DataFile{Path: h.DataPath(s, day), Day: day, Rows: rows, Bytes: 4, SplitOffsets: []int64{4},
+	f := columnar.DataFile{Path: h.DataPath(s, "_time_day=2015-09-12"), Arrangement: columnar.Arrangement{Partition: columnar.DefaultPartition()},
+		Partition: []columnar.PartitionValue{{Long: 16690}}, Rows: rows, Bytes: 4, SplitOffsets: []int64{4},
 		Stats: map[int]columnar.ColumnStats{columnar.TimeID: {Size: 4, Values: rows, Lower: make([]byte, 8), Upper: make([]byte, 8)}}}
 	out, err := h.lake.CreateFile(f.Path)
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -149,22 +150,40 @@ func (w *snapshotWork) merge(ctx context.Context, had []ice.ManifestFile) ([]ice
 	if !w.base.Properties().GetBool(table.ManifestMergeEnabledKey, false) || len(w.removed) > 0 {
 		return had, nil
 	}
-	limit := w.base.Properties().GetInt(table.ManifestMinMergeCountKey, table.ManifestMinMergeCountDefault)
-	spec := int32(w.base.DefaultPartitionSpec())
-	small := func(m ice.ManifestFile) bool {
-		return m.ManifestContent() == ice.ManifestContentData && m.PartitionSpecID() == spec && m.Length() < mergeBelow
+	limit := max(2, w.base.Properties().GetInt(table.ManifestMinMergeCountKey, table.ManifestMinMergeCountDefault))
+	small := map[int32]int{} // by spec: a manifest has files of one
+	isSmall := func(m ice.ManifestFile) bool {
+		return m.ManifestContent() == ice.ManifestContentData && m.Length() < mergeBelow && w.base.PartitionSpecByID(int(m.PartitionSpecID())) != nil
 	}
-	var out, bin []ice.ManifestFile
 	for _, m := range had {
-		if small(m) {
-			bin = append(bin, m)
-		} else {
-			out = append(out, m)
+		if isSmall(m) {
+			small[m.PartitionSpecID()]++
 		}
 	}
-	if len(bin) < max(2, limit) {
-		return had, nil
+	out := had
+	for _, spec := range slices.Sorted(maps.Keys(small)) {
+		if small[spec] < limit {
+			continue
+		}
+		var rest, bin []ice.ManifestFile
+		for _, m := range out {
+			if isSmall(m) && m.PartitionSpecID() == spec {
+				bin = append(bin, m)
+			} else {
+				rest = append(rest, m)
+			}
+		}
+		var err error
+		if out, err = w.mergeOf(ctx, spec, bin, rest); err != nil {
+			return nil, err
+		}
 	}
+	return out, nil
+}
+
+// mergeOf puts the manifests of one spec together, in front of the others.
+func (w *snapshotWork) mergeOf(ctx context.Context, spec int32, bin, out []ice.ManifestFile) ([]ice.ManifestFile, error) {
+	had := append(slices.Clone(bin), out...)
 	// One that is damaged is for its readers to complain of; rows are taken on.
 	bin = slices.DeleteFunc(bin, func(m ice.ManifestFile) bool {
 		_, err := w.lake.io.ReadFile(m.FilePath())
@@ -257,13 +276,11 @@ func (w *snapshotWork) summary(own ice.Properties) *table.Summary {
 		}
 		props[key] = strconv.FormatInt(had+delta, 10)
 	}
-	days := map[any]bool{}
+	partitions := map[string]bool{}
 	var files, rows, size, delFiles, delRows, delSize int64
 	for _, f := range w.added {
 		files, rows, size = files+1, rows+f.Count(), size+f.FileSizeBytes()
-		for _, v := range f.Partition() {
-			days[v] = true
-		}
+		partitions[fmt.Sprint(f.SpecID(), f.Partition())] = true
 	}
 	for _, f := range w.gone {
 		delFiles, delRows, delSize = delFiles+1, delRows+f.Rows, delSize+f.Bytes
@@ -274,7 +291,7 @@ func (w *snapshotWork) summary(own ice.Properties) *table.Summary {
 	count("deleted-data-files", delFiles)
 	count("deleted-records", delRows)
 	count("removed-files-size", delSize)
-	count("changed-partition-count", int64(len(days)))
+	count("changed-partition-count", int64(len(partitions)))
 	total("total-data-files", files-delFiles)
 	total("total-records", rows-delRows)
 	total("total-files-size", size-delSize)
@@ -289,10 +306,10 @@ func (w *snapshotWork) summary(own ice.Properties) *table.Summary {
 }
 
 // manifestEntry turns a finished Parquet file into what a manifest says of it.
-func manifestEntry(spec ice.PartitionSpec, f columnar.DataFile) (ice.DataFile, error) {
-	part := spec.Field(0).FieldID
-	b, err := ice.NewDataFileBuilder(spec, ice.EntryContentData, scheme+f.Path, ice.ParquetFile,
-		map[int]any{part: ice.Date(f.Day)}, map[int]string{part: "date"}, nil, f.Rows, f.Bytes)
+// partition has the values by the ids of the spec's fields; order is that of all its
+// rows, nil for none.
+func manifestEntry(spec ice.PartitionSpec, partition map[int]any, order *int, f columnar.DataFile) (ice.DataFile, error) {
+	b, err := ice.NewDataFileBuilder(spec, ice.EntryContentData, scheme+f.Path, ice.ParquetFile, partition, nil, nil, f.Rows, f.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("describe data file %s: %w", f.Path, err)
 	}
@@ -311,6 +328,9 @@ func manifestEntry(spec ice.PartitionSpec, f columnar.DataFile) (ice.DataFile, e
 	b.ColumnSizes(sizes).ValueCounts(values).NullValueCounts(nulls).LowerBoundValues(lower).UpperBoundValues(upper)
 	if len(f.SplitOffsets) > 0 {
 		b.SplitOffsets(f.SplitOffsets)
+	}
+	if order != nil {
+		b.SortOrderID(*order)
 	}
 	return b.Build(), nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"naru/internal/lake"
+	"naru/internal/lake/columnar"
 )
 
 // gcInterval is how often garbage is looked at.
@@ -88,20 +89,26 @@ func (l *Lake) walk(ctx context.Context, found map[string][]string) error {
 				return err
 			}
 			folder := filepath.Join(l.root, ns, name)
-			dirs := []string{filepath.Join(folder, "metadata")}
-			for _, part := range l.list(filepath.Join(folder, "data")) {
-				dirs = append(dirs, filepath.Join(folder, "data", part))
-			}
-			for _, dir := range dirs {
-				for _, f := range l.list(dir) {
-					if w := writerOf(f); w != "" && w != l.writer {
-						found[folder] = append(found[folder], filepath.Join(dir, f))
-					}
-				}
-			}
+			l.walkFolder(filepath.Join(folder, "metadata"), 0, folder, found)
+			l.walkFolder(filepath.Join(folder, "data"), partitionLevels, folder, found)
 		}
 	}
 	return nil
+}
+
+// partitionLevels is how deep folders of partitions lie at most.
+const partitionLevels = columnar.MaxPartitionFields
+
+// walkFolder finds such files in a folder and so many levels below it.
+func (l *Lake) walkFolder(dir string, levels int, table string, found map[string][]string) {
+	for _, f := range l.list(dir) {
+		switch w := writerOf(f); {
+		case w != "" && w != l.writer:
+			found[table] = append(found[table], filepath.Join(dir, f))
+		case w == "" && levels > 0:
+			l.walkFolder(filepath.Join(dir, f), levels-1, table, found)
+		}
+	}
 }
 
 // list returns what is in a folder; nothing when it is none.

@@ -68,6 +68,7 @@ func (l *Lake) Info(ctx context.Context, t lake.Ident) (*lake.Info, error) {
 	}
 	i := &lake.Info{Ident: t, Location: strings.TrimPrefix(h.meta.Location(), scheme), Columns: columns(h.meta.CurrentSchema()),
 		Positions: h.positions.Clone(), Rescued: parseRescued(h.meta.Properties()[keyRescued])}
+	i.Partition, i.Sort = describeArrangement(h.meta)
 	if h.snap == nil {
 		return i, nil
 	}

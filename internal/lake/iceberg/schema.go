@@ -134,10 +134,13 @@ func icebergType(k columnar.Kind) (ice.Type, error) {
 	}
 }
 
-// reshape gives base the columns that the updates leave it. A builder does
-// them and builds nothing: that would stamp the result with the clock, and fail
-// as long as the clock is behind the table's last commit.
-func reshape(base table.Metadata, updates []table.Update, from string) (table.Metadata, error) {
+// reshape gives base the columns and partition specs that the updates leave it. A
+// builder does them and builds nothing: that would stamp the result with the clock,
+// and fail as long as the clock is behind the table's last commit.
+func reshape(base table.Metadata, updates []table.Update, from string, r *arranger) (table.Metadata, error) {
+	if len(updates) == 0 {
+		return base, nil
+	}
 	b, err := table.MetadataBuilderFromBase(base, from)
 	if err != nil {
 		return nil, err
@@ -147,42 +150,22 @@ func reshape(base table.Metadata, updates []table.Update, from string) (table.Me
 			return nil, err
 		}
 	}
-	return changed{base, b.CurrentSchema()}, nil
+	return changed{base, b.CurrentSchema(), r}, nil
 }
 
-// changed is metadata with another current schema.
+// changed is metadata with another current schema, and with more partition specs.
 type changed struct {
 	table.Metadata
 	schema *ice.Schema
+	specs  *arranger
 }
 
-func (c changed) CurrentSchema() *ice.Schema { return c.schema }
-
-// daySpec finds the partition spec by day of _time; ok is false when the table
-// has none.
-func daySpec(meta table.Metadata) (ice.PartitionSpec, bool) {
-	fits := func(s ice.PartitionSpec) bool {
-		if s.NumFields() != 1 {
-			return false
-		}
-		f := s.Field(0)
-		_, day := f.Transform.(ice.DayTransform)
-		return day && f.SourceID() == columnar.TimeID
-	}
-	if s := meta.PartitionSpec(); fits(s) {
-		return s, true
-	}
-	for _, s := range meta.PartitionSpecs() {
-		if fits(s) {
-			return s, true
-		}
-	}
-	return ice.PartitionSpec{}, false
-}
+func (c changed) CurrentSchema() *ice.Schema                  { return c.schema }
+func (c changed) PartitionSpecByID(id int) *ice.PartitionSpec { return c.specs.byID(id) }
 
 // newMetadata is the metadata of a new table, without a snapshot. The builder
 // is used and not table.NewMetadata, which would give out field ids anew.
-func newMetadata(location string, s *columnar.Schema, props ice.Properties) (table.Metadata, error) {
+func newMetadata(location string, s *columnar.Schema, a columnar.Arrangement, props ice.Properties) (table.Metadata, error) {
 	schema, err := newSchema(s)
 	if err != nil {
 		return nil, err
@@ -191,16 +174,29 @@ func newMetadata(location string, s *columnar.Schema, props ice.Properties) (tab
 	if err != nil {
 		return nil, err
 	}
-	spec := ice.NewPartitionSpecID(0, ice.PartitionField{SourceIDs: []int{columnar.TimeID}, FieldID: 1000,
-		Name: columnar.DayField, Transform: ice.DayTransform{}})
-	order := table.UnsortedSortOrder
+	r := newArranger(nil, schema)
+	spec, err := r.spec(a.Partition)
+	if err != nil {
+		return nil, fmt.Errorf("make table at %s: %w", location, err)
+	}
+	order, err := r.order(a.Sort)
+	if err != nil {
+		return nil, fmt.Errorf("make table at %s: %w", location, err)
+	}
+	unsorted := table.UnsortedSortOrder // every table has it
 	for _, step := range []func() error{
 		func() error { return b.SetUUID(newUUID()) },
 		func() error { return b.AddSchema(schema) },
 		func() error { return b.SetCurrentSchemaID(-1) },
-		func() error { return b.AddSortOrder(&order) },
-		func() error { return b.SetDefaultSortOrderID(-1) },
-		func() error { return b.AddPartitionSpec(&spec, true) },
+		func() error { return b.AddSortOrder(&unsorted) },
+		func() error {
+			if len(r.orders) == 0 || order == table.UnsortedSortOrderID {
+				return nil
+			}
+			return b.AddSortOrder(&r.orders[0])
+		},
+		func() error { return b.SetDefaultSortOrderID(order) },
+		func() error { return b.AddPartitionSpec(spec, true) },
 		func() error { return b.SetDefaultSpecID(-1) },
 		func() error { return b.SetLoc(location) },
 		func() error { return b.SetProperties(props) },

@@ -64,7 +64,8 @@ func (l *Lake) TableOf(typ, hash []byte) string {
 }
 
 // KeepShapes makes shapes durable, by the hashes of their contracts. A hash that is
-// known keeps the shape it has: rows were made by it.
+// known keeps the shape it has: rows were made by it. Partition and order make no
+// rows: of a contract from before naru applied them they are added.
 func (l *Lake) KeepShapes(byHash map[string]*lake.Shape) error {
 	if l.readOnly {
 		return errors.New("keep shapes of contracts: the lake is open read-only")
@@ -80,10 +81,15 @@ func (l *Lake) KeepShapes(byHash map[string]*lake.Shape) error {
 	}
 	for _, hash := range sortedHashes(byHash) {
 		s := byHash[hash]
-		if _, ok := old[hash]; ok || s == nil {
+		have, known := old[hash]
+		if s == nil || known && (have.Arranges() || !s.Arranges() || !have.SameRows(s)) {
 			continue
 		}
 		fresh = true
+		if known {
+			i := at[textOf(have)]
+			lines[i].Contracts = slices.DeleteFunc(slices.Clone(lines[i].Contracts), func(h string) bool { return h == hash })
+		}
 		i, ok := at[textOf(s)]
 		if !ok {
 			i = len(lines)

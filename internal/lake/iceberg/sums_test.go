@@ -17,7 +17,7 @@ func TestNamesCarryChecksums(t *testing.T) {
 	b := []byte("some bytes")
 	want := crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 	names := []string{w.lake.manifestPath("/t", b), w.lake.metadataPath("/t", 3, b), w.lake.metadataPath("/t", 123456, b)}
-	out, err := w.lake.CreateFile(w.lake.dataPath("/t", 16690))
+	out, err := w.lake.CreateFile(w.lake.dataPath("/t", ""))
 	require.NoError(t, err)
 	_, err = out.Write(b[:4])
 	require.NoError(t, err)

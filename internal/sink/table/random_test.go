@@ -73,6 +73,7 @@ func history(t *testing.T, seed uint64) {
 	}
 	w := &world{t: t, fs: vfs.NewMemory(), rows: iceberg.NewMemoryCatalog(), cfg: iceberg.DefaultConfig(), log: &fakeLog{}}
 	w.cfg.GCDelay, w.cfg.MaxTables, w.cfg.ExpireEvery, w.cfg.KeepSnapshots = 0, 2+rng.IntN(6), 1+rng.IntN(4), 3
+	w.cfg.MaxPartitions = 1 + rng.IntN(4)
 	w.cfg.CommitRate = []float64{0.3, 1000}[rng.IntN(2)]
 	w.log.stat = stream.Stat{Incarnation: life, Ranges: []stream.Range{{Incarnation: life, End: total}}}
 	cat := &moody{MemoryCatalog: w.rows, rng: rng}
@@ -174,10 +175,11 @@ func history(t *testing.T, seed uint64) {
 // askedShapes are what contracts say of random histories: tables of their own, some
 // of which are those of other types, and columns of types that do not fit.
 var askedShapes = map[string]*lake.Shape{
-	"h0": {Table: "asked", Columns: []lake.ShapeColumn{{Path: "n", Kind: "double"}}},
-	"h1": {Table: "t1"},
-	"h2": {Columns: []lake.ShapeColumn{{Path: "n", Kind: "long"}, {Path: "c1", Kind: "timestamptz"}, {Path: "never", Kind: "date"}}},
-	"h3": {Table: "also_asked"},
+	"h0": {Table: "asked", Columns: []lake.ShapeColumn{{Path: "n", Kind: "double"}}, Sort: []lake.ShapeSort{{Path: "n", Descending: true}}},
+	"h1": {Table: "t1", Partition: []lake.ShapePartition{{Transform: "bucket", N: 3, Path: "_id"}, {Transform: "hour", Path: "_time"}}},
+	"h2": {Columns: []lake.ShapeColumn{{Path: "n", Kind: "long"}, {Path: "c1", Kind: "timestamptz"}, {Path: "never", Kind: "date"}},
+		Partition: []lake.ShapePartition{{Transform: "bucket", N: 2, Path: "n"}}, Sort: []lake.ShapeSort{{Path: "never"}, {Path: "n", Descending: true}}},
+	"h3": {Table: "also_asked", Partition: []lake.ShapePartition{{Transform: lake.None}}},
 }
 
 // randomRollBack sets some table back by a commit or two, if it has them.

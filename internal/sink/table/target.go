@@ -284,11 +284,13 @@ func (t *target) build(l *iceberg.Lake) {
 	}
 	made := t.state // Path is called by the encoder; the folder stays the same
 	t.builder = columnar.NewBuilder(l.FS(), schema, columnar.Options{
-		Path:           func(day int32) string { return t.handle.DataPath(made, day) },
+		Path:           func(folder string) string { return t.handle.DataPath(made, folder) },
 		Create:         l.CreateFile,
-		AllowPromotion: func(int) bool { return t.handle.AllowPromotion(t.state) },
+		AllowPromotion: func(id int) bool { return t.handle.AllowPromotion(t.state, id) },
 		Writers:        l.Writers,
 		Shape:          l.Shape,
+		Arrangement:    t.state.Arrangement,
+		MaxPartitions:  l.Config().MaxPartitions,
 	})
 	t.reported = map[string]int64{}
 }
@@ -316,6 +318,7 @@ func (t *target) commit(ctx context.Context, l *iceberg.Lake, end event.Position
 		t.build(l)
 	}
 	var files []columnar.DataFile
+	asked := t.builder.Asked()
 	if t.rows > 0 {
 		var err error
 		if files, err = t.builder.Finish(ctx); err != nil {
@@ -330,7 +333,7 @@ func (t *target) commit(ctx context.Context, l *iceberg.Lake, end event.Position
 	}
 	rescued, seen := t.newRescued()
 	state, err := t.handle.Commit(ctx, iceberg.Commit{Base: t.state, Files: files, Schema: t.builder.Schema().Clone(),
-		Positions: positions, Rescued: rescued, Stream: t.stream})
+		Positions: positions, Asked: asked, Rescued: rescued, Stream: t.stream})
 	if err != nil {
 		return err
 	}
