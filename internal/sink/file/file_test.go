@@ -44,15 +44,10 @@ func TestConformance(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 				w := newWorld(change)
 				return sinktest.Harness{
-					Exact: true,
-					Open: func(t *testing.T) sink.Sink {
-						s := w.open(t)
-						if s.cfg.options().Tabular() {
-							return asRows{s}
-						}
-						return s
-					},
-					IDs: func(t *testing.T) []string { return w.ids(t) },
+					Exact:   true,
+					Tabular: w.cfg.options().Tabular(),
+					Open:    func(t *testing.T) sink.Sink { return w.open(t) },
+					IDs:     func(t *testing.T) []string { return w.ids(t) },
 				}
 			})
 		})

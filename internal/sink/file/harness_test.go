@@ -22,8 +22,8 @@ import (
 	"github.com/twmb/avro/ocf"
 
 	"naru/internal/event"
-	"naru/internal/recordbatch"
 	"naru/internal/sink"
+	"naru/internal/sink/sinktest"
 	"naru/internal/vfs"
 )
 
@@ -184,23 +184,7 @@ func idsOf(t *testing.T, name string, b []byte) (ids []string) {
 	return ids
 }
 
-// asRows gives events that came without steps columns, as the pipeline does for a
-// kind that is tabular.
+// asRows writes as the pipeline does to a kind that is tabular.
 type asRows struct{ *Sink }
 
-func (s asRows) Write(c ctx, b *event.Batch) error {
-	if b.Rows == nil {
-		rows := *b
-		rows.Raw, rows.Rows, rows.Columns = nil, []event.Event{}, append(event.Envelope[:len(event.Envelope):len(event.Envelope)], event.Column{Name: "n", Type: event.LongColumn})
-		var dec recordbatch.Decoder
-		err := dec.EachIn(b, func(e *event.Event) error {
-			rows.Rows = append(rows.Rows, event.Event{ID: bytes.Clone(e.ID), Type: bytes.Clone(e.Type), Source: bytes.Clone(e.Source), Time: e.Time, ReceivedAt: e.ReceivedAt, Offset: e.Offset, Data: bytes.Clone(e.Data)})
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		b = &rows
-	}
-	return s.Sink.Write(c, b)
-}
+func (s asRows) Write(c ctx, b *event.Batch) error { return s.Sink.Write(c, sinktest.AsRows(b)) }

@@ -1,6 +1,7 @@
 package sinktest
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"naru/internal/event"
+	"naru/internal/recordbatch"
 	"naru/internal/sink"
 )
 
@@ -48,14 +50,35 @@ func Rows(life event.Incarnation, partition int32, base int64, n int, prefix str
 	return b, ids
 }
 
+// AsRows makes rows of events that come without steps, as the pipeline does for a
+// kind that is Tabular: with the envelope and the column n.
+func AsRows(b *event.Batch) *event.Batch {
+	if b.Rows != nil {
+		return b
+	}
+	out := *b
+	out.Raw, out.Rows = nil, []event.Event{}
+	out.Columns = append(slices.Clone(event.Envelope), event.Column{Name: "n", Type: event.LongColumn})
+	var dec recordbatch.Decoder
+	err := dec.EachIn(b, func(e *event.Event) error {
+		out.Rows = append(out.Rows, event.Event{ID: bytes.Clone(e.ID), Type: bytes.Clone(e.Type), Source: bytes.Clone(e.Source),
+			Time: e.Time, ReceivedAt: e.ReceivedAt, Offset: e.Offset, Data: bytes.Clone(e.Data)})
+		return nil
+	})
+	if err != nil {
+		panic(err) // the suite has made it
+	}
+	return &out
+}
+
 // Several rows of an event, events without any, values of all types.
 func testRows(t *testing.T, h Harness) {
 	s := h.Open(t)
 	first, a := Rows(Lives[0], 0, 0, 20, "a")
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
 	second, b := Rows(Lives[0], 0, first.Next, 9, "a")
-	write(t, s, second)
+	h.write(t, s, second)
 	commit(t, s, second)
 	closeSink(t, s)
 	if want := append(slices.Clone(a), b...); h.NoZero {
@@ -65,9 +88,9 @@ func testRows(t *testing.T, h Harness) {
 	}
 	s = h.Open(t)
 	again, _ := Rows(Lives[0], 0, 0, 29, "a") // the watermark was lost
-	write(t, s, again)
+	h.write(t, s, again)
 	third, c := Rows(Lives[0], 0, again.Next, 5, "a")
-	write(t, s, third)
+	h.write(t, s, third)
 	commit(t, s, third)
 	closeSink(t, s)
 	all := append(append(a, b...), c...)
@@ -96,10 +119,10 @@ func testOtherColumns(t *testing.T, h Harness) {
 	for i := range third.Rows {
 		third.Rows[i].Data = []byte(strings.Replace(string(third.Rows[i].Data), `"n":`, `"n":"text","m":`, 1))
 	}
-	write(t, s, first)
-	write(t, s, second)
+	h.write(t, s, first)
+	h.write(t, s, second)
 	commit(t, s, second)
-	write(t, s, third)
+	h.write(t, s, third)
 	commit(t, s, third)
 	closeSink(t, s)
 	all := append(a, b...)
@@ -136,11 +159,11 @@ func testRefused(t *testing.T, h Harness) {
 	}
 	a, b := Events("a", 7), Events("b", 5)
 	first := Batch(Lives[0], 0, 0, a...)
-	write(t, s, first)
+	h.write(t, s, first)
 	told() // nothing is covered yet
 	commit(t, s, first)
 	second := Batch(Lives[0], 0, first.Next, b...)
-	write(t, s, second)
+	h.write(t, s, second)
 	told(3)
 	told()
 	commit(t, s, second)
@@ -176,7 +199,7 @@ func testAnyCuts(t *testing.T, h Harness) {
 					b = Batch(Lives[0], 0, b.From, all[b.From:at+n]...)
 					b.From = at
 				}
-				write(t, s, b)
+				h.write(t, s, b)
 				at = b.Next
 			}
 			if rng.IntN(3) > 0 && at < total {

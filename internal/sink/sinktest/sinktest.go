@@ -30,6 +30,8 @@ type Harness struct {
 	// IDs lists the ids of all events that the target holds durably, in any
 	// order, an event that it holds twice twice.
 	IDs func(t *testing.T) []string
+	// Tabular: the kind of sink is; so events that come without steps are made rows.
+	Tabular bool
 	// Exact: the target skips what it has when it is written again.
 	Exact bool
 	// Refuse makes the target refuse rows with these ids for good; nil: it cannot.
@@ -127,8 +129,11 @@ func ids(specs ...[]Spec) (out []string) {
 	return out
 }
 
-func write(t *testing.T, s sink.Sink, b *event.Batch) {
+func (h Harness) write(t *testing.T, s sink.Sink, b *event.Batch) {
 	t.Helper()
+	if h.Tabular {
+		b = AsRows(b)
+	}
 	if err := s.Write(t.Context(), b); err != nil {
 		t.Fatalf("Write: %v", err)
 	}
@@ -184,11 +189,11 @@ func testDurable(t *testing.T, h Harness) {
 	s := h.Open(t)
 	a, b := Events("a", 5), Events("b", 4)
 	first := Batch(Lives[0], 0, 10, a...)
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
 	holds(t, h, ids(a))
 	second := Batch(Lives[0], 0, first.Next, b...)
-	write(t, s, second)
+	h.write(t, s, second)
 	commit(t, s, second)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
@@ -198,16 +203,16 @@ func testCloseForgets(t *testing.T, h Harness) {
 	s := h.Open(t)
 	a, b := Events("a", 5), Events("b", 4)
 	first := Batch(Lives[0], 0, 0, a...)
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
 	second := Batch(Lives[0], 0, first.Next, b...)
-	write(t, s, second)
+	h.write(t, s, second)
 	closeSink(t, s)
 	if h.Exact {
 		holds(t, h, ids(a))
 	}
 	s = h.Open(t)
-	write(t, s, second)
+	h.write(t, s, second)
 	commit(t, s, second)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
@@ -222,7 +227,7 @@ func testNothing(t *testing.T, h Harness) {
 	}
 	a := Events("a", 1)
 	b := Batch(Lives[0], 0, 0, a...)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	commit(t, s, b) // and once more with nothing new
 	closeSink(t, s)
@@ -233,13 +238,13 @@ func testReadAgain(t *testing.T, h Harness) {
 	s := h.Open(t)
 	a, b := Events("a", 7), Events("b", 3)
 	first := Batch(Lives[0], 0, 0, a...)
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
 	closeSink(t, s)
 	s = h.Open(t)
-	write(t, s, first) // the watermark was lost
+	h.write(t, s, first) // the watermark was lost
 	second := Batch(Lives[0], 0, first.Next, b...)
-	write(t, s, second)
+	h.write(t, s, second)
 	commit(t, s, second)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
@@ -249,17 +254,17 @@ func testOtherBatches(t *testing.T, h Harness) {
 	all := Events("a", 12)
 	s := h.Open(t)
 	first := Batch(Lives[0], 0, 0, all[:5]...)
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
 	closeSink(t, s)
 	s = h.Open(t)
 	b := Batch(Lives[0], 0, 2, all[2:9]...)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	s = h.Open(t)
 	b = Batch(Lives[0], 0, 0, all...)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	holds(t, h, ids(all))
@@ -270,7 +275,7 @@ func testMiddle(t *testing.T, h Harness) {
 	b := Batch(Lives[0], 0, 0, all...)
 	b.From = 4 // inside a record batch
 	s := h.Open(t)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	holds(t, h, ids(all[4:]))
@@ -282,10 +287,10 @@ func testGaps(t *testing.T, h Harness) {
 	b := Batch(Lives[0], 0, 0, all...)
 	b.Next += 5 // control records at the end
 	s := h.Open(t)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	next := Batch(Lives[0], 0, b.Next, Events("b", 1)...)
-	write(t, s, next)
+	h.write(t, s, next)
 	commit(t, s, next)
 	closeSink(t, s)
 	holds(t, h, append(ids(all), "b-0"))
@@ -297,11 +302,11 @@ func testNoEvents(t *testing.T, h Harness) {
 	s := h.Open(t)
 	first, none, last := Batch(Lives[0], 0, 0, a...), Batch(Lives[0], 0, 3), Batch(Lives[0], 0, 50, b...)
 	none.Next = 50
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
-	write(t, s, none)
+	h.write(t, s, none)
 	commit(t, s, none)
-	write(t, s, last)
+	h.write(t, s, last)
 	commit(t, s, last)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
@@ -321,10 +326,10 @@ func testHolds(t *testing.T, h Harness) {
 	all := Events("a", 6)
 	all[2].Gap, all[4].Type = 100, "click"
 	first, other := Batch(Lives[0], 0, 10, all...), Batch(Lives[1], 0, 10, Events("b", 4)...)
-	write(t, s, first)
+	h.write(t, s, first)
 	count(0, event.Span{Incarnation: Lives[0], To: 1000}) // not committed
 	commit(t, s, first)
-	write(t, s, other)
+	h.write(t, s, other)
 	commit(t, s, first, other)
 	closeSink(t, s)
 	s = h.Open(t)
@@ -339,14 +344,14 @@ func testPartitions(t *testing.T, h Harness) {
 	a, b := Events("a", 5), Events("b", 5)
 	s := h.Open(t)
 	first, second := Batch(Lives[0], 0, 0, a...), Batch(Lives[0], 1, 3, b...)
-	write(t, s, first)
+	h.write(t, s, first)
 	commit(t, s, first)
-	write(t, s, second)
+	h.write(t, s, second)
 	commit(t, s, first, second)
 	closeSink(t, s)
 	s = h.Open(t)
-	write(t, s, second)
-	write(t, s, first)
+	h.write(t, s, second)
+	h.write(t, s, first)
 	commit(t, s, first, second)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
@@ -356,13 +361,13 @@ func testLives(t *testing.T, h Harness) {
 	a, b := Events("a", 5), Events("b", 5)
 	s := h.Open(t)
 	first, second := Batch(Lives[0], 0, 90, a...), Batch(Lives[1], 0, 0, b...)
-	write(t, s, first)
-	write(t, s, second) // lower offsets, another life
+	h.write(t, s, first)
+	h.write(t, s, second) // lower offsets, another life
 	commit(t, s, first, second)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
 	s = h.Open(t)
-	write(t, s, second)
+	h.write(t, s, second)
 	commit(t, s, second)
 	closeSink(t, s)
 	holds(t, h, ids(a, b))
@@ -375,7 +380,7 @@ func testTypes(t *testing.T, h Harness) {
 	}
 	s := h.Open(t)
 	b := Batch(Lives[0], 0, 0, all...)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	holds(t, h, ids(all))
@@ -389,7 +394,7 @@ func testKinds(t *testing.T, h Harness) {
 	}
 	s := h.Open(t)
 	b := Batch(Lives[0], 0, 0, all...)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	holds(t, h, ids(all))
@@ -415,7 +420,7 @@ func testResume(t *testing.T, h Harness) {
 	}
 	a := Events("a", 5)
 	b := Batch(Lives[0], 0, 0, a...)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	s = h.Open(t)
@@ -444,7 +449,7 @@ func testPending(t *testing.T, h Harness) {
 		t.Errorf("PendingBytes = %d before the first Write", n)
 	}
 	b := Batch(Lives[0], 0, 0, Events("a", 5)...)
-	write(t, s, b)
+	h.write(t, s, b)
 	if n := p.PendingBytes(); n <= 0 {
 		t.Errorf("PendingBytes = %d after Write", n)
 	}
@@ -459,7 +464,7 @@ func testCancelled(t *testing.T, h Harness) {
 	s := h.Open(t)
 	a := Events("a", 5)
 	b := Batch(Lives[0], 0, 0, a...)
-	write(t, s, b)
+	h.write(t, s, b)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if done, err := s.Commit(ctx); err == nil {
@@ -469,7 +474,7 @@ func testCancelled(t *testing.T, h Harness) {
 	}
 	closeSink(t, s)
 	s = h.Open(t)
-	write(t, s, b)
+	h.write(t, s, b)
 	commit(t, s, b)
 	closeSink(t, s)
 	holds(t, h, ids(a))
