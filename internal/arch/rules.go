@@ -75,6 +75,7 @@ var rings = map[string]int{
 	"e2e":                 5,
 	"soak":                5,
 	"examples/wikipedia":  5,
+	"examples/influx":     5,
 }
 
 // sideways are imports within a ring that are allowed, each with its reason.
