@@ -27,6 +27,11 @@ func TestDocsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sinks, err := filepath.Glob(filepath.Join(repoRoot(), "docs", "sinks", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(pages, sinks...)
 	ran := 0
 	for _, page := range append(pages, filepath.Join(repoRoot(), "README.md")) {
 		text, err := os.ReadFile(page)

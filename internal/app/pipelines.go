@@ -14,6 +14,7 @@ import (
 	"naru/internal/pipeline"
 	"naru/internal/serve/status"
 	"naru/internal/sink"
+	"naru/internal/sink/file"
 	"naru/internal/sink/http"
 	"naru/internal/sink/kafka"
 	"naru/internal/sink/postgres"
@@ -34,6 +35,7 @@ func Kinds(tables *table.Tables) []sink.Kind {
 		redis.Kind(),
 		postgres.Kind(),
 		http.Kind(),
+		file.Kind(),
 	}
 }
 
