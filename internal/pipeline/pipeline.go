@@ -342,16 +342,15 @@ func (p *Pipeline) commit(ctx context.Context, out sink.Sink, sinkCommit func(co
 	if err != nil {
 		return fmt.Errorf("commit sink of %s: %w", p.stream, err)
 	}
-	var writes []stream.Write
 	if r, ok := out.(sink.Refuser); ok && !prepared {
+		// Before the watermark: read again, these rows are left out.
 		told := refused(r.Refused())
-		records, err := p.source.records(ctx, told)
-		if err != nil {
+		if err := p.source.settle(ctx, done, told); err != nil {
 			return err
 		}
 		led.refuse(told)
-		writes = writesOf(event.RejectedStream, records, time.Now())
 	}
+	var writes []stream.Write
 	if a, ok := out.(Appender); ok {
 		writes = append(writes, a.Appends()...)
 	}

@@ -16,8 +16,6 @@ type source interface {
 	// settle makes durable what has to be so before the sink commits up to done, and
 	// what the sink has told to refuse by then.
 	settle(ctx context.Context, done event.Positions, told refused) error
-	// records are the rejections of what the sink has told to refuse.
-	records(ctx context.Context, told refused) ([]event.Event, error)
 }
 
 // portion is a batch of the log and what the sink gets of it.
@@ -71,5 +69,3 @@ func (p plain) next(ctx context.Context, from event.Position) (*portion, error) 
 }
 
 func (plain) settle(context.Context, event.Positions, refused) error { return nil }
-
-func (plain) records(context.Context, refused) ([]event.Event, error) { return nil, nil }

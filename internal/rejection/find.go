@@ -104,6 +104,9 @@ func where(f Filter, has map[string]bool) (string, error) {
 			conds = append(conds, c.column+" = "+quote(c.value))
 		}
 	}
+	if f.door {
+		conds = append(conds, "reason NOT IN ("+quote(string(event.StepFailed))+", "+quote(string(event.SinkRefused))+")")
+	}
 	if f.ID != "" {
 		at, err := ParseID(f.ID)
 		if err != nil {

@@ -68,6 +68,8 @@ type Filter struct {
 	Source string    `json:"source,omitempty"`
 	Since  time.Time `json:"since,omitzero"` // first received then or later
 	Until  time.Time `json:"until,omitzero"` // first received before then
+
+	door bool // only what the door has refused
 }
 
 // Empty tells whether f chooses all.

@@ -71,6 +71,11 @@ const window = 1 << 16
 // and by several at a time: every event goes to its stream once.
 func (r *Rejections) Replay(ctx context.Context, f Filter, dry bool, tell func(Result)) (Result, error) {
 	res := Result{DryRun: dry}
+	if reason := event.Reason(f.Reason); reason == event.StepFailed || reason == event.SinkRefused {
+		return res, fault.WithHint(fmt.Errorf("replay rejections of the reason %s: a pipeline has refused these, and their events are in their stream already: sent again, every other reader would get them twice", reason),
+			"mend the pipeline or its target, then: naru pipeline rewind")
+	}
+	f.door = true
 	err := r.each(ctx, f, &res, tell, func(l Lane, page []Entry) error { return r.replayPage(ctx, l, page, &res) })
 	if err != nil {
 		err = fmt.Errorf("replay rejections: %w", err)

@@ -24,6 +24,9 @@ func (v *verifier) readLog(ctx context.Context) error {
 		err := v.eachEvent(b, func(e *event.Event) error {
 			n++
 			v.logged(s, l, e)
+			if e.Refusal != nil && e.Refusal.At != "" {
+				v.byPipelines++
+			}
 			if b.RefusedFrom == event.RejectedStream { // sent again from there
 				put(v.states.resent, l.laneKey, e.Offset)
 			}

@@ -78,13 +78,15 @@ type verifier struct {
 	loading map[string]iceberg.Loading // streams that are loaded again
 	log     *seglog.Survey
 	events  int64
-	streams map[string]*streamState
-	lanes   map[laneKey]*lane
-	judged  *dedupe.Found
-	states  *states
-	files   []dataFile
-	dec     recordbatch.Decoder
-	hash    *hasher
+	// byPipelines are the rejections in the log that pipelines have made.
+	byPipelines int64
+	streams     map[string]*streamState
+	lanes       map[laneKey]*lane
+	judged      *dedupe.Found
+	states      *states
+	files       []dataFile
+	dec         recordbatch.Decoder
+	hash        *hasher
 
 	wrong     findings
 	explained findings
