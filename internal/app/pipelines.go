@@ -14,6 +14,7 @@ import (
 	"naru/internal/pipeline"
 	"naru/internal/serve/status"
 	"naru/internal/sink"
+	"naru/internal/sink/elasticsearch"
 	"naru/internal/sink/file"
 	"naru/internal/sink/http"
 	"naru/internal/sink/kafka"
@@ -33,6 +34,7 @@ func Kinds(tables *table.Tables) []sink.Kind {
 		tostream.Kind(),
 		kafka.Kind(),
 		redis.Kind(),
+		elasticsearch.Kind(),
 		postgres.Kind(),
 		http.Kind(),
 		file.Kind(),
