@@ -148,6 +148,13 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 }
 
+// A pipeline without anything to commit looks for new partitions, and for what
+// retention has dropped, at each idleLooks-th tick, and after idleLook at the latest.
+const (
+	idleLooks = 5
+	idleLook  = 5 * time.Second
+)
+
 // leastCommit is what a full disk is always asked to take. Less of what waits may
 // fit where all of it does not, and what is written lets the log go on: retention
 // makes room of it.
@@ -220,6 +227,9 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 
 	tick := time.NewTicker(p.cfg.CommitInterval.Std())
 	defer tick.Stop()
+	// With nothing to commit, the stream is looked at less often: of many pipelines most
+	// have nothing to do.
+	looked, patience := time.Now(), min(idleLooks*p.cfg.CommitInterval.Std(), idleLook)
 	for {
 		overtaken := false
 		var done chan struct{} // of who has asked for a commit
@@ -238,6 +248,10 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 				continue
 			}
 		case <-tick.C:
+			if !dirty && time.Since(looked) < patience {
+				continue
+			}
+			looked = time.Now()
 			if st, err := p.log.Stat(ctx, p.stream); err == nil {
 				follow(st) // partitions that came since
 				overtaken = p.overtaken(st, begin, led)
