@@ -123,7 +123,7 @@ func (s *server) syncs() (int64, error) {
 // written is how many events of the stream that loads go to are in committed
 // files; 0 before its first event.
 func (s *server) written() (int64, error) {
-	n, _, err := s.metric("naru_stream_events_total", `fate="written"`, `stream="events"`)
+	n, _, err := s.metric("naru_stream_events_total", `fate="written"`, `pipeline="default/events"`)
 	return n, err
 }
 

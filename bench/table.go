@@ -27,7 +27,7 @@ type verdict struct {
 
 // table lists the rows in the order they are taken in.
 func table() []*row {
-	return []*row{rowBatches(), rowSingles(), rowRows(), rowQueryable(), rowContract(), rowFresh(), rowSteady(), rowStart(), rowShare()}
+	return []*row{rowBatches(), rowSingles(), rowRows(), rowQueryable(), rowContract(), rowFresh(), rowSteady(), rowStart(), rowPipelines(), rowShare()}
 }
 
 // settings of a whole run.
