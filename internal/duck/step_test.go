@@ -44,7 +44,7 @@ func batchOf(t testing.TB, from int64, data ...string) *event.Batch {
 	var b recordbatch.Builder
 	b.Reset(received)
 	for i, d := range data {
-		b.AppendEvent(&event.Event{ID: fmt.Appendf(nil, "id-%d", from+int64(i)), Source: []byte("test"), Type: []byte("edit"), Time: received.Add(time.Duration(i) * time.Second), Data: []byte(d)})
+		b.AppendEvent(&event.Event{ID: fmt.Appendf(nil, "id-%d", from+int64(i)), Source: []byte("test"), Type: []byte("edit"), Time: received.Add(time.Duration(from+int64(i)) * time.Second), Data: []byte(d)})
 	}
 	raw := b.Finish(nil, recordbatch.None)
 	recordbatch.SetBaseOffset(raw, from)
@@ -92,18 +92,6 @@ func TestSteps(t *testing.T) {
 3.0 {"_id":"id-3","channel":"#fr","more":8,"up":"#FR"}
 written 2 filtered 2`, dump(out))
 	require.Equal(t, []event.Column{{Name: "_id", Type: "string"}, {Name: "channel", Type: "string"}, {Name: "more", Type: "long"}, {Name: "up", Type: "string"}}, out.Batch.Columns)
-}
-
-// yamlSteps reads steps as a pipeline's file has them.
-func yamlSteps(t testing.TB, text string) []transform.Step {
-	t.Helper()
-	var into struct {
-		Steps []transform.Step `yaml:"steps"`
-	}
-	d := strict.New("p.yaml", &into)
-	d.Decode(strings.NewReader(text), &into)
-	require.Empty(t, d.Problems())
-	return into.Steps
 }
 
 // TestStepScripts runs the scripts of testdata/steps: events, steps and what comes

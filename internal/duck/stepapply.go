@@ -11,6 +11,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"naru/internal/event"
+	"naru/internal/query"
 	"naru/internal/recordbatch"
 	"naru/internal/transform"
 )
@@ -170,9 +171,8 @@ func (a *applying) span(lo, hi int) error {
 		return err
 	}
 	if a.runs == 0 {
-		// Without any event it is not the events' fault.
-		if err := a.run(g.whole, 0, 0); err != nil {
-			return g.trouble(err.Error())
+		if err := a.none(); err != nil {
+			return err
 		}
 	}
 	a.runs++
@@ -192,6 +192,22 @@ func (a *applying) span(lo, hi int) error {
 		return err
 	}
 	return a.span(mid, hi)
+}
+
+// none computes the steps over no event. What fails then is not the events' fault:
+// it is that of what stands in a table, or of the steps.
+func (a *applying) none() error {
+	g := a.segment
+	err := a.run(g.whole, 0, 0)
+	var row *rowError
+	switch {
+	case !errors.As(err, &row):
+		return err
+	case len(g.leases) > 0:
+		return g.trouble(row.text)
+	}
+	step := g.plan.steps[len(g.plan.steps)-1]
+	return &stepError{line: step.line, step: step.label, err: &query.Error{Class: query.ErrSQL, Text: g.plain(row.text)}}
 }
 
 // refuse notes that an event cannot be computed, and finds the step.
