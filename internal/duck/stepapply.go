@@ -40,13 +40,15 @@ func (t *steps) Apply(ctx context.Context, in *event.Batch, take func(*event.Eve
 	}
 	t.mu.idle.Stop()
 	defer t.mu.idle.Reset(t.s.cfg.Idle.Std())
-	a := &applying{ctx: ctx, in: in, segment: t.mu.segment, refused: map[int64]bool{}}
+	a := &applying{ctx: ctx, in: in, segment: t.mu.segment, next: in.Next}
 	defer a.segment.clear()
 	err := t.mu.decoder.EachIn(in, func(e *event.Event) error {
+		if a.next < in.Next {
+			return recordbatch.ErrStop
+		}
 		if !take(e) {
 			return nil
 		}
-		a.taken++
 		return a.add(e)
 	})
 	if err == nil {
@@ -95,11 +97,12 @@ type applying struct {
 	segment *segment
 	calm    func() // stops interrupts
 
-	taken   int64
+	next    int64 // events behind are left for another call
+	taken   int64 // events that were computed
 	rows    []event.Event
+	size    int // bytes of rows
 	columns []event.Column
-	answers []transform.Refused
-	refused map[int64]bool
+	refused []transform.Refused
 	runs    int // executions that failed, of the events that are computed now
 }
 
@@ -165,18 +168,33 @@ func (a *applying) span(lo, hi int) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
+	if a.next < a.in.Next {
+		return nil
+	}
+	if a.size >= int(g.s.cfg.Rows) {
+		a.next = g.from[lo].Offset
+		return nil
+	}
 	err := a.run(g.whole, lo, hi)
 	var row *rowError
-	if err == nil || !errors.As(err, &row) {
+	var memory *memoryError
+	switch {
+	case err == nil:
+		a.taken += int64(hi - lo)
+		return nil
+	case errors.As(err, &memory) && hi-lo > 1:
+	case !errors.As(err, &row):
 		return err
-	}
-	if a.runs == 0 {
-		if err := a.none(); err != nil {
-			return err
+	default:
+		if a.runs == 0 {
+			if err := a.none(); err != nil {
+				return err
+			}
 		}
+		a.runs++
 	}
-	a.runs++
 	if hi-lo == 1 {
+		a.taken++
 		return a.refuse(lo, row)
 	}
 	if a.runs > singly {
@@ -235,9 +253,7 @@ func (a *applying) refuse(at int, why *rowError) error {
 			return err
 		}
 	}
-	offset := g.from[at].Offset
-	a.refused[offset] = true
-	a.answers = append(a.answers, transform.Refused{Offset: offset, Step: step.label, Detail: g.plain(why.text)})
+	a.refused = append(a.refused, transform.Refused{Offset: g.from[at].Offset, Step: step.label, Detail: g.plain(why.text)})
 	return nil
 }
 
@@ -245,6 +261,11 @@ func (a *applying) refuse(at int, why *rowError) error {
 type rowError struct{ text string }
 
 func (e *rowError) Error() string { return e.text }
+
+// memoryError is that the rows of some events are too many to be made at once.
+type memoryError struct{ error }
+
+func (e *memoryError) Unwrap() error { return e.error }
 
 // rowFaults are the kinds of DuckDB's errors that come of values. All others are
 // not the events' fault.
@@ -261,6 +282,8 @@ func (a *applying) fault(kind duckdb.ErrorType, text string) error {
 		return context.Cause(a.ctx)
 	case g.in.err != nil:
 		return fmt.Errorf("give events to duckdb: %w", g.in.err)
+	case kind == duckdb.ErrorTypeOutOfMemory:
+		return &memoryError{g.trouble(text)}
 	case !rowFaults[kind], len(g.leases) > 0 && strings.Contains(text, "arquet"): // of a file
 		return g.trouble(text)
 	}
@@ -269,37 +292,65 @@ func (a *applying) fault(kind duckdb.ErrorType, text string) error {
 
 // run executes a statement over the events from lo to hi, and keeps its rows.
 func (a *applying) run(p *prepared, lo, hi int) error {
-	return a.execute(p, lo, hi, func(res *duckdb.Result) error { return a.keep(p, res, lo, hi) })
+	first, size := len(a.rows), a.size
+	err := a.execute(p, lo, hi, func(res *duckdb.Result) error { return a.keep(p, res, lo, hi) })
+	if err != nil {
+		clear(a.rows[first:])
+		a.rows, a.size = a.rows[:first], size
+	}
+	return err
 }
 
 // try executes a statement over one event and forgets its rows.
 func (a *applying) try(p *prepared, at int) error {
-	return a.execute(p, at, at+1, func(res *duckdb.Result) error { return nil })
+	return a.execute(p, at, at+1, func(res *duckdb.Result) error {
+		for {
+			chunk := duckdb.FetchChunk(*res)
+			if chunk.Ptr == nil {
+				return nil
+			}
+			duckdb.DestroyDataChunk(&chunk)
+		}
+	})
 }
 
+// execute hands the result of a statement to see, which fetches its rows while they
+// are computed.
 func (a *applying) execute(p *prepared, lo, hi int, see func(*duckdb.Result) error) error {
 	g := a.segment
 	g.in.lo, g.in.hi, g.in.err = lo, hi, nil
+	defer g.in.pins.Unpin() // behind the last row
+	var pending duckdb.PendingResult
+	state := duckdb.PendingPreparedStreaming(p.stmt, &pending)
+	defer duckdb.DestroyPending(&pending)
+	if state == duckdb.StateError {
+		return g.trouble(duckdb.PendingError(pending))
+	}
 	var res duckdb.Result
-	state := duckdb.ExecutePrepared(p.stmt, &res)
-	g.in.pins.Unpin()
+	state = duckdb.ExecutePending(pending, &res)
 	defer duckdb.DestroyResult(&res)
 	if state == duckdb.StateError {
 		return a.fault(duckdb.ResultErrorType(&res), duckdb.ResultError(&res))
 	}
-	return see(&res)
+	if err := see(&res); err != nil {
+		return err
+	}
+	if text := duckdb.ResultError(&res); text != "" {
+		return a.fault(duckdb.ResultErrorType(&res), text)
+	}
+	return nil
 }
 
 // applied puts the outcome together.
 func (a *applying) applied() *transform.Applied {
-	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.in.Next, Rows: a.rows, Columns: a.columns}
+	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.next, Rows: a.rows, Columns: a.columns}
 	if out.Rows == nil {
 		out.Rows = []event.Event{} // nil says that there were no steps
 	}
 	if out.Columns == nil {
 		out.Columns = []event.Column{}
 	}
-	done := &transform.Applied{Batch: out, Refused: a.answers}
+	done := &transform.Applied{Batch: out, Refused: a.refused}
 	for i := range out.Rows {
 		if e := &out.Rows[i]; i > 0 && out.Rows[i-1].Offset == e.Offset {
 			e.Row = out.Rows[i-1].Row + 1
@@ -308,6 +359,6 @@ func (a *applying) applied() *transform.Applied {
 			done.Written++
 		}
 	}
-	done.Filtered = a.taken - done.Written - int64(len(a.answers))
+	done.Filtered = a.taken - done.Written - int64(len(a.refused))
 	return done
 }

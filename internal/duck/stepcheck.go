@@ -60,7 +60,7 @@ func (g *segment) check(ctx context.Context) error {
 	if err := g.ready(ctx); err != nil {
 		return err
 	}
-	a := &applying{ctx: ctx, segment: g, refused: map[int64]bool{}}
+	a := &applying{ctx: ctx, segment: g}
 	defer g.conn.interruptOn(ctx)()
 	return a.none()
 }

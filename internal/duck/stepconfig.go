@@ -16,6 +16,9 @@ type StepsConfig struct {
 	Threads int `yaml:"threads"`
 	// Batch bounds the data of events that are computed at once.
 	Batch quantity.Bytes `yaml:"batch"`
+	// Rows bounds what is made of a batch of the log at once; the rest is computed when
+	// that has been written. The rows of one event are never parted.
+	Rows quantity.Bytes `yaml:"rows"`
 	// Refresh is how old the tables may be that steps read.
 	Refresh quantity.Duration `yaml:"refresh"`
 	// Idle is after how long without events a pipeline's steps give their memory back.
@@ -32,6 +35,7 @@ func DefaultStepsConfig() StepsConfig {
 		Memory:  256 * quantity.MiB,
 		Threads: 1,
 		Batch:   4 * quantity.MiB,
+		Rows:    32 * quantity.MiB,
 		Refresh: quantity.Duration(5 * time.Second),
 		Idle:    quantity.Duration(time.Minute),
 	}
@@ -48,6 +52,7 @@ func (c StepsConfig) Validate() error {
 		{"memory", c.Memory >= 32*quantity.MiB, "at least 32MiB"},
 		{"threads", c.Threads >= 1 && c.Threads <= 64, "between 1 and 64"},
 		{"batch", c.Batch >= 64*quantity.KiB && c.Batch <= quantity.GiB, "between 64KiB and 1GiB"},
+		{"rows", c.Rows >= 64*quantity.KiB && c.Rows <= quantity.GiB, "between 64KiB and 1GiB"},
 		{"refresh", c.Refresh >= 0, "not negative"},
 		{"idle", c.Idle >= quantity.Duration(time.Second), "at least 1s"},
 	} {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
@@ -119,7 +120,7 @@ func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
 		p.columns = columns
 	}
 	a.know(p.columns)
-	first := len(a.rows)
+	first, made := len(a.rows), 0
 	w := rowWriter{columns: p.columns, from: g.from, times: g.times()}
 	for {
 		chunk := duckdb.FetchChunk(*res)
@@ -129,13 +130,28 @@ func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
 		err := w.chunk(chunk, &a.rows)
 		duckdb.DestroyDataChunk(&chunk)
 		if err != nil {
-			a.rows = a.rows[:first]
 			return err
 		}
+		if made += w.made; made <= int(g.s.cfg.Rows) {
+			continue
+		}
+		if hi-lo > 1 {
+			return &memoryError{errRows}
+		}
+		return &rowError{text: fmt.Sprintf("the rows of this event take more than %s (steps.rows)", g.s.cfg.Rows)}
 	}
-	made := a.rows[first:]
+	a.size += made
+	a.sort(a.rows[first:])
+	return nil
+}
+
+var errRows = errors.New("too many rows at once")
+
+// sort puts rows into the order of their events, and those of one event into one
+// that is the same each time.
+func (a *applying) sort(made []event.Event) {
 	byOffset := func(x, y event.Event) int { return int(min(max(x.Offset-y.Offset, -1), 1)) }
-	if g.plan.joins {
+	if a.segment.plan.joins {
 		// A join gives its rows in any order.
 		slices.SortStableFunc(made, func(x, y event.Event) int {
 			if c := byOffset(x, y); c != 0 {
@@ -146,8 +162,10 @@ func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
 	} else if !slices.IsSortedFunc(made, byOffset) {
 		slices.SortStableFunc(made, byOffset)
 	}
-	return nil
 }
+
+// rowBytes is what a row takes beside its data.
+const rowBytes = int(unsafe.Sizeof(event.Event{}))
 
 func compareRows(x, y *event.Event) int {
 	for _, pair := range [][2][]byte{{x.Data, y.Data}, {x.ID, y.ID}, {x.Type, y.Type}, {x.Source, y.Source}, {x.Subject, y.Subject}} {
@@ -203,6 +221,7 @@ type rowWriter struct {
 	from    []event.Event
 	times   []int64
 	arena   []byte
+	made    int // bytes of the last chunk's rows
 }
 
 func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
@@ -257,6 +276,7 @@ func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
 		e.Data = w.arena[start:len(w.arena):len(w.arena)]
 		*rows = append(*rows, e)
 	}
+	w.made = len(w.arena) + n*rowBytes
 	return nil
 }
 

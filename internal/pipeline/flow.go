@@ -217,6 +217,11 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 			return nil, fmt.Errorf("compute steps at %s: %w", event.Position{Incarnation: k.inc, Partition: k.partition, Offset: in.From}, err)
 		}
 		x.out = done.Batch
+		if x.out.Next < in.Next {
+			c := *in // more rows at once would be too many
+			c.Next = x.out.Next
+			in, x.in = &c, &c
+		}
 		if x.out.Rows == nil {
 			x.out.Rows = []event.Event{}
 		}

@@ -41,7 +41,9 @@ type Transform interface {
 // Applied is what has become of the events of a batch.
 type Applied struct {
 	// Batch has the rows (event.Batch.Rows, Columns) in the order of offsets, and the
-	// same From, Next, incarnation and partition as the batch that they were made of.
+	// same From, incarnation and partition as the batch that they were made of. So it
+	// has Next, unless rows became too many at once: then it is lower, and events at
+	// and behind it are still to be computed.
 	Batch *event.Batch
 	// Written and Filtered are events, not rows: those with at least one row, and
 	// those with none although all steps could be computed.
