@@ -13,7 +13,8 @@ import (
 // gate. A DuckDB that has met an internal error refuses all further work; such an
 // instance is replaced.
 type instance struct {
-	db *database
+	db     *database
+	copies copies
 
 	mu struct {
 		sync.Mutex

@@ -221,7 +221,7 @@ func (a *applying) none() error {
 	switch {
 	case !errors.As(err, &row):
 		return err
-	case len(g.leases) > 0:
+	case len(g.views) > 0:
 		return g.trouble(row.text)
 	}
 	step := g.plan.steps[len(g.plan.steps)-1]
@@ -284,7 +284,7 @@ func (a *applying) fault(kind duckdb.ErrorType, text string) error {
 		return fmt.Errorf("give events to duckdb: %w", g.in.err)
 	case kind == duckdb.ErrorTypeOutOfMemory:
 		return &memoryError{g.trouble(text)}
-	case !rowFaults[kind], len(g.leases) > 0 && strings.Contains(text, "arquet"): // of a file
+	case !rowFaults[kind], len(g.views) > 0 && strings.Contains(text, "arquet"): // of a file
 		return g.trouble(text)
 	}
 	return &rowError{text: text}

@@ -19,6 +19,9 @@ type StepsConfig struct {
 	// Rows bounds what is made of a batch of the log at once; the rest is computed when
 	// that has been written. The rows of one event are never parted.
 	Rows quantity.Bytes `yaml:"rows"`
+	// Table is up to which size of its files a table that steps join is kept in memory;
+	// the files of larger ones are read again for each batch.
+	Table quantity.Bytes `yaml:"table"`
 	// Refresh is how old the tables may be that steps read.
 	Refresh quantity.Duration `yaml:"refresh"`
 	// Idle is after how long without events a pipeline's steps give their memory back.
@@ -36,6 +39,7 @@ func DefaultStepsConfig() StepsConfig {
 		Threads: 1,
 		Batch:   4 * quantity.MiB,
 		Rows:    32 * quantity.MiB,
+		Table:   16 * quantity.MiB,
 		Refresh: quantity.Duration(5 * time.Second),
 		Idle:    quantity.Duration(time.Minute),
 	}
@@ -53,6 +57,7 @@ func (c StepsConfig) Validate() error {
 		{"threads", c.Threads >= 1 && c.Threads <= 64, "between 1 and 64"},
 		{"batch", c.Batch >= 64*quantity.KiB && c.Batch <= quantity.GiB, "between 64KiB and 1GiB"},
 		{"rows", c.Rows >= 64*quantity.KiB && c.Rows <= quantity.GiB, "between 64KiB and 1GiB"},
+		{"table", c.Table >= 0 && c.Table <= c.Memory/4, "at most a quarter of steps.memory"},
 		{"refresh", c.Refresh >= 0, "not negative"},
 		{"idle", c.Idle >= quantity.Duration(time.Second), "at least 1s"},
 	} {

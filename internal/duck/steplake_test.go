@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/transform"
@@ -30,10 +29,15 @@ func lakeSteps(t *testing.T, l *testLake, change ...func(*StepsConfig)) *Steps {
 }
 
 func TestStepsJoinTables(t *testing.T) {
+	t.Run("in memory", func(t *testing.T) { joinTables(t, func(*StepsConfig) {}) })
+	t.Run("files", func(t *testing.T) { joinTables(t, func(c *StepsConfig) { c.Table = 0 }) })
+}
+
+func joinTables(t *testing.T, change func(*StepsConfig)) {
 	l := newLake(t)
 	v := l.table("events.geo", "1 country string", "2 name string", "3 n long")
 	l.file(t, v, `SELECT * FROM (VALUES ('de', 'Germany', 1), ('fr', 'France', 2), ('fr', 'Frankreich', 3)) t(country, name, n)`, `country: 1, name: 2, n: 3`)
-	s := lakeSteps(t, l)
+	s := lakeSteps(t, l, change)
 	list := sqlSteps("SELECT page, name FROM input LEFT JOIN geo g USING (country)", "SELECT *, (SELECT max(n) FROM events.geo WHERE name = input.name) AS most, page IN (SELECT country FROM geo) AS known FROM input")
 	tr := openSteps(t, s, list)
 	b := batchOf(t, 5, `{"page": "a", "country": "fr"}`, `{"page": "b", "country": "kr"}`, `{"page": "de", "country": "de"}`)
@@ -48,12 +52,20 @@ written 3 filtered 0`, dump(apply(t, tr, b)))
 	require.Contains(t, dump(apply(t, tr, b)), `6.0 {"page":"b","name":"한국","most":9,"known":false}`)
 
 	// A file that cannot be read is not the events' fault.
+	one := openSteps(t, s, list[:1])
+	apply(t, one, b)
 	require.NoError(t, os.Rename(v.Files[0].Path, v.Files[0].Path+".gone"))
 	require.NoError(t, os.WriteFile(v.Files[1].Path, []byte("this is no Parquet file, whatever it is called"), 0o644))
-	_, err := tr.Apply(context.Background(), b, func(*event.Event) bool { return true })
-	require.Error(t, err)
-	require.True(t, fault.IsTransient(err), "%v", err)
-	require.NotContains(t, err.Error(), l.dir)
+	if s.cfg.Table > 0 { // what is in memory does not need them
+		apply(t, one, b)
+		v.Files = append(v.Files, lake.File{Path: v.Files[0].Path + ".none"})
+	}
+	for _, tr := range []transform.Transform{tr, one} {
+		_, err := tr.Apply(context.Background(), b, everyEvent)
+		require.Error(t, err)
+		require.True(t, fault.IsTransient(err), "%v", err)
+		require.NotContains(t, err.Error(), l.dir)
+	}
 }
 
 // TestStepsTableToCome: a table that is not there yet is no mistake in the file.

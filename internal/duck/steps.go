@@ -85,7 +85,7 @@ func openStepInstance(cfg StepsConfig) (*instance, error) {
 		if err := registerInput(c); err != nil {
 			return err
 		}
-		setup := []string{"SET GLOBAL parquet_metadata_cache = true", "CREATE SCHEMA " + query.GuardSchema()}
+		setup := []string{"SET GLOBAL parquet_metadata_cache = true", "CREATE SCHEMA " + query.GuardSchema(), "CREATE SCHEMA " + copySchema}
 		for _, name := range query.GuardedFunctions() {
 			setup = append(setup, guardSQL("memory."+query.GuardSchema(), name))
 		}

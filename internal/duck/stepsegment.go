@@ -3,7 +3,6 @@ package duck
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -122,6 +121,8 @@ func (g *segment) clear() {
 // rest gives back what is made anew with the next events.
 func (g *segment) rest() {
 	g.unprepare()
+	g.release(g.leases)
+	g.leases, g.views, g.idents = nil, nil, nil
 	if g.conn != nil {
 		g.conn.close()
 		g.conn = nil
@@ -132,8 +133,6 @@ func (g *segment) rest() {
 		}
 		g.inst = nil
 	}
-	g.release(g.leases)
-	g.leases, g.views, g.idents = nil, nil, nil
 	g.clear()
 	g.from = nil
 	g.setStage(g.stage.Schema())
@@ -358,9 +357,14 @@ func (g *segment) freshen(ctx context.Context) error {
 	var leases []func()
 	bodies := make(map[lake.Ident]string, len(once))
 	for i, v := range cuts {
-		leases = append(leases, v.Release)
-		body, verr := viewSQL(v)
-		bodies[once[i]], err = body, errors.Join(err, verr)
+		if err != nil {
+			v.Release()
+			continue
+		}
+		var letGo func()
+		if bodies[once[i]], letGo, err = g.body(ctx, v); err == nil {
+			leases = append(leases, letGo)
+		}
 	}
 	if err != nil {
 		g.release(leases)
@@ -373,7 +377,7 @@ func (g *segment) freshen(ctx context.Context) error {
 	if changed || len(bodies) != len(g.views) {
 		g.unprepare()
 	}
-	g.release(g.leases)
+	g.release(g.leases) // behind unprepare, because a statement may read it
 	g.leases, g.views, g.idents, g.cutAt = leases, bodies, idents, time.Now()
 	return nil
 }
