@@ -19,8 +19,9 @@ type StepsConfig struct {
 	// Rows bounds what is made of a batch of the log at once; the rest is computed when
 	// that has been written. The rows of one event are never parted.
 	Rows quantity.Bytes `yaml:"rows"`
-	// Table is up to which size of its files a table that steps join is kept in memory;
-	// the files of larger ones are read again for each batch.
+	// Table is up to which size of its files a table that steps join is kept in memory,
+	// and never more than an eighth of Memory; the files of larger ones are read again
+	// for each batch.
 	Table quantity.Bytes `yaml:"table"`
 	// Refresh is how old the tables may be that steps read.
 	Refresh quantity.Duration `yaml:"refresh"`
@@ -57,7 +58,7 @@ func (c StepsConfig) Validate() error {
 		{"threads", c.Threads >= 1 && c.Threads <= 64, "between 1 and 64"},
 		{"batch", c.Batch >= 64*quantity.KiB && c.Batch <= quantity.GiB, "between 64KiB and 1GiB"},
 		{"rows", c.Rows >= 64*quantity.KiB && c.Rows <= quantity.GiB, "between 64KiB and 1GiB"},
-		{"table", c.Table >= 0 && c.Table <= c.Memory/4, "at most a quarter of steps.memory"},
+		{"table", c.Table >= 0, "not negative"},
 		{"refresh", c.Refresh >= 0, "not negative"},
 		{"idle", c.Idle >= quantity.Duration(time.Second), "at least 1s"},
 	} {

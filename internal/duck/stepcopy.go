@@ -102,7 +102,7 @@ func (g *segment) body(ctx context.Context, v *lake.View) (body string, letGo fu
 	for _, f := range files {
 		size += f.Bytes
 	}
-	if size > int64(g.s.cfg.Table) {
+	if size > int64(min(g.s.cfg.Table, g.s.cfg.Memory/8)) {
 		return body, v.Release, nil
 	}
 	name, letGo, err := g.inst.copied(ctx, g.conn, "SELECT "+g.columnsOf(v)+" FROM ("+body+")")

@@ -37,6 +37,7 @@ func joinTables(t *testing.T, change func(*StepsConfig)) {
 	l := newLake(t)
 	v := l.table("events.geo", "1 country string", "2 name string", "3 n long")
 	l.file(t, v, `SELECT * FROM (VALUES ('de', 'Germany', 1), ('fr', 'France', 2), ('fr', 'Frankreich', 3)) t(country, name, n)`, `country: 1, name: 2, n: 3`)
+	v.Files[0].Bytes = 1
 	s := lakeSteps(t, l, change)
 	list := sqlSteps("SELECT page, name FROM input LEFT JOIN geo g USING (country)", "SELECT *, (SELECT max(n) FROM events.geo WHERE name = input.name) AS most, page IN (SELECT country FROM geo) AS known FROM input")
 	tr := openSteps(t, s, list)
