@@ -234,6 +234,32 @@ func TestArrangementOfANewTable(t *testing.T) {
 	require.Equal(t, "1  rows 1", w.entries()[2])
 }
 
+// What contracts asked for is kept, also when another one came before a row was
+// written so: whether a column may become another one is the same for the loader,
+// the hot tail, and after a restart.
+func TestAllThatWasAskedIsKept(t *testing.T) {
+	w := newWorld(t)
+	s := w.load(&lake.Shape{Columns: kinds}, []string{`{"n":1,"m":1,"o":1}`})
+	h := w.lake.Table(views)
+	field := func(path string) int {
+		f, ok := s.Schema.ByPath(path)
+		require.True(t, ok)
+		return f.ID
+	}
+	require.True(t, h.AllowPromotion(s, field("n")))
+	asked := []columnar.Arrangement{
+		{Partition: []columnar.PartitionField{{Source: field("n"), Transform: columnar.Bucket, Buckets: 3}}},
+		{Partition: columnar.DefaultPartition(), Sort: []columnar.SortField{{Source: field("m")}}},
+		{Partition: columnar.DefaultPartition()},
+	}
+	next, _ := s.Positions.Get(life, 0)
+	s, err := h.Commit(t.Context(), Commit{Base: s, Schema: s.Schema, Positions: at(next + 1), Asked: asked})
+	require.NoError(t, err)
+	require.Zero(t, s.head.meta.DefaultPartitionSpec())
+	require.Equal(t, asked[2], *s.Arrangement)
+	require.Equal(t, []bool{false, false, true}, []bool{h.AllowPromotion(s, field("n")), h.AllowPromotion(s, field("m")), h.AllowPromotion(s, field("o"))})
+}
+
 // A partition field needs a name that no column has.
 func TestPartitionNamesAreFree(t *testing.T) {
 	schema := ice.NewSchema(0, ice.NestedField{ID: 1, Name: "a", Type: ice.PrimitiveTypes.Int64}, ice.NestedField{ID: 2, Name: "_a", Type: ice.PrimitiveTypes.Int64},

@@ -71,6 +71,27 @@ func TestShapesNotKept(t *testing.T) {
 	require.Equal(t, shapeA, l.Shape([]byte("h1")))
 }
 
+// Partition and order make no rows. A contract that a naru has kept which did not
+// apply them gets them, and nothing else.
+func TestShapesGetTheirLayout(t *testing.T) {
+	mem := vfs.NewMemory()
+	l := openShapes(t, mem)
+	columns := []lake.ShapeColumn{{Path: "n", Kind: "long"}}
+	old := &lake.Shape{Table: "a", Columns: columns}
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": old, "i": old, "k": old}))
+	laid := &lake.Shape{Table: "a", Columns: columns, Sort: []lake.ShapeSort{{Path: "n"}}}
+	other := &lake.Shape{Table: "b", Columns: columns, Sort: []lake.ShapeSort{{Path: "n"}}}
+	require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": laid, "i": other}))
+	for range 2 {
+		require.Equal(t, laid, l.Shape([]byte("h")))
+		require.Equal(t, old, l.Shape([]byte("i")), "that would be other rows")
+		require.Equal(t, old, l.Shape([]byte("k")))
+		require.NoError(t, l.KeepShapes(map[string]*lake.Shape{"h": {Table: "a", Columns: columns, Sort: []lake.ShapeSort{{Path: "_id"}}}}), "what it has, it has")
+		require.NoError(t, l.Close())
+		l = openShapes(t, mem)
+	}
+}
+
 // Another process that only looks sees contracts that were taken over since.
 func TestShapesWhileAnotherLooks(t *testing.T) {
 	mem := vfs.NewMemory()
