@@ -179,23 +179,15 @@ func newMetadata(location string, s *columnar.Schema, a columnar.Arrangement, pr
 	if err != nil {
 		return nil, fmt.Errorf("make table at %s: %w", location, err)
 	}
-	order, err := r.order(a.Sort)
-	if err != nil {
+	if _, err := r.order(a.Sort); err != nil {
 		return nil, fmt.Errorf("make table at %s: %w", location, err)
 	}
-	unsorted := table.UnsortedSortOrder // every table has it
 	for _, step := range []func() error{
 		func() error { return b.SetUUID(newUUID()) },
 		func() error { return b.AddSchema(schema) },
 		func() error { return b.SetCurrentSchemaID(-1) },
-		func() error { return b.AddSortOrder(&unsorted) },
-		func() error {
-			if len(r.orders) == 0 || order == table.UnsortedSortOrderID {
-				return nil
-			}
-			return b.AddSortOrder(&r.orders[0])
-		},
-		func() error { return b.SetDefaultSortOrderID(order) },
+		func() error { return b.AddSortOrder(&r.orders[0]) },
+		func() error { return b.SetDefaultSortOrderID(-1) },
 		func() error { return b.AddPartitionSpec(spec, true) },
 		func() error { return b.SetDefaultSpecID(-1) },
 		func() error { return b.SetLoc(location) },
