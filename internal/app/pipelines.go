@@ -14,10 +14,12 @@ import (
 	"naru/internal/pipeline"
 	"naru/internal/serve/status"
 	"naru/internal/sink"
+	"naru/internal/sink/clickhouse"
 	"naru/internal/sink/elasticsearch"
 	"naru/internal/sink/file"
 	"naru/internal/sink/http"
 	"naru/internal/sink/kafka"
+	"naru/internal/sink/mysql"
 	"naru/internal/sink/postgres"
 	"naru/internal/sink/redis"
 	tostream "naru/internal/sink/stream"
@@ -36,6 +38,8 @@ func Kinds(tables *table.Tables) []sink.Kind {
 		redis.Kind(),
 		elasticsearch.Kind(),
 		postgres.Kind(),
+		mysql.Kind(),
+		clickhouse.Kind(),
 		http.Kind(),
 		file.Kind(),
 	}

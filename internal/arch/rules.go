@@ -45,6 +45,7 @@ var rings = map[string]int{
 	"internal/sink/mysql":         3,
 	"internal/sink/redis":         3,
 	"internal/sink/elasticsearch": 3,
+	"internal/sink/clickhouse":    3,
 	"internal/lake/columnar":      3,
 	"internal/lake/iceberg":       3,
 	"internal/duck":               3,

@@ -110,7 +110,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 				x := newTarget(t)
-				return sinktest.Harness{Exact: true, Typed: true,
+				return sinktest.Harness{Exact: true, Tabular: true, Typed: true,
 					Open: func(t *testing.T) sink.Sink { return x.open(t, change) },
 					IDs:  x.ids,
 					Refuse: func(ids ...string) {

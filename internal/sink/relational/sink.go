@@ -2,14 +2,12 @@ package relational
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
 	"naru/internal/event"
 	"naru/internal/fault"
-	"naru/internal/jsonscan"
 	"naru/internal/recordbatch"
 	"naru/internal/row"
 	"naru/internal/sink"
@@ -109,11 +107,11 @@ func (s *Sink) Write(_ context.Context, b *event.Batch) error {
 
 // partOf finds where rows with these columns go: to the last part, or to a new one.
 func (s *Sink) partOf(columns []event.Column) (*part, error) {
-	if n := len(s.parts); n > 0 && s.parts[n-1].takes(columns) {
+	if n := len(s.parts); n > 0 && slices.Equal(s.parts[n-1].columns, columns) {
 		return s.parts[n-1], nil
 	}
-	p := newPart(columns)
-	if len(p.columns) == 0 {
+	p := &part{columns: columns, reader: row.NewReader(columns)}
+	if len(columns) == 0 {
 		return nil, fault.WithHint(fmt.Errorf("write %s: the rows have no columns", s.cfg.Target), "let the last step select some")
 	}
 	for _, name := range s.cfg.Key {
@@ -258,8 +256,7 @@ func (s *Sink) Commit(ctx context.Context) (event.Positions, error) {
 
 // part is a run of rows that have the same columns.
 type part struct {
-	given   []event.Column // as they came with the batch
-	columns []event.Column // that are written
+	columns []event.Column
 	reader  *row.Reader
 	keys    []int // places of the key's columns
 	data    []byte
@@ -276,44 +273,15 @@ type place struct {
 // placeBytes is what a row holds beside its data.
 const placeBytes = 56
 
-// dataColumn has the data of events that come without steps.
-const dataColumn = "data"
-
-func newPart(columns []event.Column) *part {
-	if columns == nil {
-		return &part{columns: append(slices.Clone(event.Envelope), event.Column{Name: dataColumn, Type: event.JSONColumn}),
-			reader: row.NewReader(event.Envelope)}
-	}
-	return &part{given: columns, columns: columns, reader: row.NewReader(columns)}
-}
-
-func (p *part) takes(columns []event.Column) bool {
-	return slices.Equal(p.given, columns) && (p.given == nil) == (columns == nil)
-}
-
 // add encodes a row.
 func (p *part) add(db Database, e *event.Event, at place) {
 	values := p.reader.Values(e, at.at.Partition)
-	if p.given == nil {
-		values = append(slices.Clone(values), dataOf(e.Data))
-	}
 	p.places = append(p.places, at)
 	// A null in a key is equal to nothing, so each write would add the row anew.
 	if !slices.ContainsFunc(p.keys, func(i int) bool { return values[i] == nil }) {
 		p.data = db.AppendRow(p.data, p.columns, values)
 	}
 	p.ends = append(p.ends, len(p.data))
-}
-
-// dataOf is the data of an event as JSON: a text that is none becomes a string.
-func dataOf(data []byte) any {
-	switch {
-	case len(data) == 0:
-		return nil
-	case json.Valid(data):
-		return json.RawMessage(data)
-	}
-	return json.RawMessage(jsonscan.AppendQuoted(nil, data))
 }
 
 func (p *part) start(i int) int {

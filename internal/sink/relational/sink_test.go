@@ -139,6 +139,11 @@ func (srv *server) ids() (out []string) {
 	return out
 }
 
+// rows makes a batch of events, as the pipeline does for a kind that is tabular.
+func rows(life event.Incarnation, partition int32, base int64, specs ...sinktest.Spec) *event.Batch {
+	return sinktest.AsRows(sinktest.Batch(life, partition, base, specs...))
+}
+
 var config = Config{Stream: sinktest.Stream, Target: "table t", StatementBytes: 1 << 20, StatementRows: 4}
 
 func open(t *testing.T, srv *server, change func(*Config)) (*Sink, *conn) {
@@ -155,7 +160,7 @@ func open(t *testing.T, srv *server, change func(*Config)) (*Sink, *conn) {
 func TestConformance(t *testing.T) {
 	sinktest.Run(t, func(*testing.T) sinktest.Harness {
 		srv := newServer()
-		return sinktest.Harness{Exact: true,
+		return sinktest.Harness{Exact: true, Tabular: true,
 			Open: func(t *testing.T) sink.Sink { s, _ := open(t, srv, nil); return s },
 			IDs:  func(*testing.T) []string { return srv.ids() },
 			Refuse: func(ids ...string) {
@@ -170,7 +175,7 @@ func TestConformance(t *testing.T) {
 // Two sinks of one reader: the one that was overtaken changes nothing.
 func TestAnotherWriter(t *testing.T) {
 	srv := newServer()
-	first := sinktest.Batch(sinktest.Lives[0], 0, 0, sinktest.Events("a", 5)...)
+	first := rows(sinktest.Lives[0], 0, 0, sinktest.Events("a", 5)...)
 	for _, begun := range []bool{false, true} {
 		zombie, _ := open(t, srv, nil)
 		require.NoError(t, zombie.Write(t.Context(), first))
@@ -183,12 +188,12 @@ func TestAnotherWriter(t *testing.T) {
 		require.True(t, fault.IsTransient(err), "it reads again from where the table is")
 		require.Len(t, srv.rows, 5*(1+map[bool]int{true: 1}[begun]))
 		require.Error(t, zombie.Write(t.Context(), first), "it is of no use any more")
-		first = sinktest.Batch(sinktest.Lives[0], 0, first.Next, sinktest.Events("b", 5)...) // the second time there is a position
+		first = rows(sinktest.Lives[0], 0, first.Next, sinktest.Events("b", 5)...) // the second time there is a position
 	}
 	// A database that was set back is behind what this sink knows.
 	s, _ := open(t, srv, nil)
 	srv.positions[sinktest.Lives[0]][0] = 7
-	require.NoError(t, s.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, 10, sinktest.Events("c", 1)...)))
+	require.NoError(t, s.Write(t.Context(), rows(sinktest.Lives[0], 0, 10, sinktest.Events("c", 1)...)))
 	require.ErrorContains(t, s.Prepare(t.Context()), "to 7, this one continues from 10")
 	s, _ = open(t, srv, nil)
 	at, err := s.Resume(t.Context(), sinktest.Stream)
@@ -201,7 +206,7 @@ func TestRefusedBeforeCommit(t *testing.T) {
 	srv := newServer()
 	srv.refuse["a-3"], srv.refuse["a-9"] = true, true
 	s, c := open(t, srv, func(c *Config) { c.StatementRows = 100 })
-	b := sinktest.Batch(sinktest.Lives[0], 0, 50, sinktest.Events("a", 12)...)
+	b := rows(sinktest.Lives[0], 0, 50, sinktest.Events("a", 12)...)
 	require.NoError(t, s.Write(t.Context(), b))
 	require.NoError(t, s.Prepare(t.Context()))
 	require.Empty(t, srv.rows)
@@ -231,7 +236,7 @@ func TestFailureIsNoRefusal(t *testing.T) {
 		return nil, nil
 	}
 	s, _ := open(t, srv, nil)
-	require.NoError(t, s.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, 0, sinktest.Events("a", 1)...)))
+	require.NoError(t, s.Write(t.Context(), rows(sinktest.Lives[0], 0, 0, sinktest.Events("a", 1)...)))
 	require.ErrorIs(t, s.Prepare(t.Context()), down)
 	require.Empty(t, s.Refused())
 	require.Empty(t, srv.positions)
@@ -243,8 +248,8 @@ func TestStatements(t *testing.T) {
 	srv := newServer()
 	s, c := open(t, srv, func(c *Config) { c.StatementRows, c.StatementBytes = 10, 600 })
 	specs := sinktest.Events("a", 13)
-	specs[5].Data = `{"s":"` + strings.Repeat("x", 5000) + `"}`
-	require.NoError(t, s.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, 0, specs...)))
+	specs[5].ID = strings.Repeat("x", 5000)
+	require.NoError(t, s.Write(t.Context(), rows(sinktest.Lives[0], 0, 0, specs...)))
 	require.Positive(t, s.PendingBytes())
 	_, err := s.Commit(t.Context())
 	require.NoError(t, err)
@@ -257,8 +262,6 @@ func TestStatements(t *testing.T) {
 func TestKey(t *testing.T) {
 	srv := newServer()
 	s, _ := open(t, srv, func(c *Config) { c.Key = []string{"n"} })
-	require.Equal(t, "add n to what the last step selects, or change key in the pipeline's file",
-		fault.HintOf(s.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, 0, sinktest.Events("a", 2)...))))
 	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], Next: 6, Columns: []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "n", Type: event.LongColumn}}}
 	for i := range int64(6) {
 		e := sinktest.Row(fmt.Sprint(i), i, 0)
@@ -276,6 +279,8 @@ func TestKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"0", "2", "4"}, srv.ids())
 
+	b.Columns = b.Columns[:1]
+	require.Equal(t, "add n to what the last step selects, or change key in the pipeline's file", fault.HintOf(s.Write(t.Context(), b)))
 	b.Columns = []event.Column{}
 	b.From, b.Next = 6, 7
 	require.ErrorContains(t, s.Write(t.Context(), b), "the rows have no columns")
@@ -304,7 +309,7 @@ func TestFailuresAnywhere(t *testing.T) {
 				s, err := Open(t.Context(), c, config)
 				for next := mark; err == nil && mark < 20; {
 					n := min(1+rng.Int64N(9), 20-next)
-					b := sinktest.Batch(sinktest.Lives[0], 0, next, events[next:next+n]...)
+					b := rows(sinktest.Lives[0], 0, next, events[next:next+n]...)
 					if err = s.Write(t.Context(), b); err == nil {
 						err = s.Prepare(t.Context())
 					}

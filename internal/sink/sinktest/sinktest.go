@@ -36,8 +36,9 @@ type Harness struct {
 	Exact bool
 	// Refuse makes the target refuse rows with these ids for good; nil: it cannot.
 	Refuse func(ids ...string)
-	// NoZero: the target refuses rows with a text that has the character U+0000.
-	NoZero bool
+	// Narrow: the target cannot hold values at the ends of their ranges, the character
+	// U+0000 or the years 1 and 9999, and refuses rows that have them (each fifth Row).
+	Narrow bool
 	// Typed: a column of the target keeps the type that it came with; the target
 	// refuses rows whose value is of another one.
 	Typed bool
