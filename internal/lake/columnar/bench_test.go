@@ -104,15 +104,38 @@ func benchAppend(b *testing.B, events []event.Event, known ...string) {
 
 // BenchmarkEncode is columns → Parquet.
 func BenchmarkEncode(b *testing.B) {
+	b.Run("day", func(b *testing.B) { benchEncode(b, nil, nil) })
+	b.Run("none", func(b *testing.B) { benchEncode(b, partitionsOf("none"), nil) })
+	b.Run("sorted", func(b *testing.B) {
+		benchEncode(b, nil, []lake.ShapeSort{{Path: "anon_id"}, {Path: "ts", Descending: true}})
+	})
+	b.Run("buckets", func(b *testing.B) { benchEncode(b, partitionsOf("hour", "ts", "bucket", "anon_id"), nil) })
+	b.Run("buckets sorted", func(b *testing.B) {
+		benchEncode(b, partitionsOf("hour", "ts", "bucket", "anon_id"), []lake.ShapeSort{{Path: "anon_id"}, {Path: "ts", Descending: true}})
+	})
+}
+
+// partitionsOf are transforms with their paths; 16 buckets.
+func partitionsOf(texts ...string) (out []lake.ShapePartition) {
+	for texts = append(texts, ""); len(texts) > 1; texts = texts[2:] {
+		out = append(out, lake.ShapePartition{Transform: texts[0], N: 16, Path: texts[1]})
+	}
+	return out
+}
+
+func benchEncode(b *testing.B, partition []lake.ShapePartition, sort []lake.ShapeSort) {
 	events := benchEvents(b)
+	shape := shapeOf("ts:timestamptz anon_id:string")
+	shape.Partition, shape.Sort = partition, sort
 	out := &discard{}
 	x := NewBuilder(vfs.NewMemory(), NewSchema(), Options{
-		Path: func(string) string { return "x" }, Create: func(string) (Output, error) { return out, nil },
+		Path: func(string) string { return "x" }, Create: func(string) (Output, error) { return out, nil }, Shape: func([]byte) *lake.Shape { return shape },
 	})
 	rows := min(len(events), DefaultChunkRows-1)
 	for range 2 {
 		x.cur.reset(x.schema, x.plain)
 		for i := range rows {
+			events[i].Contract.Hash = []byte("c")
 			if err := x.Append(&events[i], testLog, 0); err != nil {
 				b.Fatal(err)
 			}

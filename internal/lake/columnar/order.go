@@ -1,7 +1,9 @@
 package columnar
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math"
 	"slices"
 )
@@ -19,14 +21,18 @@ func sortable(k Kind) bool {
 type order struct {
 	by    []SortField
 	cols  []*column
-	ranks [][]int32 // of texts in dictionary form: the place of each word among the sorted ones
+	ranks [][]int32  // of texts in dictionary form: the place of each word among the sorted ones
+	heads [][]uint64 // of other texts: the first eight bytes, which mostly decide
 }
 
 func newOrder(by []SortField, s *Schema, cols []*column) *order {
-	o := &order{by: by, cols: make([]*column, len(by)), ranks: make([][]int32, len(by))}
+	o := &order{by: by, cols: make([]*column, len(by)), ranks: make([][]int32, len(by)), heads: make([][]uint64, len(by))}
 	for i, f := range by {
 		at := slices.IndexFunc(s.Fields, func(x Field) bool { return x.ID == f.Source })
 		o.cols[i] = cols[at]
+		if cols[at].kind == String && cols[at].dict == nil {
+			o.heads[i] = heads(cols[at])
+		}
 		if d := cols[at].dict; d != nil {
 			codes := make([]int32, d.len())
 			for c := range codes {
@@ -42,6 +48,20 @@ func newOrder(by []SortField, s *Schema, cols []*column) *order {
 	return o
 }
 
+// heads are the first bytes of each row's text as numbers that compare as they do.
+func heads(c *column) []uint64 {
+	out := make([]uint64, c.n)
+	for row := range out {
+		if c.isNull(row) {
+			continue
+		}
+		var b [8]byte
+		copy(b[:], c.textAt(row))
+		out[row] = binary.BigEndian.Uint64(b[:])
+	}
+	return out
+}
+
 // compare tells whether row a comes before row b.
 func (o *order) compare(a, b int32) int {
 	for i, col := range o.cols {
@@ -55,7 +75,9 @@ func (o *order) compare(a, b int32) int {
 		case o.ranks[i] != nil:
 			n = cmp.Compare(o.ranks[i][col.codes[a]], o.ranks[i][col.codes[b]])
 		case col.kind == String:
-			n = cmp.Compare(view(col.textAt(int(a))), view(col.textAt(int(b))))
+			if n = cmp.Compare(o.heads[i][a], o.heads[i][b]); n == 0 {
+				n = bytes.Compare(col.textAt(int(a)), col.textAt(int(b)))
+			}
 		default:
 			n = cmp.Compare(col.rank(int(a)), col.rank(int(b)))
 		}
@@ -82,8 +104,9 @@ func (c *column) rank(row int) int64 {
 	return c.whole(row)
 }
 
-// permute brings rows into the order; nil means all n rows. The answer is nil
-// when they all stand as they should. Equal rows stay as they came.
+// permute brings rows, which are given as they came, into the order; nil means all n
+// rows. The answer is nil when they all stand as they should. Equal rows stay as
+// they came.
 func (o *order) permute(rows []int32, n int) []int32 {
 	if rows == nil {
 		rows = make([]int32, n)
@@ -94,7 +117,7 @@ func (o *order) permute(rows []int32, n int) []int32 {
 			return nil
 		}
 	}
-	slices.SortStableFunc(rows, o.compare)
+	slices.SortFunc(rows, func(a, b int32) int { return cmp.Or(o.compare(a, b), cmp.Compare(a, b)) })
 	return rows
 }
 
