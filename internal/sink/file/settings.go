@@ -14,7 +14,6 @@ import (
 	"naru/internal/quantity"
 	"naru/internal/rowfile"
 	"naru/internal/sink"
-	"naru/internal/vfs"
 )
 
 // Kind is this sink as pipelines have it.
@@ -23,17 +22,22 @@ func Kind() sink.Kind {
 		Name:      "file",
 		Short:     "dir",
 		Settings:  func() sink.Settings { s := DefaultSettings(); return &s },
-		Tabular:   func(s sink.Settings) bool { return s.(*Settings).options().Tabular() },
+		Tabular:   func(s sink.Settings) bool { return s.(*Settings).Tabular() },
 		Guarantee: "exactly once, on a local disk",
 	}
 }
 
 // Settings of one sink.
 type Settings struct {
-	Dir      string `yaml:"dir"`      // relative to the project's folder
+	Dir   string `yaml:"dir"` // relative to the project's folder
+	Files `yaml:",inline"`
+}
+
+// Files are the settings of files, wherever they go.
+type Files struct {
 	Format   string `yaml:"format"`   // of rowfile.Formats
 	Compress string `yaml:"compress"` // of rowfile.Compressions
-	Path     string `yaml:"path"`     // of the folder below Dir; see rowfile.Path
+	Path     string `yaml:"path"`     // of the folder that a file will be in; see rowfile.Path
 	Prefix   string `yaml:"prefix"`   // of names of files
 	Roll     Roll   `yaml:"roll"`
 	// OpenFiles bounds the files that are written at a time: beyond it, the one whose
@@ -44,6 +48,9 @@ type Settings struct {
 	now func() time.Time // for tests
 }
 
+// Tabular tells whether the files have columns.
+func (s *Files) Tabular() bool { return s.options().Tabular() }
+
 // Roll says when files are finished.
 type Roll struct {
 	Bytes quantity.Bytes    `yaml:"bytes"` // of one file
@@ -51,8 +58,11 @@ type Roll struct {
 }
 
 // DefaultSettings are those of a sink of which only the folder is given.
-func DefaultSettings() Settings {
-	return Settings{
+func DefaultSettings() Settings { return Settings{Files: DefaultFiles()} }
+
+// DefaultFiles are NDJSON, in one folder.
+func DefaultFiles() Files {
+	return Files{
 		Format: "ndjson", Compress: "none", Prefix: "part",
 		Roll:      Roll{Bytes: 64 << 20, Every: quantity.Duration(5 * time.Minute)},
 		OpenFiles: 64,
@@ -61,7 +71,7 @@ func DefaultSettings() Settings {
 	}
 }
 
-func (s *Settings) options() rowfile.Options {
+func (s *Files) options() rowfile.Options {
 	return rowfile.Options{Format: s.Format, Compress: s.Compress}
 }
 
@@ -69,11 +79,17 @@ var goodPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$`)
 
 // Validate implements sink.Settings.
 func (s *Settings) Validate() error {
+	err := s.Files.Validate()
+	if s.Dir == "" {
+		err = errors.Join(errors.New("dir: must be a folder"), err)
+	}
+	return err
+}
+
+// Validate tells what cannot work; errors begin with the key.
+func (s *Files) Validate() error {
 	errs := []error{s.options().Validate()}
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if s.Dir == "" {
-		wrong("dir: must be a folder")
-	}
 	if _, err := rowfile.ParsePath(s.Path); err != nil {
 		wrong("path: %w", err)
 	}
@@ -96,21 +112,30 @@ func (s *Settings) Validate() error {
 }
 
 // Open implements sink.Settings: it makes good what a crash has left undone.
-func (s *Settings) Open(_ context.Context, env sink.Env) (sink.Sink, error) {
-	path, err := rowfile.ParsePath(s.Path)
+func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
+	dir := s.Dir
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(env.Dir, dir)
+	}
+	return Open(ctx, s.Files, env, Target{Dir: dir, Place: folder{env.FS, dir}})
+}
+
+// Open opens a sink of files that go to a target.
+func Open(ctx context.Context, files Files, env sink.Env, to Target) (*Sink, error) {
+	path, err := rowfile.ParsePath(files.Path)
 	if err != nil {
 		return nil, fmt.Errorf("open sink %s: path: %w", env.Name, err)
 	}
-	out := &Sink{cfg: *s, fs: env.FS, dir: s.Dir, path: path, open: map[string]*file{}}
-	if !filepath.IsAbs(s.Dir) {
-		out.dir = filepath.Join(env.Dir, s.Dir)
+	if files.now == nil {
+		files.now = time.Now
 	}
-	if out.state, err = openState(env, out.dir, path); err != nil {
+	out := &Sink{cfg: files, fs: env.FS, to: to, path: path}
+	if to.Flat {
+		path = &rowfile.Path{}
+	}
+	if out.state, err = openState(ctx, env, to, path); err != nil {
 		return nil, fmt.Errorf("open sink %s: %w", env.Name, err)
 	}
 	out.begin()
 	return out, nil
 }
-
-// remove takes a file away that nobody needs; the next start finds what is left.
-func remove(fs vfs.FS, path string) { _ = fs.Remove(path) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
 	"path/filepath"
@@ -23,9 +22,9 @@ import (
 // that are written appear together: they are synced, the state says which they are
 // and up to where they go, and then they are renamed.
 type Sink struct {
-	cfg   Settings
+	cfg   Files
 	fs    vfs.FS
-	dir   string
+	to    Target
 	path  *rowfile.Path
 	state *state
 	dec   recordbatch.Decoder
@@ -56,7 +55,7 @@ var (
 
 // file is one that is being written, or is finished and has not appeared.
 type file struct {
-	published
+	Published
 	out  vfs.File
 	w    *rowfile.Writer
 	used int64 // number of its last row
@@ -144,18 +143,18 @@ func (s *Sink) create(folder string, e *event.Event, at event.Position) (_ *file
 			return nil, err
 		}
 	}
-	f := &file{published: published{Folder: folder, Temp: s.state.temp(s.count),
+	f := &file{Published: Published{Folder: folder, Temp: s.state.temp(s.count),
 		Name: fmt.Sprintf("%s-%x-%d-%020d", s.cfg.Prefix, at.Incarnation[:4], at.Partition, e.Offset)}}
 	if e.Row > 0 {
 		f.Name += fmt.Sprintf("-%d", e.Row)
 	}
 	f.Name += s.cfg.options().Extension()
 	s.count++
-	dir := filepath.Join(s.dir, folder)
-	if err := s.fs.MkdirAll(dir); err != nil {
+	temp := s.to.temp(f.Published)
+	if err := s.fs.MkdirAll(filepath.Dir(temp)); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	if f.out, err = s.fs.Create(filepath.Join(dir, f.Temp)); err != nil {
+	if f.out, err = s.fs.Create(temp); err != nil {
 		return nil, fmt.Errorf("create file: %w", err)
 	}
 	s.open[folder] = f
@@ -220,7 +219,7 @@ func (s *Sink) Drain(ctx context.Context) (event.Positions, error) {
 		return nil, err
 	}
 	if s.rows > 0 {
-		if err := s.publish(); err != nil {
+		if err := s.publish(ctx); err != nil {
 			return nil, err
 		}
 		s.begin()
@@ -230,7 +229,7 @@ func (s *Sink) Drain(ctx context.Context) (event.Positions, error) {
 }
 
 // publish makes all files appear.
-func (s *Sink) publish() error {
+func (s *Sink) publish(ctx context.Context) error {
 	for _, f := range s.open {
 		if err := s.finish(f); err != nil {
 			return err
@@ -238,21 +237,22 @@ func (s *Sink) publish() error {
 	}
 	next := s.state.stateText
 	next.Seq++
-	next.Publish = make([]published, len(s.done))
+	next.Publish = make([]Published, len(s.done))
 	folders := map[string]bool{}
 	for i, f := range s.done {
-		dir := filepath.Join(s.dir, f.Folder)
-		if _, err := s.fs.Stat(filepath.Join(dir, f.Name)); err == nil {
-			return fault.WithHint(fmt.Errorf("publish %s: it is there already", filepath.Join(dir, f.Name)),
-				"another sink writes into this folder, or this one has lost its state: give it another prefix or dir, or move the file away")
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		if taken, err := s.to.Place.Taken(ctx, f.Published); err != nil {
 			return fmt.Errorf("publish file: %w", err)
+		} else if taken {
+			return fault.WithHint(fmt.Errorf("publish %s: it is there already", filepath.Join(f.Folder, f.Name)),
+				"another sink writes to this place, or this one has lost its state: give it another prefix or place, or move the file away")
 		}
+		temp := s.to.temp(f.Published)
+		dir := filepath.Dir(temp)
 		// One that is not there would count as having appeared.
-		if _, err := s.fs.Stat(filepath.Join(dir, f.Temp)); err != nil {
+		if _, err := s.fs.Stat(temp); err != nil {
 			return fault.WithHint(fmt.Errorf("publish file: %w", err), "something removes files from %s while they are written", dir)
 		}
-		next.Publish[i] = f.published
+		next.Publish[i] = f.Published
 		folders[dir] = true
 	}
 	for dir := range folders { // before the state: it says that they are there
@@ -270,7 +270,7 @@ func (s *Sink) publish() error {
 	if err := s.state.save(next); err != nil {
 		return err
 	}
-	return s.state.publish()
+	return s.state.publish(ctx, s.to)
 }
 
 // PendingBytes implements sink.Pending: a commit of what is not due would make
@@ -292,7 +292,7 @@ func (s *Sink) Close() error {
 	}
 	if !s.handed {
 		for _, f := range append(slices.Collect(maps.Values(s.open)), s.done...) {
-			remove(s.fs, filepath.Join(s.dir, f.Folder, f.Temp))
+			_ = s.fs.Remove(s.to.temp(f.Published)) // else the next start does it
 		}
 	}
 	s.open, s.done = nil, nil

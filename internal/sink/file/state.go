@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -36,14 +37,7 @@ type stateText struct {
 	// that it will be part of.
 	Seq       int64           `json:"seq"`
 	Positions event.Positions `json:"positions"`
-	Publish   []published     `json:"publish"`
-}
-
-// published is a file of publication Seq: Temp is renamed to Name, unless it has been.
-type published struct {
-	Folder string `json:"folder"` // below Dir
-	Temp   string `json:"temp"`
-	Name   string `json:"name"`
+	Publish   []Published     `json:"publish"`
 }
 
 const (
@@ -63,7 +57,7 @@ type sealed struct {
 
 // openState loads the state or begins one, finishes the publication that it tells of
 // and removes what was being written.
-func openState(env sink.Env, dir string, path *rowfile.Path) (*state, error) {
+func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path) (*state, error) {
 	s := &state{fs: env.FS, path: filepath.Join(env.State, stateName)}
 	err := s.load()
 	switch {
@@ -84,7 +78,9 @@ func openState(env sink.Env, dir string, path *rowfile.Path) (*state, error) {
 		if err := s.save(s.stateText); err != nil {
 			return nil, err
 		}
-		if err := s.publish(); err != nil {
+		from := to
+		from.Dir = s.Dir // as it was
+		if err := s.publish(ctx, from); err != nil {
 			return nil, err
 		}
 		old, err := rowfile.ParsePath(s.Path)
@@ -95,11 +91,11 @@ func openState(env sink.Env, dir string, path *rowfile.Path) (*state, error) {
 			return nil, err
 		}
 	}
-	if err := s.fs.MkdirAll(dir); err != nil {
+	if err := s.fs.MkdirAll(to.Dir); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
 	next := s.stateText
-	next.Dir, next.Path, next.Publish = dir, path.String(), nil // where clean looks next time
+	next.Dir, next.Path, next.Publish = to.Dir, path.String(), nil // where clean looks next time
 	if next.Positions == nil {
 		next.Positions = event.Positions{}
 	}
@@ -183,21 +179,20 @@ func (s *state) replace(text []byte) error {
 
 // publish makes the files appear that the state tells of. One that is not there
 // under its temporary name has appeared: it was durable before the state was.
-func (s *state) publish() error {
+func (s *state) publish(ctx context.Context, to Target) error {
 	if len(s.Publish) == 0 {
 		return nil
 	}
-	if _, err := s.fs.Stat(s.Dir); err != nil {
-		return fault.WithHint(fmt.Errorf("publish files: %w", err), "files of the last commit may be waiting in %s: is its disk mounted?", s.Dir)
+	if _, err := s.fs.Stat(to.Dir); err != nil {
+		return fault.WithHint(fmt.Errorf("publish files: %w", err), "files of the last commit may be waiting in %s: is its disk mounted?", to.Dir)
 	}
 	folders := map[string]bool{}
 	for _, p := range s.Publish {
-		dir := filepath.Join(s.Dir, p.Folder)
-		err := s.fs.Rename(filepath.Join(dir, p.Temp), filepath.Join(dir, p.Name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		temp := to.temp(p)
+		if err := to.Place.Put(ctx, temp, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("publish file: %w", err)
 		}
-		folders[dir] = true
+		folders[filepath.Dir(temp)] = true
 	}
 	for dir := range folders {
 		// A folder that somebody has removed with all its files needs no sync.
