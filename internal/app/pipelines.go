@@ -22,6 +22,7 @@ import (
 	"naru/internal/sink/mysql"
 	"naru/internal/sink/postgres"
 	"naru/internal/sink/redis"
+	"naru/internal/sink/s3"
 	tostream "naru/internal/sink/stream"
 	"naru/internal/sink/table"
 	"naru/internal/transform"
@@ -42,6 +43,7 @@ func Kinds(tables *table.Tables) []sink.Kind {
 		clickhouse.Kind(),
 		http.Kind(),
 		file.Kind(),
+		s3.Kind(),
 	}
 }
 
