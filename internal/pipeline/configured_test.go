@@ -8,10 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"naru/internal/quantity"
 	"naru/internal/stream"
 )
 
@@ -95,8 +98,12 @@ func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
 		s.file("p.yaml", fmt.Sprintf("steps: [{sql: drop %d}, {sql: refuse %d}, {sql: twice 2}, {sql: as v%d-}]\nto: [{into: a}, {into: b, name: other}]\n",
 			3+draw(4), 5+draw(5), versions))
 	}
+	start := func() {
+		s.read, s.interval = quantity.Bytes(1+draw(2)*draw(1<<14)), quantity.Duration(time.Duration(1+draw(2)*draw(30))*time.Millisecond)
+		s.start()
+	}
 	write()
-	s.start()
+	start()
 	total := 0
 	for range 40 {
 		n := 1 + draw(30)
@@ -105,12 +112,13 @@ func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
 		switch draw(12) {
 		case 0:
 			s.kill()
-			s.start()
+			start()
 		case 1:
 			s.stop()
-			s.start()
+			start()
 		case 2:
 			write()
+			s.inForce(fmt.Sprintf("as v%d-", versions))
 		}
 	}
 	for _, st := range s.stores {
@@ -138,5 +146,42 @@ func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
 	}
 	for _, r := range []string{"pipeline/p/into", "pipeline/p/other"} {
 		require.Equal(t, int64(len(refused)), s.progress(r).Counts.Rejections, r)
+	}
+}
+
+// A sink that lags reads over the place where the file has changed: what lies before
+// is by the old form, with its refusals, and what lies behind by the new one.
+func TestLaggingSinkKeepsVersions(t *testing.T) {
+	s := newStand(t, "a", "b")
+	s.read = 1 << 20
+	var open atomic.Bool
+	s.stores["b"].fail = func(call string, _ int) error {
+		if !open.Load() {
+			return errors.New("not yet")
+		}
+		return nil
+	}
+	s.file("p.yaml", "steps: [{sql: refuse 5}, {sql: as v1-}]\nto: [{into: a}, {into: b, name: other}]\n")
+	s.start()
+	for i := range 10 {
+		appendEvents(t, s.log, "events", 10*i, 10)
+	}
+	s.caughtUp(100, "pipeline/p/into")
+	s.file("p.yaml", "steps: [{sql: refuse 7}, {sql: as v2-}]\nto: [{into: a}, {into: b, name: other}]\n")
+	s.inForce("as v2-")
+	for i := range 10 {
+		appendEvents(t, s.log, "events", 100+10*i, 10)
+	}
+	s.caughtUp(200, "pipeline/p/into")
+	s.stop()
+	s.start() // nothing is remembered but what is durable
+	open.Store(true)
+	s.caughtUp(200, "pipeline/p/other")
+	require.Equal(t, s.stores["a"].ids, s.stores["b"].ids)
+	require.Equal(t, "99v1-.0", s.stores["b"].ids[79])
+	require.Equal(t, "100v2-.0", s.stores["b"].ids[80])
+	require.Len(t, s.rejections(), 20+14)
+	for _, r := range []string{"pipeline/p/into", "pipeline/p/other"} {
+		require.Equal(t, int64(20+14), s.progress(r).Counts.Rejections, r)
 	}
 }

@@ -181,18 +181,18 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 	v := f.mu.state.Versions[i]
 	def := f.mu.defs[v.Hash]
 	front := l.front
-	verdicts := f.mu.known.within(k, b.From, b.Next)
-	floor := int64(0)
-	if known := f.mu.known.lanes[k]; known != nil {
-		floor = known.floor
-	}
-	f.mu.Unlock()
 	in := b
 	if end >= 0 && end < b.Next {
 		c := *b // the rest belongs to the next version
 		c.Next = end
 		in = &c
 	}
+	verdicts := f.mu.known.within(k, in.From, in.Next)
+	floor := int64(0)
+	if known := f.mu.known.lanes[k]; known != nil {
+		floor = known.floor
+	}
+	f.mu.Unlock()
 	types := def.From.Types
 	steps := def.Steps
 	if len(steps) == 0 && tabular {

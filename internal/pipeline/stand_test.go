@@ -15,6 +15,7 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/problem"
+	"naru/internal/quantity"
 	"naru/internal/recordbatch"
 	"naru/internal/sink"
 	"naru/internal/stream"
@@ -141,6 +142,9 @@ type stand struct {
 	engine *arithmetic
 	stores map[string]*store
 
+	read     quantity.Bytes    // at once; 0: a record batch
+	interval quantity.Duration // of commits
+
 	alive *mortal
 	set   *Configured
 	end   context.CancelFunc
@@ -167,7 +171,7 @@ func (s *stand) file(name, text string) {
 
 func (s *stand) start() {
 	cfg := testConfig()
-	cfg.ReadBytes = 1 // a record batch at a time
+	cfg.ReadBytes, cfg.CommitInterval = max(s.read, 1), max(s.interval, cfg.CommitInterval)
 	s.alive = &mortal{Log: s.log}
 	s.set = NewConfigured(cfg, Deps{FS: s.fs, Folder: "/p/pipelines", StateDir: "/p/data/pipelines", Log: s.alive, Engine: s.engine, Logger: quiet,
 		Kinds: []sink.Kind{{Name: "into", Short: "store", Settings: func() sink.Settings { return &into{stores: s.stores} }}}, Env: sink.Env{Logger: quiet}})
@@ -233,4 +237,13 @@ func (s *stand) rejections() (at []string) {
 		pos = b.End()
 	}
 	return at
+}
+
+// inForce waits until the file with that text is.
+func (s *stand) inForce(text string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		st, err := readState(s.fs, "/p/data/pipelines/p.json")
+		return err == nil && st != nil && strings.Contains(st.Versions[len(st.Versions)-1].Text, text)
+	}, 20*time.Second, time.Millisecond)
 }
