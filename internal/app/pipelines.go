@@ -14,6 +14,7 @@ import (
 	"naru/internal/pipeline"
 	"naru/internal/serve/status"
 	"naru/internal/sink"
+	"naru/internal/sink/cassandra"
 	"naru/internal/sink/clickhouse"
 	"naru/internal/sink/elasticsearch"
 	"naru/internal/sink/file"
@@ -38,6 +39,7 @@ func Kinds(tables *table.Tables) []sink.Kind {
 		kafka.Kind(),
 		redis.Kind(),
 		elasticsearch.Kind(),
+		cassandra.Kind(),
 		postgres.Kind(),
 		mysql.Kind(),
 		clickhouse.Kind(),

@@ -45,6 +45,7 @@ var rings = map[string]int{
 	"internal/sink/s3":            3,
 	"internal/sink/mysql":         3,
 	"internal/sink/redis":         3,
+	"internal/sink/cassandra":     3,
 	"internal/sink/elasticsearch": 3,
 	"internal/sink/clickhouse":    3,
 	"internal/lake/columnar":      3,
@@ -129,6 +130,9 @@ var foreign = map[string]struct {
 	"github.com/zeebo/xxh3":                {importers: []string{"internal/dedupe"}},
 	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},
 	"golang.org/x/term":                    {importers: []string{"cmd/naru"}},
+	"github.com/apache/cassandra-gocql-driver/v2": {
+		importers: []string{"internal/sink/cassandra"},
+	},
 	"go.yaml.in/yaml/v3": {importers: []string{"internal/strict", "internal/contract"},
 		why: "a contract is YAML by a language of its own, which others have defined"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {importers: []string{"internal/contract"}},
