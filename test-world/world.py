@@ -24,6 +24,7 @@ import duckdb_extension_httpfs
 from pyiceberg.catalog.sql import SqlCatalog
 
 import arranged
+import files
 from naru import Naru
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -293,6 +294,8 @@ def main():
                 connection = duck(scratch)
                 for table in tables:
                     compare(checks, "DuckDB", table, want[table], by_duckdb(connection, folder, table))
+            with group(checks, "DuckDB, files of sinks", 120):
+                files.read(checks, connection, files.check(checks, binary, pathlib.Path(scratch) / "files"))
             with group(checks, "naru stops", 60):
                 naru.stop()
                 checks.equal("exit code", naru.process.returncode, 0)
