@@ -192,7 +192,7 @@ func parse(file string, text []byte, folder Folder) (*Config, error) {
 func (c *Config) Place(f Folder) {
 	c.Query.Warehouse = f.Lake()
 	c.Query.Temp, c.Query.HotTail = f.Spill(), f.HotTail()
-	c.Steps.Warehouse, c.Steps.HotTail = f.Lake(), f.HotTail()
+	c.Steps.Warehouse, c.Steps.HotTail, c.Steps.Folder = f.Lake(), f.HotTail(), string(f)
 }
 
 // validate asks every section, and finds the lines of what they say. A section's

@@ -94,6 +94,18 @@ written 2 filtered 2`, dump(out))
 	require.Equal(t, []event.Column{{Name: "_id", Type: "string"}, {Name: "channel", Type: "string"}, {Name: "more", Type: "long"}, {Name: "up", Type: "string"}}, out.Batch.Columns)
 }
 
+// stepsIn reads steps as a pipeline's file has them.
+func stepsIn(t testing.TB, text string) []transform.Step {
+	t.Helper()
+	var into struct {
+		Steps []transform.Step `yaml:"steps"`
+	}
+	d := strict.New("p.yaml", &into)
+	d.Decode(strings.NewReader(text), &into)
+	require.Empty(t, d.Problems())
+	return into.Steps
+}
+
 // TestStepScripts runs the scripts of testdata/steps: events, steps and what comes
 // of them. -rewrite writes what comes.
 func TestStepScripts(t *testing.T) {

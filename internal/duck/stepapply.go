@@ -284,7 +284,7 @@ func (a *applying) fault(kind duckdb.ErrorType, text string) error {
 		return fmt.Errorf("give events to duckdb: %w", g.in.err)
 	case kind == duckdb.ErrorTypeOutOfMemory:
 		return &memoryError{g.trouble(text)}
-	case !rowFaults[kind], len(g.views) > 0 && strings.Contains(text, "arquet"): // of a file
+	case strings.Contains(text, ownFault), !rowFaults[kind], len(g.views) > 0 && strings.Contains(text, "arquet"): // of a file
 		return g.trouble(text)
 	}
 	return &rowError{text: text}

@@ -31,6 +31,8 @@ type StepsConfig struct {
 	// Warehouse and HotTail are as in Config.
 	Warehouse string `yaml:"-"`
 	HotTail   string `yaml:"-"`
+	// Folder is where paths of files in steps begin.
+	Folder string `yaml:"-"`
 }
 
 // DefaultStepsConfig leaves most of a machine to others.

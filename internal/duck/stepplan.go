@@ -30,6 +30,8 @@ type planStep struct {
 	judged *query.Step
 	text   string   // over its input as _naru_N, N being its number
 	tables []string // names of the WITH queries of its tables
+	// instead is a text for where text does not fit the types of the columns.
+	instead string
 }
 
 // inputName is what the rows are called that a step reads: those of the step
@@ -56,26 +58,14 @@ func (s *Steps) plan(ctx context.Context, steps []transform.Step, first int) (*p
 	for i, step := range steps {
 		one := planStep{label: fmt.Sprintf("%d %s", first+i, step.Kind), line: step.Line}
 		wrong := func(err error) error { return &stepError{line: step.Line, step: one.label, err: err} }
-		if len(step.SQL) > maxStepSQL {
-			return nil, wrong(fmt.Errorf("the statement has %d bytes, the limit is %d", len(step.SQL), maxStepSQL))
+		for _, file := range step.Files {
+			if err := s.geo.Open(s.path(file)); err != nil {
+				return nil, wrong(err)
+			}
 		}
-		if one.judged, err = query.NewStep(step.SQL); err != nil {
-			return nil, wrong(err)
+		if one.judged, one.tables, one.text, err = s.judge(ctx, parser, aggregates, step.SQL, i); err == nil && step.Instead != "" {
+			_, _, one.instead, err = s.judge(ctx, parser, aggregates, step.Instead, i)
 		}
-		err = parser.judge(ctx, one.judged.Inner, func(tree []byte) error {
-			if err := one.judged.Judge(tree, func(name string) bool { return aggregates[name] }); err != nil {
-				return err
-			}
-			for at := range one.judged.Tables {
-				one.tables = append(one.tables, fmt.Sprintf("_naru_%d_%d", i+1, at))
-			}
-			tree, err := one.judged.Text(inputName(i), one.tables)
-			if err != nil {
-				return err
-			}
-			one.text, err = parser.text(tree)
-			return err
-		})
 		if err != nil {
 			if query.IsStatementError(err) {
 				return nil, wrong(err)
@@ -98,6 +88,31 @@ func (s *Steps) plan(ctx context.Context, steps []transform.Step, first int) (*p
 	return p, nil
 }
 
+// judge passes a step's text through the gate and gives it over the rows of the step
+// before it.
+func (s *Steps) judge(ctx context.Context, parser *parser, aggregates map[string]bool, sql string, before int) (step *query.Step, tables []string, text string, err error) {
+	if len(sql) > maxStepSQL {
+		return nil, nil, "", &query.Error{Class: query.ErrSQL, Text: fmt.Sprintf("the statement has %d bytes, the limit is %d", len(sql), maxStepSQL)}
+	}
+	if step, err = query.NewStep(sql); err != nil {
+		return nil, nil, "", err
+	}
+	err = parser.judge(ctx, step.Inner, func(tree []byte) error {
+		if err := step.Judge(tree, func(name string) bool { return aggregates[name] }); err != nil {
+			return err
+		}
+		for at := range step.Tables {
+			tables = append(tables, fmt.Sprintf("_naru_%d_%d", before+1, at))
+		}
+		tree, err := step.Text(inputName(before), tables)
+		if err == nil {
+			text, err = parser.text(tree)
+		}
+		return err
+	})
+	return step, tables, text, err
+}
+
 // maxStepSQL is the longest step, in bytes.
 const maxStepSQL = 256 << 10
 
@@ -105,7 +120,7 @@ func foldName(name string) string { return strings.ToLower(name) }
 
 // sql is the statement of the first n steps over an input. absent are columns that
 // steps name and no event has had: they are null.
-func (p *plan) sql(in *input, absent []string, views map[lake.Ident]string, idents [][]lake.Ident, n int) string {
+func (p *plan) sql(in *input, absent []string, views map[lake.Ident]string, idents [][]lake.Ident, n int, instead []bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "WITH %s AS (SELECT *", inputName(0))
 	for _, name := range absent {
@@ -123,7 +138,11 @@ func (p *plan) sql(in *input, absent []string, views map[lake.Ident]string, iden
 		for at, name := range s.tables {
 			fmt.Fprintf(&b, ", %s AS NOT MATERIALIZED (%s)", name, views[idents[i][at]])
 		}
-		fmt.Fprintf(&b, ", %s AS (%s)", inputName(i+1), s.text)
+		text := s.text
+		if instead[i] {
+			text = s.instead
+		}
+		fmt.Fprintf(&b, ", %s AS (%s)", inputName(i+1), text)
 	}
 	return b.String()
 }

@@ -11,6 +11,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"naru/internal/fault"
+	"naru/internal/geoip"
 	"naru/internal/lake"
 	"naru/internal/lake/columnar"
 	"naru/internal/query"
@@ -23,6 +24,7 @@ import (
 type Steps struct {
 	cfg  StepsConfig
 	deps StepsDeps
+	geo  geoip.Files
 
 	mu struct {
 		sync.Mutex
@@ -79,10 +81,13 @@ func (s *Steps) Close() error {
 	return nil
 }
 
-// openStepInstance opens an instance that has the input and the guards.
-func openStepInstance(cfg StepsConfig) (*instance, error) {
-	in, err := openInstanceWith(cfg.engine(), func(c *conn) error {
+// openInstance opens an instance that has the input and the guards.
+func (s *Steps) openInstance() (*instance, error) {
+	in, err := openInstanceWith(s.cfg.engine(), func(c *conn) error {
 		if err := registerInput(c); err != nil {
+			return err
+		}
+		if err := s.registerFunctions(c); err != nil {
 			return err
 		}
 		setup := []string{"SET GLOBAL parquet_metadata_cache = true", "CREATE SCHEMA " + query.GuardSchema(), "CREATE SCHEMA " + copySchema}
@@ -108,7 +113,7 @@ func (s *Steps) instance() (*instance, error) {
 	if s.mu.current != nil && s.mu.current.enter() {
 		return s.mu.current, nil
 	}
-	in, err := openStepInstance(s.cfg)
+	in, err := s.openInstance()
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ type segment struct {
 	conn     *conn
 	whole    *prepared
 	prefixes []*prepared // by the number of steps
+	instead  []bool      // by step: it is computed by its other text
 	absent   []string    // columns that steps name and no event has had
 	leases   []func()
 	views    map[lake.Ident]string
@@ -202,7 +203,7 @@ func (g *segment) ready(ctx context.Context) error {
 	}
 	if columns := g.declared(); !slices.Equal(columns, g.in.columns) {
 		g.unprepare()
-		g.in.columns = columns
+		g.in.columns, g.instead = columns, make([]bool, len(g.plan.steps))
 	}
 	if g.whole != nil {
 		return nil
@@ -235,7 +236,7 @@ func (g *segment) prepare(n int) (*prepared, error) {
 	}
 	for {
 		p := &prepared{}
-		with := g.plan.sql(g.in, g.absent, g.views, g.idents, n)
+		with := g.plan.sql(g.in, g.absent, g.views, g.idents, n, g.instead)
 		if duckdb.Prepare(g.conn.c, with+rowsSQL(n), &p.stmt) != duckdb.StateError {
 			if err := g.types(p, with+typesSQL(n)); err != nil {
 				p.close()
@@ -250,12 +251,25 @@ func (g *segment) prepare(n int) (*prepared, error) {
 		case name != "" && len(g.absent) < mostAbsent && !g.has(name) && !g.lacks(name):
 			g.absent = append(g.absent, name)
 			continue
+		case strings.Contains(text, "UNNEST() can only be applied") && g.otherwise(n):
+			continue
 		case len(g.absent) > 0 && !anew && strings.Contains(text, "Ambiguous reference"):
 			g.absent, anew = nil, true // a table has the column by now
 			continue
 		}
 		return nil, g.refused(n, text)
 	}
+}
+
+// otherwise takes the other text of the next of the first n steps that has one.
+func (g *segment) otherwise(n int) bool {
+	for i, s := range g.plan.steps[:n] {
+		if s.instead != "" && !g.instead[i] {
+			g.instead[i] = true
+			return true
+		}
+	}
+	return false
 }
 
 // types finds the columns that have no type. DuckDB says that they are INTEGER.

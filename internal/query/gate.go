@@ -451,6 +451,9 @@ func (g *gate) expr(v any, sc *scope) error {
 }
 
 func (g *gate) function(obj map[string]any, name string) error {
+	if g.s.own[lower(name)] {
+		return nil
+	}
 	switch JudgeFunction(name) {
 	case Allowed:
 		return g.sized(obj, lower(name))

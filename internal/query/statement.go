@@ -43,6 +43,8 @@ type Statement struct {
 	// CountsRows: all that the statement asks of its one table is how many rows it
 	// has. Set by Judge.
 	CountsRows bool
+	own        map[string]bool // functions of naru's that it may call
+
 	// Guarded are the functions of GuardedFunctions that the statement calls,
 	// each once. Set by Judge.
 	Guarded []string

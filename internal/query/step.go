@@ -53,8 +53,20 @@ func NewStep(sql string) (*Step, error) {
 	if s.Explain {
 		return nil, s.refuse(-1, "a step is a SELECT over input, not an EXPLAIN")
 	}
+	s.own = stepFunctions
 	return &Step{Statement: s}, nil
 }
+
+// StepFunctions are functions of naru's own that steps may call.
+var StepFunctions = []string{"url_part", "agent_part", "referer_part", "geoip_part"}
+
+var stepFunctions = func() map[string]bool {
+	names := map[string]bool{}
+	for _, name := range StepFunctions {
+		names[name] = true
+	}
+	return names
+}()
 
 // Judge lets the step pass or says why not. tree is what json_serialize_sql
 // answered for s.Inner, aggregate tells the names of functions over many rows.

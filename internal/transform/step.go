@@ -16,6 +16,11 @@ type Step struct {
 	Line int    // where it stands
 	Kind string // sql, filter, ...
 	SQL  string // what it computes
+	// Instead is computed in its place where it does not fit the types of the columns;
+	// empty: nothing is.
+	Instead string
+	// Files are read by the step: paths as they stand in it.
+	Files []string
 }
 
 // kinds of steps, with what reads that which stands behind their names. It gives
@@ -31,6 +36,13 @@ var kinds = map[string]func(f *form) string{
 	"sample": sampleSQL,
 	"json":   jsonSQL,
 	"base64": base64SQL,
+
+	"url":        urlSQL,
+	"utm":        utmSQL,
+	"user_agent": agentSQL,
+	"referer":    refererSQL,
+	"geoip":      geoipSQL,
+	"unnest":     unnestSQL,
 }
 
 // ReadYAML implements strict.Reader.
@@ -52,7 +64,7 @@ func (s *Step) ReadYAML(d *strict.Decoder, n *strict.Node, path string) {
 		return
 	}
 	s.Kind = kind
-	s.SQL = read(&form{d: d, n: val, path: strict.Join(path, kind)})
+	s.SQL = read(&form{d: d, n: val, path: strict.Join(path, kind), step: s})
 }
 
 // meant names the kind that is nearest, or all.
@@ -71,6 +83,7 @@ type form struct {
 	d    *strict.Decoder
 	n    *strict.Node
 	path string
+	step *Step
 }
 
 func (f *form) fail(n *strict.Node, format string, args ...any) string {
@@ -206,7 +219,7 @@ func with(columns []pair) string {
 }
 
 // Key is all of a step that decides about rows.
-func (s *Step) Key() string { return s.Kind + "\x00" + s.SQL }
+func (s *Step) Key() string { return s.Kind + "\x00" + s.SQL + "\x00" + s.Instead }
 
 // Everything are the steps of a pipeline without any whose sink needs columns.
 var Everything = []Step{{Kind: "sql", SQL: "SELECT * FROM input"}}
