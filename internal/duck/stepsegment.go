@@ -326,7 +326,7 @@ func (g *segment) refused(n int, text string) error {
 // made of the steps.
 func (g *segment) plain(text string) string {
 	text, _, _ = strings.Cut(text, "\n")
-	text = query.WithoutAdvice(text)
+	text = strings.ReplaceAll(query.WithoutAdvice(text), "Invalid Input Error: "+ownFault, "")
 	for _, dir := range g.s.cfg.engine().roots() {
 		text = strings.ReplaceAll(text, dir, "<warehouse>")
 	}
