@@ -88,7 +88,6 @@ var rings = map[string]int{
 // sideways are imports within a ring that are allowed, each with its reason.
 var sideways = map[[2]string]string{
 	{"internal/web", "internal/jsonscan"}:                 "texts in answers are quoted as everywhere else",
-	{"internal/geoip", "internal/geoip/geoiptest"}:        "its tests",
 	{"internal/strict", "internal/problem"}:               "mistakes in files are told as everywhere else",
 	{"internal/strict", "internal/spelling"}:              "the key that was probably meant",
 	{"internal/row", "internal/jsonscan"}:                 "rows are JSON objects",
