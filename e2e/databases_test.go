@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,49 @@ func engine(t *testing.T, name string) (at, password string) {
 		t.Skip("needs servers: test-world/engines/with postgres mariadb clickhouse -- go test ./e2e -run TestDatabases")
 	}
 	return os.Getenv(name), os.Getenv(name + "_PASSWORD")
+}
+
+// TestDatabasesOfPages runs the examples of the sinks' pages.
+func TestDatabasesOfPages(t *testing.T) {
+	pgURL, pgPassword := engine(t, "postgres")
+	myURL, myPassword := engine(t, "mariadb")
+	chURL, chPassword := engine(t, "clickhouse")
+	for _, tool := range []string{"psql", "mariadb", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			needs(t, "%s, to run the examples of the sinks' pages", tool)
+		}
+	}
+	at := func(text string) *url.URL {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	pg, my, ch := at(pgURL), at(myURL), at(chURL)
+	for _, create := range []*exec.Cmd{
+		exec.Command("psql", "-q", pgURL, "-c", "CREATE DATABASE shop"),
+		exec.Command("mariadb", "-h", my.Hostname(), "-P", my.Port(), "-u", "naru", "-e", "CREATE DATABASE shop"),
+		exec.Command("curl", "-sS", "-f", chURL+"/?query=CREATE+DATABASE+shop", "-X", "POST", "-H", "X-ClickHouse-User: naru", "-H", "X-ClickHouse-Key: "+chPassword),
+	} {
+		create.Env = append(os.Environ(), "PGPASSWORD="+pgPassword, "MYSQL_PWD="+myPassword)
+		if out, err := create.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", create, err, out)
+		}
+	}
+	for _, page := range []string{"postgres", "mysql", "clickhouse"} {
+		t.Run(page, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join(repoRoot(), "docs", "sinks", page+".md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			blocks := shellBlocks(string(text), "bash")
+			if len(blocks) == 0 {
+				t.Error("the page has no example")
+			}
+			runPage(t, blocks, "127.0.0.1:5432", pg.Host, "127.0.0.1:3306", my.Host, "127.0.0.1 -P 3306", my.Hostname()+" -P "+my.Port(), "127.0.0.1:8123", ch.Host)
+		})
+	}
 }
 
 // TestDatabasesUnderKills: one pipeline into PostgreSQL, MariaDB and ClickHouse, with

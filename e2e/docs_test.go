@@ -38,7 +38,7 @@ func TestDocsRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		blocks := shellBlocks(string(text))
+		blocks := shellBlocks(string(text), "sh")
 		ran += len(blocks)
 		if len(blocks) == 0 {
 			continue
@@ -60,13 +60,15 @@ type block struct {
 	wants  []string
 }
 
-func shellBlocks(text string) []block {
+// shellBlocks are the examples with this fence: sh runs everywhere, bash beside servers
+// of others (TestDatabasePages).
+func shellBlocks(text, fence string) []block {
 	var out []block
 	var cur *block
 	for i, line := range strings.Split(text, "\n") {
 		want, isWant := strings.CutPrefix(strings.TrimSpace(line), "# → ")
 		switch {
-		case cur == nil && strings.TrimSpace(line) == "```sh":
+		case cur == nil && strings.TrimSpace(line) == "```"+fence:
 			cur = &block{line: i + 1}
 		case cur != nil && strings.TrimSpace(line) == "```":
 			out = append(out, *cur)
@@ -80,13 +82,14 @@ func shellBlocks(text string) []block {
 	return out
 }
 
-func runPage(t *testing.T, blocks []block) {
+func runPage(t *testing.T, blocks []block, replace ...string) {
 	s := serve(t, project(t, "pipelines:\n  commit_interval: 100ms\n"))
 	dir := t.TempDir()
 	path := filepath.Dir(naruBin) + string(os.PathListSeparator) + os.Getenv("PATH")
 	for _, b := range blocks {
 		script := strings.ReplaceAll(b.script, "http://127.0.0.1:8080", s.url)
 		script = strings.ReplaceAll(script, "bin/naru", "naru")
+		script = strings.NewReplacer(replace...).Replace(script)
 		cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "PATH="+path, "NARU_URL="+s.url, "PROJECT="+s.dir, "XDG_CACHE_HOME="+dir)

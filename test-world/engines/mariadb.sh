@@ -60,6 +60,7 @@ start() {
 			cat >"$dir/env" <<-EOF
 				export NARU_TEST_MARIADB='mysql://naru@127.0.0.1:$port/naru'
 				export NARU_TEST_MARIADB_PASSWORD=naru-test
+				export PATH='$base/bin':\$PATH
 			EOF
 			return
 		fi
