@@ -369,6 +369,10 @@ func (c catalog) Drop(ctx context.Context, t lake.Ident) error {
 	return c.call(vfs.OpRemove, func() error { return c.m.rows.Drop(ctx, t) })
 }
 
+func (c catalog) Replace(ctx context.Context, t, by, old lake.Ident) error {
+	return c.call(vfs.OpWrite, func() error { return c.m.rows.Replace(ctx, t, by, old) })
+}
+
 func (c catalog) Swap(ctx context.Context, t lake.Ident, from, to string) error {
 	return c.call(vfs.OpWrite, func() error {
 		m := c.m

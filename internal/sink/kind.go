@@ -81,3 +81,38 @@ type Refusal struct {
 type Preparer interface {
 	Prepare(ctx context.Context) error
 }
+
+// Rewinder is an optional power of a Resumer: Rewind takes the target back to a place,
+// durably, so that the sink gets all from there on again: what the target has of that
+// goes, or is replaced when it comes. It may be called again with the same place. A
+// target that cannot be taken back says so.
+type Rewinder interface {
+	Rewind(ctx context.Context, to event.Positions) error
+}
+
+// Shadower is an optional power of Settings: the target can be filled anew beside
+// itself, and then replaced at once.
+type Shadower interface {
+	Settings
+	// Target names what the settings write to, unique in its pipeline.
+	Target() string
+	// Shadow is another target beside the one of that name, or, when into is empty, one
+	// that is to replace it. An error says why into is no name for it.
+	Shadow(target, into string) (Shadow, error)
+}
+
+// Shadow is such a target: its Open gives a sink like any other. Every call may be made
+// again, after a crash or an answer that was lost.
+type Shadow interface {
+	Settings
+	// Exists tells whether there is something of that name already.
+	Exists(ctx context.Context, env Env) (bool, error)
+	// Make makes it, at a place, with the rows of the target whose events are kept: those
+	// are not written again. It does nothing when it is there.
+	Make(ctx context.Context, env Env, at event.Positions, keep func(at event.Position) bool) error
+	// Swap puts it in the place of the target, durably: whoever reads sees the one or the
+	// other. It does nothing when that is done. No sink of both may be open.
+	Swap(ctx context.Context, env Env) error
+	// Drop removes it, or what it has replaced, when nobody reads that any more.
+	Drop(ctx context.Context, env Env) error
+}

@@ -23,6 +23,7 @@ import (
 type source struct {
 	path   string
 	schema *Schema
+	rows   []Run // to take; nil: all
 }
 
 // merge writes the rows of several files, in their order, into one file of
@@ -94,7 +95,7 @@ func (m *merger) copy(ctx context.Context, src source) (err error) {
 	if err != nil {
 		return err
 	}
-	for {
+	for at, rest := int64(0), src.rows; ; {
 		rec, err := records.Read()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -102,9 +103,15 @@ func (m *merger) copy(ctx context.Context, src source) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := m.write(rec, plan); err != nil {
+		if src.rows == nil {
+			err = m.write(rec, plan)
+		} else {
+			rest, err = m.pick(rec, plan, at, rest)
+		}
+		if err != nil {
 			return err
 		}
+		at += rec.NumRows()
 	}
 }
 

@@ -27,6 +27,11 @@ type Catalog interface {
 	// and nothing was changed. After any other error it is unknown whether the
 	// swap has happened, or will yet: look at Location.
 	Swap(ctx context.Context, t lake.Ident, from, to string) error
+	// Replace puts the table by in the place of t, and t, if it is there, in the place
+	// of old: in one durable step, so that nobody ever sees neither. ErrConflict means
+	// that there is no by, or already an old, and nothing was changed; any other error
+	// leaves it unknown.
+	Replace(ctx context.Context, t, by, old lake.Ident) error
 	// Drop removes the table's row; its files stay.
 	Drop(ctx context.Context, t lake.Ident) error
 	// List names all tables, sorted by namespace and name.
@@ -87,6 +92,25 @@ func (c *MemoryCatalog) Swap(ctx context.Context, t lake.Ident, from, to string)
 		return ErrConflict
 	}
 	c.mu.rows[t] = to
+	return nil
+}
+
+// Replace implements Catalog.
+func (c *MemoryCatalog) Replace(ctx context.Context, t, by, old lake.Ident) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next, ok := c.mu.rows[by]
+	if _, taken := c.mu.rows[old]; !ok || taken {
+		return ErrConflict
+	}
+	if was, ok := c.mu.rows[t]; ok {
+		c.mu.rows[old] = was
+	}
+	c.mu.rows[t] = next
+	delete(c.mu.rows, by)
 	return nil
 }
 

@@ -185,7 +185,7 @@ func (c *checker) own(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, name := range []string{rootFile, claimsFile, RefusedFile, streamsFile, MarksFile, shapesFile} {
+	for _, name := range []string{rootFile, claimsFile, RefusedFile, streamsFile, MarksFile, shapesFile, droppedFile} {
 		f := CheckedFile{Kind: KindLake, Path: filepath.Join(l.root, name), Offset: -1, Verdict: Whole}
 		b, err := l.io.ReadFile(f.Path)
 		if errors.Is(err, fs.ErrNotExist) && name != rootFile {

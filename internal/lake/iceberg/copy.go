@@ -201,7 +201,7 @@ func (c *lakeCopier) freeze(ctx context.Context) (catalogCopy, error) {
 	if !ok {
 		return nil, fmt.Errorf("a catalog of type %T cannot be copied", c.lake.catalog)
 	}
-	own := []string{claimsFile, RefusedFile, streamsFile}
+	own := []string{claimsFile, RefusedFile, streamsFile, droppedFile}
 	read := func() (files [][]byte, err error) {
 		for _, name := range own {
 			b, err := c.lake.io.ReadFile(filepath.Join(c.lake.root, name))

@@ -67,6 +67,7 @@ type Lake struct {
 	streams  streams
 	marks    marks
 	shapes   shapes
+	dropped  sync.Mutex // guards droppedFile
 }
 
 var _ lake.Reader = (*Lake)(nil)

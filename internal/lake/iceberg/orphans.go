@@ -47,7 +47,8 @@ func (l *Lake) Run(ctx context.Context) error {
 //
 // Only files with naru's names and another writer than this one are looked at:
 // no other writer can be alive, because the lake's lock is held. A folder with
-// table metadata that the catalog does not know is left alone altogether.
+// table metadata that the catalog does not know is left alone altogether, unless it is
+// one that Discard took from it.
 func (l *Lake) CollectOrphans(ctx context.Context) (int, error) {
 	// First the files, then what is needed: nothing that is needed is missed.
 	found := map[string][]string{} // by folder
@@ -61,10 +62,14 @@ func (l *Lake) CollectOrphans(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	dropped, err := l.droppedFolders(owned)
+	if err != nil {
+		return 0, err
+	}
 	n := 0
 	for folder, files := range found {
 		needed, known := owned[folder]
-		if !known {
+		if !known && !dropped[folder] {
 			if used, err := l.hasMetadata(folder); err != nil || used {
 				continue
 			}

@@ -171,6 +171,40 @@ func (c *SQLiteCatalog) create(ctx context.Context, t lake.Ident, to string) err
 	return nil
 }
 
+// Replace implements Catalog.
+func (c *SQLiteCatalog) Replace(ctx context.Context, t, by, old lake.Ident) error {
+	tx, err := c.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("replace %s in catalog: %w", t, broken(c.path, err))
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	rename := func(from, to lake.Ident) (bool, error) {
+		res, err := tx.ExecContext(ctx, `UPDATE iceberg_tables SET table_namespace = ?, table_name = ?
+			WHERE `+isTable+` AND table_namespace = ? AND table_name = ?`, to.Namespace, to.Name, from.Namespace, from.Name)
+		if err != nil {
+			return false, err
+		}
+		n, err := res.RowsAffected()
+		return n > 0, err
+	}
+	_, err = rename(t, old) // there may be none
+	done := false
+	if err == nil {
+		done, err = rename(by, t)
+	}
+	var se *sqlite.Error
+	if errors.As(err, &se) && se.Code()&0xff == sqlite3.SQLITE_CONSTRAINT || err == nil && !done {
+		return ErrConflict
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return fmt.Errorf("replace %s in catalog: %w", t, broken(c.path, err))
+	}
+	return nil
+}
+
 // Drop implements Catalog.
 func (c *SQLiteCatalog) Drop(ctx context.Context, t lake.Ident) error {
 	res, err := c.db.ExecContext(ctx, `DELETE FROM iceberg_tables

@@ -40,6 +40,8 @@ func (s *Settings) Validate() error {
 		return errors.New("table: is missing")
 	case lake.TableName(s.Table) != s.Table || strings.HasPrefix(s.Table, "_"):
 		return fmt.Errorf("table: %q is no name of a table: lower case letters of any script, digits and _, not _ first; write %s", s.Table, strings.TrimLeft(lake.TableName(s.Table), "_"))
+	case strings.HasSuffix(s.Table, shadowSuffix), strings.HasSuffix(s.Table, formerSuffix):
+		return fmt.Errorf("table: names that end with %s or %s are those of backfills", shadowSuffix, formerSuffix)
 	}
 	return nil
 }
