@@ -26,6 +26,7 @@ type Deps struct {
 	Folder   string // pipelines/
 	StateDir string // data/pipelines
 	Log      stream.Log
+	Raw      stream.Log // the same without the judge of duplicates, whom reports do not wait for; nil: Log
 	Engine   transform.Engine
 	Kinds    []sink.Kind
 	Env      sink.Env // what all sinks have in common
@@ -46,14 +47,15 @@ type Configured struct {
 	mu struct {
 		sync.Mutex
 		running map[string]*running
-		broken  map[string]error // by pipeline; "" is the folder
+		broken  map[string]error    // by pipeline; "" is the folder
+		times   map[place]time.Time // of receipt, for reports
 	}
 }
 
 // NewConfigured makes the set. It starts nothing.
 func NewConfigured(cfg Config, deps Deps) *Configured {
 	c := &Configured{cfg: cfg, deps: deps, every: LookEvery}
-	c.mu.running, c.mu.broken = map[string]*running{}, map[string]error{}
+	c.mu.running, c.mu.broken, c.mu.times = map[string]*running{}, map[string]error{}, map[place]time.Time{}
 	return c
 }
 
@@ -193,20 +195,14 @@ func (c *Configured) leave(ctx context.Context, defs map[string]*definition.Defi
 			c.deps.Logger.Warn("remove what a pipeline has kept", slog.String("pipeline", r.flow.name), slog.Any("error", err))
 		}
 	}
-	keep := map[string]bool{}
-	for name := range bad {
-		keep[name] = true
-	}
-	for name := range defs {
-		keep[name] = true
-	}
-	if err := c.forget(ctx, keep, defs); err != nil && ctx.Err() == nil {
+	if err := c.forget(ctx, func(name string) bool { return defs[name] != nil || bad[name] != nil }); err != nil && ctx.Err() == nil {
 		c.deps.Logger.Warn("forget readers", slog.Any("error", err))
 	}
 }
 
-// forget removes readers of pipelines and sinks that left the configuration.
-func (c *Configured) forget(ctx context.Context, keep map[string]bool, defs map[string]*definition.Definition) error {
+// forget removes readers of pipelines and sinks that left the configuration. What is
+// broken has not left it: its sinks are those in force.
+func (c *Configured) forget(ctx context.Context, there func(name string) bool) error {
 	known, ok := c.deps.Log.(stream.Readers)
 	f, can := c.deps.Log.(stream.Forgetter)
 	if !ok || !can {
@@ -221,11 +217,11 @@ func (c *Configured) forget(ctx context.Context, keep map[string]bool, defs map[
 		if name == "" {
 			continue
 		}
-		if keep[name] {
-			def := defs[name]
-			if of == "" || def == nil || slices.ContainsFunc(def.To, func(s *definition.Sink) bool { return s.Name == of }) {
-				continue
-			}
+		c.mu.Lock()
+		r := c.mu.running[name]
+		c.mu.Unlock()
+		if r == nil && there(name) || r != nil && (of == "" || slices.ContainsFunc(r.def.Load().To, func(s *definition.Sink) bool { return s.Name == of })) {
+			continue
 		}
 		c.deps.Logger.Warn("reader left the configuration; its positions are removed", slog.String("reader", reader))
 		if err := f.Forget(ctx, reader); err != nil {

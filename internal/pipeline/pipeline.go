@@ -255,6 +255,9 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 			if st, err := p.log.Stat(ctx, p.stream); err == nil {
 				follow(st) // partitions that came since
 				overtaken = p.overtaken(st, begin, led)
+				if !dirty && stream.Left(st, led.at) == 0 {
+					p.update(func(s *Status) { s.LastError, s.Hint = "", "" }) // the sink is open, and nothing is left
+				}
 			}
 			if !dirty && !overtaken {
 				continue

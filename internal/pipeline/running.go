@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/pipeline/definition"
 	"naru/internal/quantity"
 	"naru/internal/stream"
@@ -26,15 +27,20 @@ type running struct {
 	flow *flow
 	def  atomic.Pointer[definition.Definition] // in force
 
+	// changing is held over one whole change: of the file, of the state, or the end. A
+	// change waits for sinks that stop, so nothing that only looks may take it.
+	changing sync.Mutex
+	ended    bool // it left the configuration, or the server stops; with changing held
+	unsure   bool // the file may have another state than this: with changing held
+
 	mu struct {
 		sync.Mutex
 		sinks map[string]*sinkRun
-		// broken is why the pipeline does not run at all, or why a change of its file is
-		// not in force.
-		broken error
-		done   bool // it left the configuration, or the server stops
 	}
 }
+
+// errLeft: the pipeline left the configuration, or the server stops.
+var errLeft = errors.New("the pipeline has ended")
 
 // sinkRun is one sink at work.
 type sinkRun struct {
@@ -42,11 +48,6 @@ type sinkRun struct {
 	pipeline *Pipeline
 	cancel   context.CancelFunc
 	done     chan struct{}
-}
-
-func (s *sinkRun) stop() {
-	s.cancel()
-	<-s.done
 }
 
 // openRunning brings a pipeline to work, as its state says.
@@ -101,34 +102,55 @@ func (r *running) load() error {
 // place up to which they have been computed, for all sinks; sinks whose settings
 // have not changed go on.
 func (r *running) change(def *definition.Definition) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
 	f := r.flow
+	if r.ended {
+		return errLeft
+	}
 	if def.From.Stream != f.stream {
 		return fmt.Errorf("pipeline %s reads stream %s and cannot change to %s: its positions would mean nothing; give the file another name", def.Name, f.stream, def.From.Stream)
 	}
 	if err := r.version(def); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.def.Store(def)
+	r.adjust()
+	return nil
+}
+
+// adjust stops the sinks that are not to run, or not so, and starts those that are.
+// With changing held.
+func (r *running) adjust() {
+	def := r.def.Load()
 	wanted := map[string]*definition.Sink{}
-	if !f.mu.state.Paused {
+	if !r.flow.paused() {
 		for _, s := range def.To {
 			wanted[s.Name] = s
 		}
 	}
+	var leaving []*sinkRun
+	r.mu.Lock()
 	for name, s := range r.mu.sinks {
 		if w := wanted[name]; w == nil || !w.Same(s.def) {
-			s.stop()
-			delete(r.mu.sinks, name)
+			leaving = append(leaving, s)
+			s.cancel()
 		}
+	}
+	r.mu.Unlock()
+	for _, s := range leaving { // not under the lock: a sink that hangs takes its time
+		<-s.done
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range leaving {
+		delete(r.mu.sinks, s.def.Name)
 	}
 	for name, s := range wanted {
 		if r.mu.sinks[name] == nil {
 			r.mu.sinks[name] = r.start(def, s)
 		}
 	}
-	return nil
 }
 
 // version makes def the newest version, if its rows differ.
@@ -138,6 +160,11 @@ func (r *running) version(def *definition.Definition) error {
 	defer f.mu.Unlock() // across the writes: nothing may be computed until it is known by what
 	newest := f.mu.state.Versions[len(f.mu.state.Versions)-1]
 	if newest.Hash == def.Hash() {
+		if r.unsure {
+			if err := r.keep(f.mu.state); err != nil {
+				return err
+			}
+		}
 		f.mu.defs[newest.Hash] = def
 		return nil
 	}
@@ -148,12 +175,23 @@ func (r *running) version(def *definition.Definition) error {
 	next := *f.mu.state
 	next.Versions = append(append([]version(nil), next.Versions...), version{From: from, Hash: def.Hash(), Text: string(def.Text())})
 	next.prune(f.mu.passed)
-	if err := next.write(r.all.deps.FS, r.all.stateFile(def.Name)); err != nil {
-		return fmt.Errorf("keep a version of pipeline %s: %w", def.Name, err)
+	if err := r.keep(&next); err != nil {
+		return err
 	}
-	f.mu.state = &next
 	f.mu.defs[def.Hash()] = def
 	f.logger.Info("steps changed", slog.String("from", from.String()), slog.String("version", def.Hash()))
+	return nil
+}
+
+// keep makes next the state. After an error the file may have it nevertheless, so the
+// next change writes it in any case. With changing and f.mu held.
+func (r *running) keep(next *state) error {
+	r.unsure = true
+	if err := next.write(r.all.deps.FS, r.all.stateFile(r.flow.name)); err != nil {
+		return fault.Transient(fmt.Errorf("keep the state of pipeline %s: %w", r.flow.name, err))
+	}
+	r.unsure = false
+	r.flow.mu.state = next
 	return nil
 }
 
@@ -230,12 +268,21 @@ func (r *running) passed(k lane) int64 {
 // stop ends all sinks and releases the steps.
 func (r *running) stop() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name, s := range r.mu.sinks {
-		s.cancel()
-		defer delete(r.mu.sinks, name)
-	}
 	for _, s := range r.mu.sinks {
+		s.cancel() // at once: a change may have begun
+	}
+	r.mu.Unlock()
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	r.ended = true
+	r.mu.Lock()
+	all := r.mu.sinks
+	r.mu.sinks = map[string]*sinkRun{}
+	r.mu.Unlock()
+	for _, s := range all {
+		s.cancel()
+	}
+	for _, s := range all {
 		<-s.done
 	}
 	return r.flow.close()

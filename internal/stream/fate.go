@@ -1,5 +1,7 @@
 package stream
 
+import "naru/internal/event"
+
 // Repairs says what repairs of the log have done to a reader's share of a
 // stream, in events. Both are known by offsets, because nothing else is left.
 type Repairs struct {
@@ -39,4 +41,16 @@ func RepairsOf(st Stat, at Progress) Repairs {
 		all.Lost += min(max(off-covered(at, partition, off+cut[partition])+cut[partition], 0), lost)
 	}
 	return all
+}
+
+// Left is how many events a reader has still to bring somewhere: what was accepted for
+// the stream, less what the reader has counted. Progress is to be read before the
+// Stat, or it may be negative.
+func Left(st Stat, at Progress) int64 {
+	refused := st.Refused
+	if st.Stream == event.RejectedStream || st.Stream == event.RejectedStates {
+		refused = 0 // what was sent again stays in it
+	}
+	r := RepairsOf(st, at)
+	return st.Acknowledged - refused - (at.Counts.Total() - r.Cut) - r.Lost
 }

@@ -288,7 +288,7 @@ func count(st stream.Stat, p Pipeline) Stream {
 	repairs := stream.RepairsOf(st, p.Progress)
 	s.Lost, s.Cut = repairs.Lost, repairs.Cut
 	s.Written -= s.Cut // in a pipeline without steps every event that was counted was written
-	s.NotYetWritten = s.Acknowledged - st.Refused - (c.Total() - s.Cut) - s.Lost
+	s.NotYetWritten = stream.Left(st, p.Progress)
 	if p.Name != "" {
 		for _, g := range stream.Gaps(st, p.Progress) {
 			s.Overtaken += g.Events

@@ -1,0 +1,207 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/obs"
+	"naru/internal/stream"
+	"naru/internal/vfs"
+)
+
+const twoSinks = "steps: [{sql: drop 3}]\nto: [{into: a}, {into: b, name: other}]\n"
+
+// ask calls the handler and reads the answer into v, if it is a 200.
+func (s *stand) ask(method, path string, v any) int {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	(&Handler{Configured: s.set, Logger: quiet}).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	if w.Code == http.StatusOK {
+		require.NoError(s.t, json.Unmarshal(w.Body.Bytes(), v), w.Body.String())
+	}
+	return w.Code
+}
+
+// one asks for a pipeline again and again until it is as wanted.
+func (s *stand) one(name string, want func(Report) bool) (r Report) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		r = Report{}
+		return s.ask("GET", Path+"/"+name, &r) == http.StatusOK && want(r)
+	}, 20*time.Second, time.Millisecond, "%+v", &r)
+	return r
+}
+
+func TestPauseHoldsOverRestartsAndChanges(t *testing.T) {
+	s := newStand(t, "a", "b", "c")
+	s.file("p.yaml", twoSinks)
+	s.file("q.yaml", "to: [{into: c}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 6)
+	s.caughtUp(6, "pipeline/p/into", "pipeline/p/other", "pipeline/q/into")
+
+	var r Report
+	require.Equal(t, http.StatusOK, s.ask("POST", Path+"/p/pause", &r))
+	require.Equal(t, Paused, r.State)
+	require.True(t, r.Paused)
+	for range 2 { // over a kill, too
+		appendEvents(t, s.log, "events", 7, 6)
+		s.file("p.yaml", strings.Replace(twoSinks, "drop 3", "as x-", 1)) // a change does not wake it
+		s.one("p", func(r Report) bool { return r.Steps[0].SQL == "as x-" })
+		s.caughtUp(s.progress("pipeline/q/into").Counts.Total()+6, "pipeline/q/into")
+		r = s.one("p", func(r Report) bool { return r.Paused })
+		require.Len(t, r.Sinks, 2)
+		require.Equal(t, Paused, r.Sinks[0].State)
+		require.Equal(t, stream.Counts{Written: 4, Filtered: 2}, r.Sinks[0].Counts)
+		require.Positive(t, r.Sinks[0].LagSeconds)
+		require.Len(t, s.stores["a"].ids, 4)
+		s.kill()
+		s.start()
+	}
+	s.one("p", func(r Report) bool { return r.Paused && r.Sinks[1].Lag == 12 })
+	require.Equal(t, http.StatusOK, s.ask("POST", Path+"/p/resume", &r))
+	require.False(t, r.Paused)
+	s.caughtUp(18, "pipeline/p/into", "pipeline/p/other")
+	r = s.one("p", func(r Report) bool { return r.State == Running && r.Sinks[0].Lag == 0 && r.Sinks[1].Lag == 0 })
+	require.Equal(t, stream.Counts{Written: 16, Filtered: 2}, r.Sinks[0].Counts)
+	require.Zero(t, r.Sinks[0].LagSeconds)
+}
+
+// A sink that hangs makes a pause wait, and nobody who only looks.
+func TestReportsDoNotWaitForASinkThatHangs(t *testing.T) {
+	s := newStand(t, "a", "b")
+	hang, hangs := make(chan struct{}), make(chan struct{})
+	s.stores["a"].fail = func(call string, n int) error {
+		if call == "write" && n == 1 {
+			close(hangs)
+			<-hang
+		}
+		return nil
+	}
+	s.file("p.yaml", twoSinks)
+	s.start()
+	appendEvents(t, s.log, "events", 1, 6)
+	<-hangs
+	paused := make(chan error, 1)
+	go func() { paused <- s.set.Pause("p", true) }()
+	r := s.one("p", func(r Report) bool { return r.Paused })
+	require.EqualValues(t, 6, r.Sinks[0].Lag)
+	require.NotEmpty(t, s.set.Status())
+	select {
+	case err := <-paused:
+		t.Fatal("it has not waited", err)
+	default:
+	}
+	close(hang)
+	require.NoError(t, <-paused)
+	require.Empty(t, s.set.Status())
+}
+
+// Whatever fails when a pause is written: no answer says more than what is on disk.
+func TestPauseThatCannotBeKept(t *testing.T) {
+	for _, op := range []vfs.Op{vfs.OpCreate, vfs.OpWrite, vfs.OpSync, vfs.OpClose, vfs.OpRename, vfs.OpSyncDir} {
+		t.Run(op.String(), func(t *testing.T) {
+			s := newStand(t, "a", "b")
+			s.file("p.yaml", twoSinks)
+			s.start()
+			appendEvents(t, s.log, "events", 1, 6)
+			s.caughtUp(6, "pipeline/p/into", "pipeline/p/other")
+			pattern := "p.json.new"
+			if op == vfs.OpSyncDir {
+				pattern = "pipelines"
+			}
+			s.fs.Inject(vfs.Rule{Ops: op, Pattern: pattern, Times: 1})
+			require.Equal(t, http.StatusServiceUnavailable, s.ask("POST", Path+"/p/pause", nil))
+			r := s.one("p", func(Report) bool { return true })
+			require.False(t, r.Paused)
+			require.Equal(t, http.StatusOK, s.ask("POST", Path+"/p/resume", &r))
+			s.kill()
+			s.fs = s.fs.CrashClone(1)
+			s.start()
+			s.one("p", func(r Report) bool { return !r.Paused && r.State == Running })
+			appendEvents(t, s.log, "events", 7, 6)
+			s.caughtUp(12, "pipeline/p/into", "pipeline/p/other")
+
+			require.Equal(t, http.StatusOK, s.ask("POST", Path+"/p/pause", &r))
+			s.kill()
+			s.fs = s.fs.CrashClone(2)
+			s.start()
+			s.one("p", func(r Report) bool { return r.Paused })
+		})
+	}
+}
+
+func TestReportsOfWhatFails(t *testing.T) {
+	s := newStand(t, "a", "b")
+	s.stores["a"].fail = func(call string, _ int) error {
+		if call == "open" {
+			return errors.New("nobody there")
+		}
+		return nil
+	}
+	s.file("p.yaml", twoSinks)
+	s.file("q.yaml", "steps: [{sql: wrong}]\nto: [{into: c}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 6)
+	s.caughtUp(6, "pipeline/p/other")
+	r := s.one("p", func(r Report) bool { return r.State == Failing && r.Sinks[0].Errors > 1 })
+	require.Contains(t, r.Sinks[0].LastError, "nobody there")
+	require.Equal(t, Running, r.Sinks[1].State)
+	require.Zero(t, r.Sinks[1].Lag)
+
+	s.file("p.yaml", "steps: [{sql: wrong}]\nto: [{into: a}]\n")
+	r = s.one("p", func(r Report) bool { return r.Broken != "" })
+	s.file("r.yaml", "to: [{into: b}]\n") // the look at the folder is over when it runs
+	s.caughtUp(6, "pipeline/r/into")
+	r = s.one("p", func(r Report) bool { return r.Broken != "" })
+	require.Len(t, r.Sinks, 2, "what was in force goes on")
+	require.Zero(t, r.Sinks[1].Lag, "and keeps its place")
+	var l List
+	require.Equal(t, http.StatusOK, s.ask("GET", Path, &l))
+	require.Len(t, l.Pipelines, 3)
+	require.Equal(t, Broken, l.Pipelines[1].State)
+	require.Contains(t, l.Pipelines[1].Broken, "q.yaml:1: this is wrong")
+
+	for path, want := range map[string]int{
+		"GET /x": 404, "GET /p/pause": 405, "POST /p": 405, "POST /p/paws": 404, "POST /q/pause": 409, "POST /x/pause": 404,
+	} {
+		method, rest, _ := strings.Cut(path, " ")
+		require.Equal(t, want, s.ask(method, Path+rest, nil), path)
+	}
+
+	reg := obs.NewRegistry()
+	s.set.Register(reg)
+	scrape := func() string {
+		w := httptest.NewRecorder()
+		reg.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		text, err := io.ReadAll(w.Body)
+		require.NoError(t, err)
+		return string(text)
+	}
+	text := scrape()
+	for _, want := range []string{
+		`naru_pipeline_up{pipeline="p",sink="into"} 0`, `naru_pipeline_up{pipeline="p",sink="other"} 1`,
+		`naru_pipeline_lag_events{pipeline="p",sink="into"} 6`, `naru_pipeline_lag_seconds{pipeline="p",sink="other"} 0`,
+		`naru_pipeline_events_total{pipeline="p",result="filtered",sink="other"} 2`, "naru_pipelines_broken 2",
+	} {
+		require.Contains(t, text, want)
+	}
+
+	// A sink that is well again says so, also when there is nothing to write.
+	s.stores["a"].mu.Lock()
+	s.stores["a"].fail = nil
+	s.stores["a"].mu.Unlock()
+	s.caughtUp(6, "pipeline/p/into")
+	s.one("p", func(r Report) bool { return r.State == Running })
+	s.file("p.yaml", twoSinks)
+	assert.Eventually(t, func() bool { return strings.Contains(scrape(), "naru_pipelines_broken 1") }, 20*time.Second, time.Millisecond)
+}
