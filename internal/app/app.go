@@ -147,7 +147,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opened.add("steps", steps.Close)
-	configured := openPipelines(o.Config.Pipelines, fsys, folder.Folder, readable, tables, steps, logger)
+	configured := openPipelines(o.Config.Pipelines, fsys, folder.Folder, readable, log, tables, steps, logger)
 
 	// Contracts before the door, because no event may get in unjudged. There is no
 	// older state to go on with, so mistakes in them end the start.

@@ -51,6 +51,9 @@ func (f *faces) routes() http.Handler {
 	cfg := f.options.Config
 	report := f.report()
 	status.Register(f.registry, report, logger)
+	if f.configured != nil {
+		f.configured.Register(f.registry)
+	}
 	guard := web.NewGuard(cfg.Listen.Hosts...)
 	mux := &web.Mux{}
 
@@ -63,6 +66,9 @@ func (f *faces) routes() http.Handler {
 	mux.Handle(rejection.DiscardPath, guard.Wrap(f.rejected), http.MethodPost)
 	mux.HandlePrefix(rejection.Path+"/", guard.Wrap(f.rejected), http.MethodGet) // one rejection
 	mux.HandlePrefix(tail.Prefix, guard.Wrap(tail.New(cfg.Tail, f.log, f.closing, logger)), http.MethodGet)
+	lines := guard.Wrap(&pipeline.Handler{Configured: f.configured, Logger: logger})
+	mux.Handle(pipeline.Path, lines, http.MethodGet)
+	mux.HandlePrefix(pipeline.Path+"/", lines, http.MethodGet, http.MethodPost) // one pipeline, and what changes it
 	mux.Handle("/healthz", guard.Wrap(web.Healthz()), http.MethodGet)
 	mux.Handle("/readyz", guard.Wrap(web.Readyz(
 		web.Check{Name: "log", Ready: f.health.ready},

@@ -26,6 +26,7 @@ import (
 	"naru/internal/sink/s3"
 	tostream "naru/internal/sink/stream"
 	"naru/internal/sink/table"
+	"naru/internal/stream"
 	"naru/internal/transform"
 	"naru/internal/vfs"
 )
@@ -84,9 +85,9 @@ func schemas(ctx context.Context, l *iceberg.Lake, stream string, types []string
 }
 
 // openPipelines makes the pipelines of the folder pipelines/.
-func openPipelines(cfg pipeline.Config, fsys vfs.FS, f config.Folder, log *dedupe.Log, tables *table.Tables, engine transform.Engine, logger *slog.Logger) *pipeline.Configured {
+func openPipelines(cfg pipeline.Config, fsys vfs.FS, f config.Folder, log *dedupe.Log, raw stream.Log, tables *table.Tables, engine transform.Engine, logger *slog.Logger) *pipeline.Configured {
 	return pipeline.NewConfigured(cfg, pipeline.Deps{
-		FS: fsys, Folder: f.Pipelines(), StateDir: f.PipelineState(), Log: log, Engine: engine, Kinds: Kinds(tables), Logger: logger,
+		FS: fsys, Folder: f.Pipelines(), StateDir: f.PipelineState(), Log: log, Raw: raw, Engine: engine, Kinds: Kinds(tables), Logger: logger,
 		Env: sink.Env{Dir: string(f), FS: fsys, Getenv: os.Getenv, Logger: logger},
 	})
 }
