@@ -22,11 +22,11 @@ func (c *cli) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [DIR]",
 		Short: "Find everything that is wrong in a folder, without starting it",
-		Long: `Reads the settings and the contracts of DIR (default: this folder) and names
-everything that is wrong, each with its file, line, key and cure; a misspelt key
-with the nearest one that exists. Columns of tables that have another type than
-a contract wants are noted. It changes nothing. The exit code is 1 if
-anything is wrong.`,
+		Long: `Reads the settings, the contracts and the pipelines of DIR (default: this folder) and
+names everything that is wrong, each with its file, line, key and cure; a misspelt key
+with the nearest one that exists. The steps of pipelines are held against the columns
+that events have had. Columns of tables that have another type than a contract wants
+are noted. It changes nothing. The exit code is 1 if anything is wrong.`,
 		Example: `  naru check
   naru check analytics --json`,
 		Args: usage(cobra.MaximumNArgs(1)),
@@ -111,8 +111,16 @@ func inspect(ctx context.Context, fsys vfs.FS, f config.Folder) (config.Problems
 			}
 		}
 	}
+	more, note, err := inspectPipelines(ctx, f, settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	problems = append(problems, more...)
+	if note != "" {
+		notes = append(notes, note)
+	}
 	for _, p := range f.Projects() {
-		if p.Name == filepath.Base(f.Contracts()) {
+		if p.Name == filepath.Base(f.Contracts()) || p.Name == filepath.Base(f.Pipelines()) {
 			continue
 		}
 		names, err := fsys.List(filepath.Join(string(f), p.Name))
@@ -129,6 +137,20 @@ func inspect(ctx context.Context, fsys vfs.FS, f config.Folder) (config.Problems
 		}
 	}
 	return problems, notes, nil
+}
+
+// inspectPipelines gives what is wrong in the folder pipelines/, and what could not be
+// checked.
+func inspectPipelines(ctx context.Context, f config.Folder, settings *config.Config) (config.Problems, string, error) {
+	w, err := readPipelines(f)
+	if err != nil || len(w.defs) == 0 || settings == nil {
+		return w.wrong, "", err
+	}
+	if err := w.open(ctx, *settings, true); err != nil {
+		return w.wrong, "the steps of pipelines were not checked: " + err.Error(), nil
+	}
+	w.check(ctx)
+	return w.wrong, "", w.close()
 }
 
 func (c *cli) printJSON(v any) error {

@@ -28,7 +28,7 @@ one folder; an empty folder will do.
 An event of type page_view that is sent to the stream events becomes a row of
 the table events.page_view; SQL finds it as page_view, from its acknowledgement on.
 
-Where the server is: client commands (send, tail, query, status, rejected) take --url, or
+Where the server is: client commands (send, tail, query, status, rejected, pipeline) take --url, or
 the variable NARU_URL; the default is http://127.0.0.1:8080.
 
 Exit codes:
@@ -57,7 +57,7 @@ Exit codes:
 	root.SetFlagErrorFunc(asUsage)
 	root.AddCommand(
 		c.initCommand(), c.serveCommand(), c.checkCommand(),
-		c.sendCommand(), c.tailCommand(), c.queryCommand(), c.statusCommand(), c.rejectedCommand(),
+		c.sendCommand(), c.tailCommand(), c.queryCommand(), c.statusCommand(), c.rejectedCommand(), c.pipelineCommand(),
 		c.tableCommand(), c.contractCommand(), c.piiCommand(), c.logCommand(), c.backupCommand(), c.verifyCommand(), c.benchCommand(), c.versionCommand(),
 	)
 	return root

@@ -60,6 +60,7 @@ var rings = map[string]int{
 	"internal/collect":        4,
 	"internal/collect/native": 4,
 	"internal/pipeline":       4,
+	"internal/pipeline/proof": 4,
 	"internal/backup":         4,
 	"internal/verify":         4,
 	"internal/hottail":        4,

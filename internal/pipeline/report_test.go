@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +81,8 @@ func TestPauseHoldsOverRestartsAndChanges(t *testing.T) {
 func TestReportsDoNotWaitForASinkThatHangs(t *testing.T) {
 	s := newStand(t, "a", "b")
 	hang, hangs := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(goOn) // before the stand stops, which waits for the sink
 	s.stores["a"].fail = func(call string, n int) error {
 		if call == "write" && n == 1 {
 			close(hangs)
@@ -101,7 +104,7 @@ func TestReportsDoNotWaitForASinkThatHangs(t *testing.T) {
 		t.Fatal("it has not waited", err)
 	default:
 	}
-	close(hang)
+	goOn()
 	require.NoError(t, <-paused)
 	require.Empty(t, s.set.Status())
 }

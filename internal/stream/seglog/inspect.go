@@ -343,6 +343,27 @@ func Records(fs vfs.FS, dir, name string, fn func(*event.Batch) error) error {
 	return nil
 }
 
+// Backward is Records with the segments from the newest to the oldest, each from its
+// beginning. more is asked before every segment whether to go on.
+func Backward(fs vfs.FS, dir, name string, more func() bool, fn func(*event.Batch) error) error {
+	v, err := view(fs, dir)
+	if err != nil {
+		return err
+	}
+	known := false
+	for i := len(v.segments) - 1; i >= 0 && more(); i-- {
+		found, err := v.records(i, name, fn)
+		if err != nil {
+			return err
+		}
+		known = known || found
+	}
+	if !known {
+		return fmt.Errorf("read %s: %w", name, stream.ErrNoStream)
+	}
+	return nil
+}
+
 func (v *viewer) records(i int, name string, fn func(*event.Batch) error) (known bool, err error) {
 	s := v.segments[i]
 	file, err := v.fs.Open(s.path)
