@@ -137,8 +137,9 @@ func TestInitAndCheck(t *testing.T) {
 	code, out, errs := call(t, "", nil, "check", dir)
 	want := "naru.yaml:2: pipelines.comit_interval: unknown key; did you mean commit_interval?\n" +
 		"naru.yaml:4: log.segment: \"many\" is not a size: write a number with B, KiB, MiB, GiB or TiB, as in 64MiB\n" +
-		"note: pipelines/x.yaml is not read: this version has nothing for pipelines/\n"
-	if code != 1 || out != want || errs != "naru: check "+dir+": 2 problems\n" {
+		"pipelines/x.yaml: to: is missing: name at least one sink, as in `to: [{table: x}]`\n" +
+		"pipelines/x.yaml:1: from: wants a block of keys, not the value \"events\"\n"
+	if code != 1 || out != want || errs != "naru: check "+dir+": 4 problems\n" {
 		t.Errorf("check: %d\n%s%s", code, out, errs)
 	}
 	code, out, _ = call(t, "", nil, "check", dir, "--json")
@@ -149,7 +150,7 @@ func TestInitAndCheck(t *testing.T) {
 		}
 		Notes []string
 	}
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Problems) != 2 || got.Problems[1].Key != "log.segment" || len(got.Notes) != 1 {
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Problems) != 4 || got.Problems[1].Key != "log.segment" || len(got.Notes) != 0 {
 		t.Errorf("check --json: %d %s %v", code, out, err)
 	}
 	// The server says the same and touches nothing.

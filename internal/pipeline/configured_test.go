@@ -42,6 +42,8 @@ func TestPipelineBrings(t *testing.T) {
 func TestSlowSinkDelaysNobody(t *testing.T) {
 	s := newStand(t, "a", "b")
 	hang := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(goOn) // before the stand stops, which waits for the sink
 	s.stores["a"].fail = func(call string, n int) error {
 		if call == "write" && n > 1 {
 			<-hang
@@ -55,7 +57,7 @@ func TestSlowSinkDelaysNobody(t *testing.T) {
 	}
 	s.caughtUp(1000, "pipeline/p/other")
 	require.Len(t, s.stores["b"].ids, 1000)
-	close(hang)
+	goOn()
 	s.caughtUp(1000, "pipeline/p/into")
 }
 
