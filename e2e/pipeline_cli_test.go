@@ -81,7 +81,7 @@ func TestPipelineCommands(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	out := must(t, "", "pipeline", "show", "edits", "--url", s.url)
-	for _, want := range []string{"types     edit", "exactly once", "naru rejected ls --rule pipeline/edits", "step 2"} {
+	for _, want := range []string{"types      edit", "exactly once", "naru rejected ls --rule pipeline/edits", "step 2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -92,7 +92,7 @@ func TestPipelineCommands(t *testing.T) {
 
 	// Try shows the latest events, as the file is now, and stores nothing.
 	out = must(t, "", "pipeline", "try", "edits", "--dir", dir, "-n", "11")
-	for _, want := range []string{"| p18", "refused by step 2 sql: ", `"size":"many"`, "11 events: 8 written as 8 rows, 1 filtered, 2 refused; nothing was stored"} {
+	for _, want := range []string{"p18   18", "refused by step 2 sql: ", `"size":"many"`, "11 events: 8 written as 8 rows, 1 filtered, 2 refused; nothing was stored"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

@@ -94,6 +94,7 @@ func TestReportsDoNotWaitForASinkThatHangs(t *testing.T) {
 	s.start()
 	appendEvents(t, s.log, "events", 1, 6)
 	<-hangs
+	s.one("p", func(Report) bool { return true }) // its sinks start before it is listed
 	paused := make(chan error, 1)
 	go func() { paused <- s.set.Pause("p", true) }()
 	r := s.one("p", func(r Report) bool { return r.Paused })
