@@ -28,7 +28,7 @@ func engine(t *testing.T, name string) (at, password string) {
 		if os.Getenv("NARU_TEST_ENGINES") != "" {
 			t.Fatalf("%s is not set", name)
 		}
-		t.Skip("needs servers: test-world/engines/with postgres mariadb clickhouse -- go test ./e2e -run TestDatabases")
+		t.Skip("needs real servers: test-world/run databases stores")
 	}
 	return os.Getenv(name), os.Getenv(name + "_PASSWORD")
 }

@@ -96,7 +96,7 @@ print(*[x.getsockname()[1] for x in s])')
 		if ! kill -0 "$(cat "$dir/pid")" 2>/dev/null; then
 			break
 		fi
-		if grep -q 'Startup complete' "$dir/server.log"; then
+		if grep -qs 'Startup complete' "$dir/server.log"; then
 			echo "export NARU_TEST_CASSANDRA=127.0.0.1:$port" >"$dir/env"
 			return
 		fi

@@ -23,7 +23,7 @@ start() {
 		--daemonize no >"$dir/server.log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	for _ in $(seq 100); do
-		if grep -q 'Ready to accept connections' "$dir/server.log"; then
+		if grep -qs 'Ready to accept connections' "$dir/server.log"; then
 			echo "export NARU_TEST_REDIS=127.0.0.1:$port" >"$dir/env"
 			return
 		fi
