@@ -400,6 +400,44 @@ func TestFilesTaken(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Readers remove the whole folder: what has appeared is theirs.
+func TestFolderTaken(t *testing.T) {
+	w := newWorld(nil)
+	s := w.open(t)
+	require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, 0, sinktest.Events("a", 3)...)))
+	_, err := s.Drain(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	require.NoError(t, vfs.RemoveAll(w.fs, "/p/out"))
+	require.NoError(t, w.open(t).Close())
+}
+
+// A copy of the project, made while the original was publishing, leaves the
+// original's files alone, also where both write into one folder.
+func TestCopy(t *testing.T) {
+	w := newWorld(func(s *Settings) { s.Dir = "/shared" })
+	s := w.open(t)
+	require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, 0, sinktest.Events("a", 3)...)))
+	env := w.env()
+	env.Dir, env.State = "/copy", "/copy/data/sinks/p-file"
+	require.NoError(t, w.fs.MkdirAll(env.State))
+	f, err := w.fs.Create(env.State + "/files.json")
+	require.NoError(t, err)
+	_, err = f.Write(w.read(t, "/p/data/sinks/p-file/files.json"))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	other, err := w.cfg.Open(t.Context(), env)
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
+	require.NotEqual(t, s.state.ID, other.(*Sink).state.ID)
+	_, err = s.Drain(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	names, err := w.fs.List("/shared")
+	require.NoError(t, err)
+	require.Equal(t, []string{"part-a1000000-0-00000000000000000000.ndjson"}, names)
+}
+
 // Folder or template change while something is unfinished in the old ones.
 func TestOtherFolder(t *testing.T) {
 	w := newWorld(func(s *Settings) { s.Path = "{_type}" })

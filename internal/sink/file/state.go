@@ -31,8 +31,11 @@ type state struct {
 type stateText struct {
 	ID     string `json:"id"` // of the sink, in names of files that are being written
 	Stream string `json:"stream"`
-	Dir    string `json:"dir"`
-	Path   string `json:"path"` // the template
+	// Project is the folder that it belongs to; Dir and Path are the sink's, Path being
+	// the template.
+	Project string `json:"project"`
+	Dir     string `json:"dir"`
+	Path    string `json:"path"`
 	// Seq counts publications. A file that is being written has the number of the one
 	// that it will be part of.
 	Seq       int64           `json:"seq"`
@@ -62,32 +65,17 @@ func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path)
 	err := s.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		var id [4]byte
-		if _, err := rand.Read(id[:]); err != nil {
-			return nil, fmt.Errorf("make id: %w", err)
+		if s.ID, err = newID(); err != nil {
+			return nil, err
 		}
-		s.ID, s.Stream = hex.EncodeToString(id[:]), env.Stream
+		s.Stream = env.Stream
 	case err != nil:
 		return nil, err
 	case s.Stream != env.Stream:
 		return nil, fault.WithHint(fmt.Errorf("read state %s: it is of the stream %s, the pipeline reads %s", s.path, s.Stream, env.Stream),
 			"give the sink another name (name:), so that it begins anew")
 	default:
-		// It is written again before anything is done by it: what was read may be in
-		// memory alone, when a sync has failed.
-		if err := s.save(s.stateText); err != nil {
-			return nil, err
-		}
-		from := to
-		from.Dir = s.Dir // as it was
-		if err := s.publish(ctx, from); err != nil {
-			return nil, err
-		}
-		old, err := rowfile.ParsePath(s.Path)
-		if err != nil {
-			return nil, s.corrupt("its path: " + err.Error())
-		}
-		if err := s.clean(s.Dir, old, 0); err != nil {
+		if err := s.finish(ctx, env.Dir, to); err != nil {
 			return nil, err
 		}
 	}
@@ -95,14 +83,54 @@ func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path)
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
 	next := s.stateText
-	next.Dir, next.Path, next.Publish = to.Dir, path.String(), nil // where clean looks next time
+	next.Project, next.Dir, next.Path = env.Dir, to.Dir, path.String() // where clean looks next time
 	if next.Positions == nil {
 		next.Positions = event.Positions{}
 	}
-	if next.Dir == s.Dir && next.Path == s.Path && s.Positions != nil {
+	if next.Project == s.Project && next.Dir == s.Dir && next.Path == s.Path && s.Positions != nil {
 		return s, nil
 	}
 	return s, s.save(next)
+}
+
+// finish does what the state before has left: it publishes what is to appear and
+// removes what was being written.
+func (s *state) finish(ctx context.Context, project string, to Target) error {
+	if len(s.Publish) > 0 {
+		// It is written again before anything is done by it: what was read may be in
+		// memory alone, when a sync has failed.
+		if err := s.save(s.stateText); err != nil {
+			return err
+		}
+	}
+	if s.Project != project {
+		// Of a copy, or of a project that was moved. What stands in the old folder may be
+		// the original's, which may be at work.
+		if err := s.publish(ctx, to); err != nil {
+			return err
+		}
+		id, err := newID()
+		s.ID = id
+		return err
+	}
+	from := to
+	from.Dir = s.Dir // as it was
+	if err := s.publish(ctx, from); err != nil {
+		return err
+	}
+	old, err := rowfile.ParsePath(s.Path)
+	if err != nil {
+		return s.corrupt("its path: " + err.Error())
+	}
+	return s.clean(s.Dir, old, 0)
+}
+
+func newID() (string, error) {
+	var id [4]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", fmt.Errorf("make id: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
 }
 
 func (s *state) corrupt(reason string) error {
@@ -177,8 +205,9 @@ func (s *state) replace(text []byte) error {
 	return s.fs.SyncDir(dir)
 }
 
-// publish makes the files appear that the state tells of. One that is not there
-// under its temporary name has appeared: it was durable before the state was.
+// publish makes the files appear that the state tells of, and notes that they have.
+// One that is not there under its temporary name has appeared: it was durable before
+// the state was.
 func (s *state) publish(ctx context.Context, to Target) error {
 	if len(s.Publish) == 0 {
 		return nil
@@ -200,7 +229,9 @@ func (s *state) publish(ctx context.Context, to Target) error {
 			return fmt.Errorf("publish files: %w", err)
 		}
 	}
-	return nil
+	next := s.stateText
+	next.Publish = nil // what becomes of them now is not the sink's business
+	return s.save(next)
 }
 
 // temp is the name of the n-th file that is written for the next publication.
