@@ -16,10 +16,11 @@ type Config struct {
 	// last row group: it bounds what is read again after a crash.
 	CommitBytes quantity.Bytes `yaml:"commit_bytes"`
 	// ReadBytes is how much a reader takes from the log at once. Two such
-	// reads per partition are in memory at a time.
+	// reads per partition are in memory at a time. The sinks of all configured pipelines
+	// share it, but for 64 KiB that each has in any case.
 	ReadBytes quantity.Bytes `yaml:"read_bytes"`
-	// Shared is how many bytes of rows a configured pipeline keeps for those of its
-	// sinks that are a little behind; sinks further behind compute theirs again.
+	// Shared is how many bytes of rows all configured pipelines together keep for those
+	// of their sinks that are a little behind; sinks further behind compute theirs again.
 	Shared quantity.Bytes `yaml:"shared"`
 	// DrainTimeout bounds the last commit at shutdown. What it does not cover is
 	// loaded again at the next start.
@@ -35,7 +36,7 @@ func DefaultConfig() Config {
 		CommitInterval: quantity.Duration(5 * time.Second),
 		CommitBytes:    256 * quantity.MiB,
 		ReadBytes:      4 * quantity.MiB,
-		Shared:         4 * quantity.MiB,
+		Shared:         64 * quantity.MiB,
 		DrainTimeout:   quantity.Duration(20 * time.Second),
 		BackoffMin:     quantity.Duration(100 * time.Millisecond),
 		BackoffMax:     quantity.Duration(30 * time.Second),

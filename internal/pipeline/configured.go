@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"naru/internal/pipeline/definition"
@@ -41,6 +42,7 @@ type Configured struct {
 	ctx  context.Context // of Run: what it starts ends with it
 	end  context.CancelCauseFunc
 
+	sinks       atomic.Int64  // that run: they share limits
 	every       time.Duration // looks at the folder
 	taken, seen string        // stamps of it
 

@@ -30,8 +30,9 @@ type flow struct {
 	engine transform.Engine
 	logger *slog.Logger
 	now    func() time.Time
-	most   stream.Bytes // of a read
-	cached int          // bytes of rows that are kept
+	shares func() int64 // of how many sinks and pipelines the limits are for
+	most   int64        // bytes of a read, of all sinks together
+	cached int64        // bytes of rows that are kept, of all pipelines together
 
 	mu struct {
 		sync.Mutex
@@ -93,7 +94,7 @@ func (f *flow) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load where refusals begin: %w", err)
 	}
-	f.mu.scanned, err = scan(ctx, f.log, f.name, from.Positions, f.most, func(by string, at event.Position, row int32) error {
+	f.mu.scanned, err = scan(ctx, f.log, f.name, from.Positions, stream.Bytes(f.most), func(by string, at event.Position, row int32) error {
 		f.mu.known.add(by, at, row)
 		return nil
 	})
@@ -130,9 +131,17 @@ type tap struct {
 	tabular bool
 }
 
+// leastRead is what a sink reads at once however many there are.
+const leastRead = 64 << 10
+
+// readBytes is a sink's share of what all read at once.
+func (f *flow) readBytes() stream.Bytes {
+	return stream.Bytes(min(f.most, max(f.most/max(f.shares(), 1), leastRead)))
+}
+
 // next implements source.
 func (t tap) next(ctx context.Context, from event.Position) (*portion, error) {
-	b, err := t.log.Read(ctx, t.stream, from, t.most)
+	b, err := t.log.Read(ctx, t.stream, from, t.readBytes())
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +176,7 @@ func (f *flow) recent(b *event.Batch, tabular bool) *portion {
 func (f *flow) remember(x *portion) {
 	f.mu.recent = append(f.mu.recent, x)
 	f.mu.size += x.out.Size()
-	for len(f.mu.recent) > 1 && (f.mu.size > f.cached || len(f.mu.recent) > 64) {
+	for len(f.mu.recent) > 1 && (int64(f.mu.size) > f.cached/max(f.shares(), 1) || len(f.mu.recent) > 64) {
 		f.mu.size -= f.mu.recent[0].out.Size()
 		f.mu.recent = f.mu.recent[1:]
 	}

@@ -56,7 +56,7 @@ func (c *Configured) openRunning(ctx context.Context, def *definition.Definition
 	r.def.Store(def)
 	r.mu.sinks = map[string]*sinkRun{}
 	f := &flow{name: def.Name, stream: def.From.Stream, log: c.deps.Log, engine: c.deps.Engine,
-		logger: c.deps.Logger.With(slog.String("pipeline", def.Name)), now: time.Now, most: stream.Bytes(c.cfg.ReadBytes), cached: int(c.cfg.Shared)}
+		logger: c.deps.Logger.With(slog.String("pipeline", def.Name)), now: time.Now, most: int64(c.cfg.ReadBytes), cached: int64(c.cfg.Shared), shares: c.sinks.Load}
 	f.mu.steps = map[string]transform.Transform{}
 	f.mu.passed = r.passed
 	r.flow = f
@@ -218,9 +218,11 @@ func (r *running) start(def *definition.Definition, s *definition.Sink) *sinkRun
 		return startAt(ctx, c.deps.Log, def.From.Stream, def.From.Start)
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
+	c.sinks.Add(1)
 	run := &sinkRun{def: s, pipeline: p, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(run.done)
+		defer c.sinks.Add(-1)
 		if err := r.await(ctx); err != nil {
 			return
 		}

@@ -129,10 +129,18 @@ func Parse(file, name string, text []byte, kinds []sink.Kind) (*Definition, prob
 	if !goodName.MatchString(name) {
 		d.Fail(0, "", "a pipeline has the name of its file: lower case letters, digits, - and _, at most 63, a letter or digit first")
 	}
+	if reserved(name) {
+		d.Fail(0, "", "%s is the name of a stream of naru's own, and a pipeline's tables stand in the namespace of its name: take another one", name)
+	}
 	d.Decode(bytes.NewReader(text), def)
 	def.from(d)
 	def.sinks(d, kinds)
 	return def, d.Problems().Sorted()
+}
+
+// reserved are the names of streams that every folder has, or may have.
+func reserved(name string) bool {
+	return name == event.DefaultStream || name == event.RejectedStream || name == event.RejectedStates
 }
 
 // Hash names what decides about rows: from and steps.
@@ -154,6 +162,9 @@ func (def *Definition) from(d *strict.Decoder) {
 		d.Fail(line("stream"), "from.stream", "%q is no name of a stream", def.From.Stream)
 	} else if event.Internal(def.From.Stream) {
 		d.Fail(line("stream"), "from.stream", "names that begin with _ are naru's own")
+	} else if s := def.From.Stream; s == event.RejectedStream || s == event.RejectedStates {
+		// What its steps refuse would come back to it, for ever.
+		d.Fail(line("stream"), "from.stream", "%s is no stream for pipelines: what they refuse goes there; ask the table %s with SQL", s, s)
 	}
 	if slices.Contains(def.From.Types, "") {
 		d.Fail(line("types"), "from.types", "has an empty type")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"naru/internal/problem"
 	"naru/internal/quantity"
 	"naru/internal/sink"
 	"naru/internal/vfs"
@@ -26,6 +27,39 @@ type hook struct {
 	URL     string            `yaml:"url"`
 	Batch   int               `yaml:"batch"`
 	Headers map[string]string `yaml:"headers"`
+}
+
+type feed struct {
+	Stream string `yaml:"stream"`
+}
+
+func (f *feed) Validate() error                                   { return nil }
+func (f *feed) Open(context.Context, sink.Env) (sink.Sink, error) { return nil, nil }
+func (f *feed) Feeds() string                                     { return f.Stream }
+
+func TestCircles(t *testing.T) {
+	all := append([]sink.Kind{{Name: "stream", Short: "stream", Settings: func() sink.Settings { return &feed{} }}}, kinds...)
+	load := func(files map[string]string) problem.List {
+		fsys := vfs.NewMemory()
+		require.NoError(t, fsys.MkdirAll("/p/pipelines"))
+		for name, text := range files {
+			f, err := fsys.Create("/p/pipelines/" + name + ".yaml")
+			require.NoError(t, err)
+			_, err = f.Write([]byte(text))
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		}
+		_, wrong, err := Load(fsys, "/p/pipelines", all)
+		require.NoError(t, err)
+		return wrong
+	}
+	require.Empty(t, load(map[string]string{"x": "from: {stream: a}\nto: [{stream: b}]", "y": "from: {stream: b}\nto: [{stream: c}]", "z": "from: {stream: a}\nto: [{stream: c}]"}))
+	wrong := load(map[string]string{"x": "from: {stream: a}\nto: [{stream: b}]", "y": "from: {stream: b}\nto: [{table: t}, {stream: a}]", "z": "from: {stream: c}\nto: [{stream: c}]"})
+	require.Equal(t, `pipelines/x.yaml:2: to[0]: events would go round for ever: a → b → a
+pipelines/y.yaml:2: to[1]: events would go round for ever: b → a → b
+pipelines/z.yaml:2: to[0]: events would go round for ever: c → c`, wrong.Error())
+	require.Contains(t, load(map[string]string{"events": "to: [{table: t}]"}).Error(), "take another one")
+	require.Contains(t, load(map[string]string{"x": "from: {stream: rejected}\nto: [{table: t}]"}).Error(), "is no stream for pipelines")
 }
 
 func (h *hook) Validate() error {

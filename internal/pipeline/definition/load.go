@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,7 @@ func Load(fsys vfs.FS, dir string, kinds []sink.Kind) (map[string]*Definition, p
 		}
 	}
 	problems = append(problems, clashes(out)...)
+	problems = append(problems, circles(out)...)
 	return out, problems, nil
 }
 
@@ -113,4 +115,48 @@ func clashes(all map[string]*Definition) (problems problem.List) {
 		}
 	}
 	return problems
+}
+
+// Feeder is optional for settings of a sink: the stream of this server that its rows
+// go to.
+type Feeder interface{ Feeds() string }
+
+// circles finds pipelines by which events would go round for ever.
+func circles(all map[string]*Definition) (problems problem.List) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		def := all[name]
+		for _, s := range def.To {
+			f, ok := s.Settings.(Feeder)
+			if !ok {
+				continue
+			}
+			if way := wayTo(all, f.Feeds(), def.From.Stream, map[string]bool{}); way != nil {
+				problems = append(problems, problem.Problem{File: def.file, Line: s.line, Key: s.path,
+					Text: fmt.Sprintf("events would go round for ever: %s → %s", def.From.Stream, strings.Join(way, " → "))})
+			}
+		}
+	}
+	return problems
+}
+
+// wayTo is how events get from one stream to another; nil: they do not.
+func wayTo(all map[string]*Definition, from, to string, seen map[string]bool) []string {
+	if from == to {
+		return []string{to}
+	}
+	if seen[from] {
+		return nil
+	}
+	seen[from] = true
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		def := all[name]
+		for _, s := range def.To {
+			if f, ok := s.Settings.(Feeder); ok && def.From.Stream == from {
+				if way := wayTo(all, f.Feeds(), to, seen); way != nil {
+					return append([]string{from}, way...)
+				}
+			}
+		}
+	}
+	return nil
 }

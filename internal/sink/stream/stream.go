@@ -41,6 +41,9 @@ func (s *Settings) Validate() error {
 	return nil
 }
 
+// Feeds is the stream that the rows go to.
+func (s *Settings) Feeds() string { return s.Stream }
+
 // Open implements sink.Settings.
 func (s *Settings) Open(_ context.Context, env sink.Env) (sink.Sink, error) {
 	if s.Stream == env.Stream {
