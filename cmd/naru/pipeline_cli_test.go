@@ -2,11 +2,22 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"naru/internal/config"
+	"naru/internal/event"
+	"naru/internal/pipeline/definition"
+	"naru/internal/quantity"
+	"naru/internal/recordbatch"
+	"naru/internal/stream"
+	"naru/internal/stream/seglog"
+	"naru/internal/vfs"
 )
 
 const editsPipeline = `from: {types: [edit]}
@@ -80,5 +91,48 @@ func TestPipelinesAreChecked(t *testing.T) {
 		code, _, errs := call(t, "", nil, "pipeline", "test", "--dir", dir)
 		require.Equal(t, 1, code)
 		require.Contains(t, errs, to[1])
+	}
+}
+
+// The latest events of a type, over segments and in the order of the log.
+func TestLatest(t *testing.T) {
+	f := config.Folder(t.TempDir())
+	cfg := seglog.DefaultConfig()
+	cfg.Segment, cfg.Reserve = 64*quantity.KiB, 0
+	require.NoError(t, vfs.OS().MkdirAll(f.Log()))
+	log, err := seglog.Open(vfs.OS(), f.Log(), cfg, nil)
+	require.NoError(t, err)
+	for i := range 40 { // some five in a segment
+		var b recordbatch.Builder
+		b.Reset(time.Now())
+		for _, typ := range []string{"edit", "view", "edit"} {
+			b.AppendEvent(&event.Event{ID: fmt.Append(nil, i), Source: []byte("/t"), Type: []byte(typ), Data: []byte(`{"a":"` + strings.Repeat("x", 4000) + `"}`)})
+		}
+		_, err := log.Append(t.Context(), stream.Write{Stream: "events", Batch: b.Finish(nil, recordbatch.None), Count: 3})
+		require.NoError(t, err)
+	}
+	require.NoError(t, log.Close())
+	segments, err := seglog.List(vfs.OS(), f.Log())
+	require.NoError(t, err)
+	require.Greater(t, len(segments), 4)
+	for _, last := range []int{1, 2, 3, 25, 79, 80, 1000} {
+		found, err := latest(t.Context(), f, &definition.Definition{From: definition.From{Stream: "events", Types: []string{"edit"}}}, last)
+		require.NoError(t, err)
+		var want, got []int64
+		for i := range int64(40) {
+			want = append(want, 3*i, 3*i+2)
+		}
+		want = want[max(len(want)-last, 0):]
+		for _, one := range found {
+			got = append(got, one.offsets...)
+			n := 0
+			require.NoError(t, new(recordbatch.Decoder).EachIn(one.batch, func(e *event.Event) error {
+				require.Contains(t, string(e.Data), "xxx")
+				n++
+				return nil
+			}))
+			require.Equal(t, 3, n)
+		}
+		require.Equal(t, want, got, last)
 	}
 }
