@@ -188,7 +188,7 @@ func TestPowerCutAtEverySync(t *testing.T) {
 // Whatever fails and whenever it is killed, however rows are cut into batches and
 // files: every row is in one file.
 func TestRandomHistories(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(25) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { history(t, seed) })
 	}
 }
