@@ -238,6 +238,12 @@ func (a *applying) refuse(at int, why *rowError) error {
 		}
 		if g.prefixes[k-1] == nil {
 			p, err := g.prepare(k)
+			var wrong *stepError
+			if errors.As(err, &wrong) {
+				// A constant that cannot be computed, which the whole does without.
+				step = g.plan.steps[k-1]
+				break
+			}
 			if err != nil {
 				return err
 			}
