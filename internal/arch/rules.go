@@ -20,6 +20,7 @@ var rings = map[string]int{
 	"internal/strict":          1,
 	"internal/row":             1,
 	"internal/visit":           1,
+	"internal/script":          1,
 	"internal/geoip":           1,
 	"internal/geoip/geoiptest": 1,
 	// 2 seams: interfaces and pure logic, with the conformance suites beside them.
@@ -131,6 +132,7 @@ var foreign = map[string]struct {
 	"github.com/jackc/pgx/v5":              {importers: []string{"internal/sink/postgres"}},
 	"github.com/google/uuid":               {importers: []string{"internal/lake/iceberg"}},
 	"github.com/cespare/xxhash/v2":         {importers: []string{"internal/lake/columnar"}},
+	"github.com/dop251/goja":               {importers: []string{"internal/script"}},
 	"github.com/oschwald/maxminddb-golang": {importers: []string{"internal/geoip"}},
 	"github.com/zeebo/xxh3":                {importers: []string{"internal/dedupe"}},
 	"github.com/spf13/cobra":               {importers: []string{"cmd/naru"}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,17 +17,24 @@ import (
 	"naru/internal/transform"
 )
 
-// steps is the transform of a pipeline.
+// steps is the transform of a pipeline: segments of SQL, with a function in between.
 type steps struct {
 	s *Steps
 
 	mu struct {
 		sync.Mutex
 		closed  bool
-		segment *segment
+		links   []link
 		decoder recordbatch.Decoder
 		idle    *time.Timer
 	}
+}
+
+// link is a segment, or a function.
+type link struct {
+	plan    *plan // of segment
+	segment *segment
+	call    *call
 }
 
 var _ transform.Transform = (*steps)(nil)
@@ -40,7 +48,79 @@ func (t *steps) Apply(ctx context.Context, in *event.Batch, take func(*event.Eve
 	}
 	t.mu.idle.Stop()
 	defer t.mu.idle.Reset(t.s.cfg.Idle.Std())
-	a := &applying{ctx: ctx, in: in, segment: t.mu.segment, next: in.Next}
+	var offsets []int64 // of the events that are taken
+	var done *transform.Applied
+	for i, l := range t.mu.links {
+		var next *transform.Applied
+		var err error
+		switch {
+		case l.call != nil:
+			next, err = l.call.apply(ctx, done.Batch)
+		case i == 0:
+			next, err = t.apply(ctx, l.segment, in, func(e *event.Event) bool {
+				if !take(e) {
+					return false
+				}
+				offsets = append(offsets, e.Offset)
+				return true
+			})
+		default:
+			next, err = t.apply(ctx, l.segment, done.Batch, func(*event.Event) bool { return true })
+		}
+		if err != nil {
+			return nil, err
+		}
+		if done != nil {
+			next = joined(done, next)
+		}
+		done = next
+	}
+	taken, _ := slices.BinarySearch(offsets, done.Batch.Next)
+	number(done.Batch.Rows)
+	done.Written = written(done.Batch.Rows)
+	done.Filtered = int64(taken) - done.Written - int64(len(done.Refused))
+	return done, nil
+}
+
+// joined is what has become of events in two links, one behind the other.
+func joined(first, second *transform.Applied) *transform.Applied {
+	out := second.Batch
+	refused := map[int64]bool{}
+	var answers []transform.Refused
+	for _, r := range append(first.Refused, second.Refused...) {
+		if r.Offset < out.Next && !refused[r.Offset] {
+			refused[r.Offset] = true
+			answers = append(answers, r)
+		}
+	}
+	slices.SortStableFunc(answers, func(x, y transform.Refused) int { return int(min(max(x.Offset-y.Offset, -1), 1)) })
+	out.Rows = slices.DeleteFunc(out.Rows, func(e event.Event) bool { return refused[e.Offset] || e.Offset >= out.Next })
+	return &transform.Applied{Batch: out, Refused: answers}
+}
+
+// written counts the events of rows.
+func written(rows []event.Event) (n int64) {
+	for i := range rows {
+		if i == 0 || rows[i-1].Offset != rows[i].Offset {
+			n++
+		}
+	}
+	return n
+}
+
+// number numbers the rows of each event.
+func number(rows []event.Event) {
+	for i := range rows {
+		rows[i].Row = 0
+		if i > 0 && rows[i-1].Offset == rows[i].Offset {
+			rows[i].Row = rows[i-1].Row + 1
+		}
+	}
+}
+
+// apply computes a segment.
+func (t *steps) apply(ctx context.Context, g *segment, in *event.Batch, take func(*event.Event) bool) (*transform.Applied, error) {
+	a := &applying{ctx: ctx, in: in, segment: g, next: in.Next}
 	defer a.segment.clear()
 	err := t.mu.decoder.EachIn(in, func(e *event.Event) error {
 		if a.next < in.Next {
@@ -71,8 +151,10 @@ func (t *steps) Apply(ctx context.Context, in *event.Batch, take func(*event.Eve
 func (t *steps) rest() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.mu.closed {
-		t.mu.segment.rest()
+	for _, l := range t.mu.links {
+		if l.segment != nil && !t.mu.closed {
+			l.segment.rest()
+		}
 	}
 }
 
@@ -85,7 +167,11 @@ func (t *steps) Close() error {
 	}
 	t.mu.closed = true
 	t.mu.idle.Stop()
-	t.mu.segment.close()
+	for _, l := range t.mu.links {
+		if l.segment != nil {
+			l.segment.close()
+		}
+	}
 	t.s.open.Done()
 	return nil
 }
@@ -98,7 +184,6 @@ type applying struct {
 	calm    func() // stops interrupts
 
 	next    int64 // events behind are left for another call
-	taken   int64 // events that were computed
 	rows    []event.Event
 	size    int // bytes of rows
 	columns []event.Column
@@ -171,7 +256,7 @@ func (a *applying) span(lo, hi int) error {
 	if a.next < a.in.Next {
 		return nil
 	}
-	if a.size >= int(g.s.cfg.Rows) {
+	if a.size >= int(g.s.cfg.Rows) && a.rows[0].Offset != g.from[lo].Offset {
 		a.next = g.from[lo].Offset
 		return nil
 	}
@@ -180,7 +265,6 @@ func (a *applying) span(lo, hi int) error {
 	var memory *memoryError
 	switch {
 	case err == nil:
-		a.taken += int64(hi - lo)
 		return nil
 	case errors.As(err, &memory) && hi-lo > 1:
 	case !errors.As(err, &row):
@@ -194,7 +278,6 @@ func (a *applying) span(lo, hi int) error {
 		a.runs++
 	}
 	if hi-lo == 1 {
-		a.taken++
 		return a.refuse(lo, row)
 	}
 	if a.runs > singly {
@@ -356,15 +439,5 @@ func (a *applying) applied() *transform.Applied {
 	if out.Columns == nil {
 		out.Columns = []event.Column{}
 	}
-	done := &transform.Applied{Batch: out, Refused: a.refused}
-	for i := range out.Rows {
-		if e := &out.Rows[i]; i > 0 && out.Rows[i-1].Offset == e.Offset {
-			e.Row = out.Rows[i-1].Row + 1
-		} else {
-			e.Row = 0
-			done.Written++
-		}
-	}
-	done.Filtered = a.taken - done.Written - int64(len(a.refused))
-	return done
+	return &transform.Applied{Batch: out, Refused: a.refused}
 }

@@ -21,7 +21,13 @@ func (s *Steps) Check(ctx context.Context, file string, list []transform.Step, i
 		problems = append(problems, problem.Problem{File: file, Line: line, Key: "steps", Text: fmt.Sprintf(format, args...)})
 	}
 	for i, step := range list { // each by itself, so that all that is wrong is told at once
-		if _, err := s.plan(ctx, list[i:i+1], i+1); err != nil {
+		var err error
+		if step.Script != nil {
+			_, err = newCall(i+1, step)
+		} else {
+			_, err = s.plan(ctx, list[i:i+1], i+1)
+		}
+		if err != nil {
 			var wrong *stepError
 			if !errors.As(err, &wrong) {
 				tell(step.Line, "step %d %s cannot be checked: %v", i+1, step.Kind, err)
@@ -38,7 +44,7 @@ func (s *Steps) Check(ctx context.Context, file string, list []transform.Step, i
 		return nil // what is known of the lake cannot be read now
 	}
 	defer func() { _ = t.Close() }() // it always is nil
-	g := t.mu.segment
+	g := t.mu.links[0].segment
 	if err := g.check(ctx); err != nil {
 		var wrong *stepError
 		if errors.As(err, &wrong) && !g.unknown(err) {
@@ -103,7 +109,8 @@ func (s *Steps) Open(ctx context.Context, list []transform.Step, in transform.In
 	if err != nil {
 		return nil, fmt.Errorf("open steps: %w", err)
 	}
-	if err := t.mu.segment.ready(ctx); err != nil && (errors.Is(err, errNoTable) || !t.mu.segment.unknown(err)) {
+	g := t.mu.links[0].segment // what others read is known once events have come
+	if err := g.ready(ctx); err != nil && (errors.Is(err, errNoTable) || !g.unknown(err)) {
 		_ = t.Close() // it always is nil
 		return nil, fmt.Errorf("open steps: %w", err)
 	}
@@ -115,7 +122,7 @@ func (s *Steps) make(ctx context.Context, list []transform.Step, in transform.In
 	if len(list) == 0 {
 		list = []transform.Step{{Kind: "sql", SQL: "SELECT * FROM " + query.Input}}
 	}
-	p, err := s.plan(ctx, list, 1)
+	links, err := s.links(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +143,45 @@ func (s *Steps) make(ctx context.Context, list []transform.Step, in transform.In
 	}
 	s.open.Add(1)
 	t := &steps{s: s}
-	t.mu.segment = s.segment(p, schema)
+	for i := range links {
+		if links[i].plan != nil {
+			links[i].segment = s.segment(links[i].plan, schema)
+			schema = columnar.NewSchema()
+		}
+	}
+	t.mu.links = links
 	t.mu.idle = time.AfterFunc(s.cfg.Idle.Std(), t.rest)
 	return t, nil
+}
+
+// links plans steps: those in SQL together, as far as no function stands between them.
+// The first and the last link are SQL.
+func (s *Steps) links(ctx context.Context, list []transform.Step) (links []link, err error) {
+	everything := transform.Everything
+	from := 0
+	segment := func(to int) error {
+		some, first := list[from:to], from+1
+		if len(some) == 0 {
+			some = everything
+		}
+		p, err := s.plan(ctx, some, first)
+		links = append(links, link{plan: p})
+		return err
+	}
+	for i, step := range list {
+		if step.Script == nil {
+			continue
+		}
+		if err := segment(i); err != nil {
+			return nil, err
+		}
+		c, err := newCall(i+1, step)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, link{call: c})
+		from = i + 1
+	}
+	err = segment(len(list))
+	return links, err
 }

@@ -119,3 +119,39 @@ func TestStepsManyRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestStepsScriptInParts: what a function makes of rows does not depend on which are
+// computed together, nor on where too many rows part a batch.
+func TestStepsScriptInParts(t *testing.T) {
+	list := stepsIn(t, `steps:
+  - sql: SELECT a, unnest(range(a)) AS n FROM input WHERE a <> 4
+  - js: "row => { if (row.a == 7 && row.n == 3) throw new Error('seven'); return row.n % 2 ? [row, row] : row }"
+  - sql: SELECT a, n, CASE WHEN a = 9 AND n = 5 THEN error('nine') ELSE 'a text that takes some room' || repeat('x', 300) END AS s FROM input`)
+	var data []string
+	for i := range 60 {
+		data = append(data, fmt.Sprintf(`{"a": %d}`, i%12))
+	}
+	b := batchOf(t, 0, data...)
+	whole := apply(t, openSteps(t, stepsFor(t, StepsDeps{}), list), b)
+	require.Len(t, whole.Refused, 10)
+	require.EqualValues(t, 10, whole.Filtered)
+	cfg := DefaultStepsConfig()
+	cfg.Rows = 64 * quantity.KiB
+	s, err := NewSteps(cfg, StepsDeps{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	tr := openSteps(t, s, list)
+	all := &transform.Applied{Batch: &event.Batch{Columns: whole.Batch.Columns}}
+	parts := 0
+	for at := int64(0); at < b.Next; parts++ {
+		part := *b
+		part.From = at
+		out := apply(t, tr, &part)
+		all.Batch.Rows, all.Refused = append(all.Batch.Rows, out.Batch.Rows...), append(all.Refused, out.Refused...)
+		all.Written, all.Filtered = all.Written+out.Written, all.Filtered+out.Filtered
+		require.Greater(t, out.Batch.Next, at)
+		at = out.Batch.Next
+	}
+	require.Greater(t, parts, 2)
+	require.Equal(t, rowsOf(whole), rowsOf(all))
+}

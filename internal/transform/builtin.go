@@ -5,7 +5,9 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
+	"naru/internal/quantity"
 	"naru/internal/strict"
 )
 
@@ -170,4 +172,40 @@ func base64SQL(f *form) string {
 	// Both alphabets, and without padding, as senders have them.
 	text := fmt.Sprintf("rtrim(translate(CAST(%s AS VARCHAR), '-_', '+/'), '=')", ident(name))
 	return with([]pair{{as, fmt.Sprintf("decode(from_base64(%s || CASE len(%s) %% 4 WHEN 2 THEN '==' WHEN 3 THEN '=' ELSE '' END))", text, text)}})
+}
+
+// Limits of a call in JavaScript that says nothing of them.
+const (
+	scriptTime   = quantity.Duration(time.Second)
+	scriptMemory = 256 * quantity.MiB
+)
+
+// js: code, or {code: ..., time: 1s, memory: 256MiB}
+func script(f *form) string {
+	s := &Script{Time: scriptTime, Memory: scriptMemory}
+	if strict.IsText(f.n) {
+		s.Code = f.text()
+	} else {
+		var limit, memory string
+		if !f.options(map[string]*string{"code": &s.Code, "time": &limit, "memory": &memory}, nil) {
+			return ""
+		}
+		if s.Code == "" {
+			return f.fail(f.n, "wants the text of a function, alone or as {code: ...}")
+		}
+		if limit != "" {
+			if err := s.Time.UnmarshalText([]byte(limit)); err != nil || s.Time <= 0 {
+				return f.fail(f.n, "time: %q is no time that a call may take, as in 100ms", limit)
+			}
+		}
+		if memory != "" {
+			if err := s.Memory.UnmarshalText([]byte(memory)); err != nil || s.Memory <= 0 {
+				return f.fail(f.n, "memory: %q is no size, as in 64MiB", memory)
+			}
+		}
+	}
+	if s.Code != "" {
+		f.step.Script = s
+	}
+	return ""
 }

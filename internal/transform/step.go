@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"naru/internal/quantity"
 	"naru/internal/spelling"
 	"naru/internal/strict"
 )
@@ -19,8 +20,17 @@ type Step struct {
 	// Instead is computed in its place where it does not fit the types of the columns;
 	// empty: nothing is.
 	Instead string
+	// Script, when it is not nil, is what the step is in place of SQL: a function of a row.
+	Script *Script
 	// Files are read by the step: paths as they stand in it.
 	Files []string
+}
+
+// Script is a function in JavaScript, and the limits of a call.
+type Script struct {
+	Code   string
+	Time   quantity.Duration
+	Memory quantity.Bytes
 }
 
 // kinds of steps, with what reads that which stands behind their names. It gives
@@ -43,6 +53,7 @@ var kinds = map[string]func(f *form) string{
 	"referer":    refererSQL,
 	"geoip":      geoipSQL,
 	"unnest":     unnestSQL,
+	"js":         script,
 }
 
 // ReadYAML implements strict.Reader.
@@ -219,7 +230,14 @@ func with(columns []pair) string {
 }
 
 // Key is all of a step that decides about rows.
-func (s *Step) Key() string { return s.Kind + "\x00" + s.SQL + "\x00" + s.Instead }
+func (s *Step) Key() string { return s.Kind + "\x00" + s.SQL + "\x00" + s.Instead + s.Script.key() }
+
+func (s *Script) key() string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf("\x00%s\x00%s\x00%s", s.Code, s.Time, s.Memory)
+}
 
 // Everything are the steps of a pipeline without any whose sink needs columns.
 var Everything = []Step{{Kind: "sql", SQL: "SELECT * FROM input"}}
