@@ -416,3 +416,25 @@ func TestGivenUp(t *testing.T) {
 	require.Less(t, time.Since(begun), 10*time.Second)
 	require.NoError(t, s.Close())
 }
+
+// Rows are not there without their positions.
+func TestRowsWithPositions(t *testing.T) {
+	x := newTarget(t)
+	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	set := defaults()
+	set.URL, set.Table = "mysql://naru@"+x.host+"/"+x.schema, "t"
+	to, err := set.server()
+	require.NoError(t, err)
+	d, err := connect(t.Context(), to, getenv("PASS"), set, reader)
+	require.NoError(t, err)
+	at := event.Positions{sinktest.Lives[0]: {0: 2}}
+	columns := []event.Column{{Name: "_id", Type: event.StringColumn}}
+	require.NoError(t, d.Shape(t.Context(), columns))
+	_, err = d.Begin(t.Context(), at)
+	require.NoError(t, err)
+	require.NoError(t, d.Insert(t.Context(), columns, d.AppendRow(nil, columns, []any{"1"}), 1))
+	d.states = "nowhere"
+	require.ErrorContains(t, d.Commit(t.Context(), at), "write naru_positions")
+	require.NoError(t, d.Close())
+	require.Equal(t, []string{"0"}, x.ids(t))
+}

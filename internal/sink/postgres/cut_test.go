@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/sink"
 	"naru/internal/sink/sinktest"
@@ -62,4 +64,26 @@ func TestTerminated(t *testing.T) {
 	put(t, s, b)
 	require.Len(t, x.ids(t), 2)
 	require.NoError(t, s.Close())
+}
+
+// Rows are not there without their positions.
+func TestRowsWithPositions(t *testing.T) {
+	x := newTarget(t)
+	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	set := x.settings(nil)
+	cfg, err := pgconn.ParseConfig(set.URL)
+	require.NoError(t, err)
+	cfg.Password = getenv("PGPASS")
+	d, err := connect(t.Context(), cfg, set, reader)
+	require.NoError(t, err)
+	at := event.Positions{sinktest.Lives[0]: {0: 2}}
+	columns := []event.Column{{Name: "_id", Type: event.StringColumn}}
+	require.NoError(t, d.Shape(t.Context(), columns))
+	_, err = d.Begin(t.Context(), at)
+	require.NoError(t, err)
+	require.NoError(t, d.Insert(t.Context(), columns, d.AppendRow(nil, columns, []any{"1"}), 1))
+	d.states = "nowhere"
+	require.ErrorContains(t, d.Commit(t.Context(), at), "write naru_positions")
+	require.NoError(t, d.Close())
+	require.Equal(t, []string{"0"}, x.ids(t))
 }
