@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -141,6 +142,9 @@ func (b *backup) fill(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.pipelines(); err != nil {
+		return err
+	}
 	if b.Record != nil {
 		if err := b.write(filepath.Join(b.dir, b.Layout.Root), b.Record); err != nil {
 			return err
@@ -257,6 +261,35 @@ func (b *backup) room(n int64) error {
 	return nil
 }
 
+// pipelines copies which versions of pipelines hold from where on. What sinks keep
+// beside that is of targets that the copy does not have.
+func (b *backup) pipelines() error {
+	at := filepath.Join(b.Layout.Data, pipelineState)
+	names, err := b.FS.List(filepath.Join(b.Folder, at))
+	if errors.Is(err, fs.ErrNotExist) || len(names) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(b.dir, at)
+	if err := b.FS.MkdirAll(to); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".json") {
+			continue
+		}
+		if err := b.plain(filepath.Join(at, name), 0); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has just gone
+			return err
+		}
+	}
+	return b.FS.SyncDir(to)
+}
+
+// pipelineState is the folder beneath the data folder (docs/format/pipelines.md).
+const pipelineState = "pipelines"
+
 // plain copies a file or folder of the project, if it is there.
 func (b *backup) plain(name string, depth int) error {
 	const deepest = 32 // links may go round in circles
@@ -297,7 +330,7 @@ func (b *backup) plain(name string, depth int) error {
 
 // known are the names in the data folder that a copy has or does not need:
 // locks, the catalog's own helpers, what queries spill.
-var known = map[string]bool{"root": true, "lock": true, "log": true, "lake": true, "spill": true,
+var known = map[string]bool{"root": true, "lock": true, "log": true, "lake": true, "spill": true, pipelineState: true,
 	"catalog.db": true, "catalog.db-wal": true, "catalog.db-shm": true}
 
 // leftOut names what else is in the data folder.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,21 +76,26 @@ func TestWhole(t *testing.T) {
 	n := start(t, disk, home, iceberg.NewMemoryCatalog())
 	n.send(20)
 	n.load()
-	f, err := disk.Create(home + "/data/surprise")
-	n.must(err)
-	n.must(f.Close())
+	for _, name := range []string{"/data/surprise", "/data/pipelines/edits.json", "/data/pipelines/edits/file/state"} {
+		n.must(disk.MkdirAll(filepath.Dir(home + name)))
+		f, err := disk.Create(home + name)
+		n.must(err)
+		_, err = f.Write([]byte("{}"))
+		n.must(err)
+		n.must(f.Close())
+	}
 	r, err := backup.Run(t.Context(), n.options(disk, home))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := tree(t, disk, away)
-	for name, want := range map[string]string{"/naru.yaml": "log: {}\n", "/models/deep/a.sql": "select 1\n", "/data/root": "record\n", "/data/lake/root": home + "/data/lake\n"} {
+	for name, want := range map[string]string{"/naru.yaml": "log: {}\n", "/models/deep/a.sql": "select 1\n", "/data/root": "record\n", "/data/pipelines/edits.json": "{}", "/data/lake/root": home + "/data/lake\n"} {
 		if got[name] != want {
 			t.Errorf("%s: %q", name, got[name])
 		}
 	}
 	for name := range got {
-		if strings.Contains(name, "lock") || strings.Contains(name, "LOCK") || strings.Contains(name, "free-") || strings.HasSuffix(name, ".tmp") {
+		if strings.HasPrefix(name, "/data/pipelines/edits/") || strings.Contains(name, "lock") || strings.Contains(name, "LOCK") || strings.Contains(name, "free-") || strings.HasSuffix(name, ".tmp") {
 			t.Errorf("%s is in the backup", name)
 		}
 	}
