@@ -21,12 +21,13 @@ import (
 func (c *cli) pipelineCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "pipeline",
-		Short: "See how pipelines do, try and test them, pause and resume them",
+		Short: "See how pipelines do, try and test them, pause and resume them, run them again over the past",
 		Long: `A file pipelines/NAME.yaml reads a stream, computes steps over its events and brings
-the rows to sinks, each at its own pace. ls, show, pause and resume ask the running
-server; test and try work on the files, with a server or without.
+the rows to sinks, each at its own pace. ls, show, pause, resume, rewind and backfill
+ask the running server; test and try work on the files, with a server or without.
 docs/pipelines.md shows them at work.`,
-	}, c.pipelineLs(), c.pipelineShow(), c.pipelineTest(), c.pipelineTry(), c.pipelinePause(true), c.pipelinePause(false))
+	}, c.pipelineLs(), c.pipelineShow(), c.pipelineTest(), c.pipelineTry(), c.pipelinePause(true), c.pipelinePause(false),
+		c.pipelineRewind(), c.pipelineBackfill())
 }
 
 // askPipelines asks the server for JSON and prints it as it is, or else reads it into v.

@@ -23,35 +23,57 @@ func startAt(ctx context.Context, log stream.Log, name string, start definition.
 	if err != nil {
 		return out, err
 	}
+	offsets := map[int32]int64{}
 	for partition := range starts(st, nil, nil) {
-		first, end := beginOf(st, partition), endOf(st, partition)
-		at := first
+		at := beginOf(st, partition)
 		switch {
 		case start.Latest:
-			at = end.Offset
+			at = endOf(st, partition).Offset
 		case !start.At.IsZero():
 			if at, err = offsetAt(ctx, log, st, partition, start.At); err != nil {
 				return out, err
 			}
 		}
-		n := st.Trimmed[partition] + at - first
-		for _, x := range st.Lost {
-			if x.Partition == partition {
-				n -= max(min(x.To, at)-max(x.From, first), 0)
-			}
-		}
-		inc := end.Incarnation
-		for _, r := range st.Ranges { // the life that the offset belongs to
-			if r.Partition == partition && at >= r.Start && at < r.End {
-				inc = r.Incarnation
-				break
-			}
-		}
-		out.Positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: at})
+		offsets[partition] = at
+	}
+	return progressAt(st, offsets), nil
+}
+
+// progressAt is the progress of a reader that begins at these offsets, by partition.
+func progressAt(st stream.Stat, offsets map[int32]int64) stream.Progress {
+	out := stream.Progress{Stream: st.Stream, Positions: event.Positions{}, Events: map[int32]int64{}}
+	for partition, at := range offsets {
+		n := eventsBefore(st, partition, at)
+		out.Positions.Advance(placeOf(st, partition, at))
 		out.Events[partition] = n
 		out.Counts.Filtered += n
 	}
-	return out, nil
+	return out
+}
+
+// eventsBefore counts what was acknowledged and accepted before an offset that the log
+// still has, but for what a repair has lost.
+func eventsBefore(st stream.Stat, partition int32, at int64) int64 {
+	first := beginOf(st, partition)
+	n := st.Trimmed[partition] + at - first
+	for _, x := range st.Lost {
+		if x.Partition == partition {
+			n -= max(min(x.To, at)-max(x.From, first), 0)
+		}
+	}
+	return n
+}
+
+// placeOf names an offset by the life of the log that it belongs to.
+func placeOf(st stream.Stat, partition int32, at int64) event.Position {
+	inc := endOf(st, partition).Incarnation
+	for _, r := range st.Ranges {
+		if r.Partition == partition && at >= r.Start && at < r.End {
+			inc = r.Incarnation
+			break
+		}
+	}
+	return event.Position{Incarnation: inc, Partition: partition, Offset: at}
 }
 
 // offsetAt is the first offset of a partition whose event was received at a time or

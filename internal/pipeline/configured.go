@@ -193,6 +193,9 @@ func (c *Configured) leave(ctx context.Context, defs map[string]*definition.Defi
 		if err := r.stop(); err != nil {
 			c.deps.Logger.Warn("stop pipeline", slog.String("pipeline", r.flow.name), slog.Any("error", err))
 		}
+		if err := r.abandon(ctx); err != nil {
+			c.deps.Logger.Warn("give up backfills", slog.String("pipeline", r.flow.name), slog.Any("error", err))
+		}
 		if err := c.deps.FS.Remove(c.stateFile(r.flow.name)); err != nil {
 			c.deps.Logger.Warn("remove what a pipeline has kept", slog.String("pipeline", r.flow.name), slog.Any("error", err))
 		}
@@ -216,13 +219,13 @@ func (c *Configured) forget(ctx context.Context, there func(name string) bool) e
 	}
 	for _, reader := range slices.Sorted(maps.Keys(readers)) {
 		name, of := ownerOf(reader)
-		if name == "" {
+		if name == "" || c.fills(reader) {
 			continue
 		}
 		c.mu.Lock()
 		r := c.mu.running[name]
 		c.mu.Unlock()
-		if r == nil && there(name) || r != nil && (of == "" || slices.ContainsFunc(r.def.Load().To, func(s *definition.Sink) bool { return s.Name == of })) {
+		if r == nil && there(name) || r != nil && (of == "" || !strings.HasPrefix(reader, stream.BackfillReader) && slices.ContainsFunc(r.def.Load().To, func(s *definition.Sink) bool { return s.Name == of })) {
 			continue
 		}
 		c.deps.Logger.Warn("reader left the configuration; its positions are removed", slog.String("reader", reader))
@@ -233,6 +236,19 @@ func (c *Configured) forget(ctx context.Context, there func(name string) bool) e
 	return nil
 }
 
+// fills tells whether a reader is that of a backfill which goes on.
+func (c *Configured) fills(reader string) bool {
+	c.mu.Lock()
+	all := slices.Collect(maps.Values(c.mu.running))
+	c.mu.Unlock()
+	for _, r := range all {
+		if r.flow.fills(reader) {
+			return true
+		}
+	}
+	return false
+}
+
 // ownerOf gives the pipeline, and the sink if any, that a reader belongs to; "" for
 // readers of others.
 func ownerOf(reader string) (pipeline, sink string) {
@@ -240,6 +256,9 @@ func ownerOf(reader string) (pipeline, sink string) {
 		return rest, ""
 	}
 	rest, ok := strings.CutPrefix(reader, stream.PipelineReader)
+	if !ok {
+		rest, ok = strings.CutPrefix(reader, stream.BackfillReader)
+	}
 	if !ok {
 		return "", ""
 	}
@@ -253,7 +272,7 @@ func (c *Configured) tidy(ctx context.Context) {
 	all := slices.Collect(maps.Values(c.mu.running))
 	c.mu.Unlock()
 	for _, r := range all {
-		if err := r.flow.tidy(ctx); err != nil && ctx.Err() == nil {
+		if err := r.tidy(ctx); err != nil && ctx.Err() == nil {
 			r.flow.logger.Warn("tidy up", slog.Any("error", err))
 		}
 	}

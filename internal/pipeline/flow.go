@@ -7,15 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"naru/internal/event"
-	"naru/internal/fault"
 	"naru/internal/pipeline/definition"
 	"naru/internal/recordbatch"
-	"naru/internal/sink"
 	"naru/internal/stream"
 	"naru/internal/transform"
 )
@@ -30,9 +27,10 @@ type flow struct {
 	engine transform.Engine
 	logger *slog.Logger
 	now    func() time.Time
-	shares func() int64 // of how many sinks and pipelines the limits are for
-	most   int64        // bytes of a read, of all sinks together
-	cached int64        // bytes of rows that are kept, of all pipelines together
+	shares func() int64            // of how many sinks and pipelines the limits are for
+	most   int64                   // bytes of a read, of all sinks together
+	cached int64                   // bytes of rows that are kept, of all pipelines together
+	save   func(next *state) error // makes it durable and mu.state; with mu and its pipeline's changing held
 
 	mu struct {
 		sync.Mutex
@@ -42,6 +40,7 @@ type flow struct {
 		lanes   map[lane]*flowLane
 		judged  stream.Progress // durable: up to where steps have been computed
 		known   *refusals       // durable
+		former  former          // rejections of runs before a rewind
 		recent  []*portion      // oldest first
 		size    int             // bytes of recent
 		passed  func(lane) int64
@@ -54,13 +53,16 @@ type flow struct {
 type flowLane struct {
 	computing sync.Mutex
 	front     int64        // up to where the steps have been computed, by any sink
-	pending   []rejectedAt // by steps, not yet durable, in order
+	pending   []rejectedAt // by steps, not yet durable
+	// After a rewind what lies in [redo, until) is computed anew; both 0: nothing is.
+	redo, until int64
 }
 
 // rejectedAt is a rejection that waits for its append.
 type rejectedAt struct {
 	offset int64
 	record event.Event
+	former bool // an earlier run has it on record: there is nothing to append
 }
 
 // judgedReader is the reader whose positions say up to where the steps have been
@@ -77,6 +79,15 @@ func sinkReader(pipeline, sink string) string { return stream.PipelineReader + p
 // open loads what is durable.
 func (f *flow) open(ctx context.Context) error {
 	f.mu.lanes, f.mu.known, f.mu.recent, f.mu.size = map[lane]*flowLane{}, newRefusals(), nil, 0
+	f.mu.former = former{}
+	again, begins := f.mu.state.Again, map[lane]int64{}
+	if st, err := f.log.Stat(ctx, f.stream); err == nil {
+		for _, r := range st.Ranges {
+			begins[lane{r.Incarnation, r.Partition}] = r.Start
+		}
+	} else if !errors.Is(err, stream.ErrNoStream) {
+		return err
+	}
 	at, err := f.log.Progress(ctx, judgedReader(f.name))
 	if err != nil {
 		return fmt.Errorf("load how far steps were computed: %w", err)
@@ -87,15 +98,25 @@ func (f *flow) open(ctx context.Context) error {
 	f.mu.judged = at.Clone()
 	for inc, parts := range at.Positions {
 		for partition, off := range parts {
-			f.lane(lane{inc, partition}).front = off
+			k := lane{inc, partition}
+			l := f.lane(k)
+			l.front = off
+			redo, some := at.Events[partition]
+			if until, ok := again.until(inc, partition); ok && some && redo < until {
+				l.front, l.redo, l.until = max(off, until), max(redo, begins[k]), until
+			}
 		}
 	}
 	from, err := f.log.Progress(ctx, refusedReader(f.name))
 	if err != nil {
 		return fmt.Errorf("load where refusals begin: %w", err)
 	}
-	f.mu.scanned, err = scan(ctx, f.log, f.name, from.Positions, stream.Bytes(f.most), func(by string, at event.Position, row int32) error {
-		f.mu.known.add(by, at, row)
+	f.mu.scanned, err = scan(ctx, f.log, f.name, from.Positions, stream.Bytes(f.most), func(record event.Position, r refusedRow) error {
+		if again.former(record) {
+			f.mu.former.add(r)
+		} else {
+			f.mu.known.add(r.by, r.at, r.row)
+		}
 		return nil
 	})
 	if err != nil {
@@ -108,7 +129,7 @@ func (f *flow) open(ctx context.Context) error {
 // moved writes from where refusals have to be read at the next start. With f.mu held,
 // or before the flow runs: who comes meanwhile has to wait for it anyway.
 func (f *flow) moved(ctx context.Context) error {
-	if !f.mu.known.empty() || len(f.mu.scanned) == 0 {
+	if f.mu.state.rewound() || !f.mu.known.empty() || len(f.mu.scanned) == 0 {
 		return nil
 	}
 	f.mu.looked = f.now()
@@ -153,12 +174,18 @@ func (t tap) next(ctx context.Context, from event.Position) (*portion, error) {
 	defer l.computing.Unlock()
 	x := t.recent(b, t.tabular)
 	if x == nil {
-		if x, err = t.compute(ctx, k, l, b, t.tabular); err != nil {
+		for x, err = t.compute(ctx, k, l, b, t.tabular); errors.Is(err, errVersion); {
+			x, err = t.compute(ctx, k, l, b, t.tabular)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return t.own(k, x), nil
 }
+
+// errVersion: other steps came into force at that place while it was computed.
+var errVersion = errors.New("the steps have changed meanwhile")
 
 // recent is a portion that another sink has had before; nil: none.
 func (f *flow) recent(b *event.Batch, tabular bool) *portion {
@@ -189,7 +216,6 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 	i, end := f.mu.state.at(k.inc, k.partition, b.From)
 	v := f.mu.state.Versions[i]
 	def := f.mu.defs[v.Hash]
-	front := l.front
 	in := b
 	if end >= 0 && end < b.Next {
 		c := *b // the rest belongs to the next version
@@ -215,6 +241,7 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 		return !refused
 	}
 	x := &portion{in: in, out: in, refused: verdicts}
+	var fresh []transform.Refused
 	switch {
 	case len(steps) > 0:
 		tr, err := f.transform(ctx, v.Hash, tabular, def, steps)
@@ -234,9 +261,7 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 		if x.out.Rows == nil {
 			x.out.Rows = []event.Event{}
 		}
-		if err := f.refuse(k, l, in, done.Refused, x, front, floor); err != nil {
-			return nil, err
-		}
+		fresh = done.Refused
 	case len(types) > 0 || len(verdicts) > 0 || in != b:
 		out, err := taken(in, take)
 		if err != nil {
@@ -244,48 +269,19 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 		}
 		x.out = out
 	}
+	n, _ := slices.BinarySearch(verdicts, in.Next)
+	x.refused = verdicts[:n:n]
 	f.mu.Lock()
-	l.front = max(l.front, in.Next)
+	defer f.mu.Unlock()
+	if i, end := f.mu.state.at(k.inc, k.partition, in.From); f.mu.state.Versions[i].Hash != v.Hash || end >= 0 && end < in.Next {
+		return nil, errVersion
+	}
+	if err := f.refuse(k, l, in, fresh, x, floor); err != nil {
+		return nil, err
+	}
+	l.computed(in.From, in.Next)
 	f.remember(x)
-	f.mu.Unlock()
 	return x, nil
-}
-
-// refuse notes what steps have just refused.
-func (f *flow) refuse(k lane, l *flowLane, in *event.Batch, fresh []transform.Refused, x *portion, front, floor int64) error {
-	if len(fresh) == 0 {
-		return nil
-	}
-	at := map[int64]transform.Refused{}
-	for _, r := range fresh {
-		if r.Offset < front && r.Offset >= floor {
-			return fault.Transient(fmt.Errorf("step %s refuses the event at %s, which it had let pass before: %s", r.Step,
-				event.Position{Incarnation: k.inc, Partition: k.partition, Offset: r.Offset}, r.Detail))
-		}
-		at[r.Offset] = r
-		x.refused = append(x.refused, r.Offset)
-	}
-	slices.Sort(x.refused)
-	x.refused = slices.Compact(x.refused)
-	var pending []rejectedAt
-	var dec recordbatch.Decoder
-	err := dec.EachIn(in, func(e *event.Event) error {
-		r, ok := at[e.Offset]
-		if !ok || e.Offset < front {
-			return nil
-		}
-		place := event.Position{Incarnation: k.inc, Partition: k.partition, Offset: e.Offset}
-		record := rejection(e, f.name, f.stream, r.Step, event.StepFailed, r.Detail, place, 0)
-		pending = append(pending, rejectedAt{e.Offset, clone(&record)})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	l.pending = append(l.pending, pending...)
-	f.mu.Unlock()
-	return nil
 }
 
 // clone copies an event out of the buffers that it was read from.
@@ -382,39 +378,6 @@ func (f *flow) transform(ctx context.Context, hash string, tabular bool, def *de
 	return tr, nil
 }
 
-// tidy forgets what all sinks have passed.
-func (f *flow) tidy(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.mu.known.empty() {
-		f.mu.known.prune(f.mu.passed)
-	}
-	if f.now().Sub(f.mu.looked) < time.Minute || !f.mu.known.empty() {
-		return nil
-	}
-	st, err := f.log.Stat(ctx, event.RejectedStream)
-	if errors.Is(err, stream.ErrNoStream) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	end := event.Positions{}
-	for _, r := range st.Ranges {
-		end.Advance(event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: r.End})
-	}
-	for _, l := range f.mu.lanes {
-		if len(l.pending) > 0 {
-			return nil
-		}
-	}
-	if end.Equal(f.mu.scanned) {
-		return nil
-	}
-	f.mu.scanned = end
-	return f.moved(ctx)
-}
-
 // close releases the steps.
 func (f *flow) close() error {
 	f.mu.Lock()
@@ -425,15 +388,4 @@ func (f *flow) close() error {
 	}
 	f.mu.steps = map[string]transform.Transform{}
 	return errors.Join(errs...)
-}
-
-// openerOf makes a sink of a definition.
-func openerOf(s *definition.Sink, env sink.Env) Opener {
-	return func(ctx context.Context, _ string) (sink.Sink, error) {
-		e := env
-		e.Logger = env.Logger.With(slog.String("sink", s.Name))
-		e.Name, e.Reader = s.Name, sinkReader(env.Pipeline, s.Name)
-		e.State = strings.TrimSuffix(env.State, "/") + "/" + s.Name
-		return s.Settings.Open(ctx, e)
-	}
 }

@@ -49,6 +49,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case name == "" && action == "":
 		v = h.list(r.Context())
+	case rereading(action):
+		v, err = h.reread(w, r, name, action, get)
 	case action == "" && !get, action != "" && get:
 		err = errMethod
 	case action == "":
@@ -58,7 +60,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			v, err = h.one(r.Context(), name)
 		}
 	default:
-		web.Problem(w, http.StatusNotFound, "no such path", "a pipeline has "+Path+"/NAME/pause and "+Path+"/NAME/resume")
+		web.Problem(w, http.StatusNotFound, "no such path", "a pipeline has "+Path+"/NAME/pause, resume, rewind, backfill and backfill/cancel")
 		return
 	}
 	var body []byte
@@ -98,9 +100,13 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := &web.Error{Detail: fault.Sentence(err), Err: err}
 	switch {
 	case errors.Is(err, errMethod):
-		e.Status, e.Title, e.Detail = http.StatusMethodNotAllowed, "method not allowed", "a pipeline is read with GET; pause and resume want POST"
+		e.Status, e.Title, e.Detail = http.StatusMethodNotAllowed, "method not allowed", "a pipeline is read with GET; what changes it wants POST"
 	case errors.Is(err, ErrNoPipeline):
 		e.Status, e.Title = http.StatusNotFound, "no such pipeline"
+	case errors.Is(err, errBody):
+		e.Status, e.Title = http.StatusBadRequest, "bad request"
+	case errors.Is(err, ErrAsk):
+		e.Status, e.Title = http.StatusConflict, "this cannot be done"
 	case errors.Is(err, ErrBroken):
 		e.Status, e.Title = http.StatusConflict, "the pipeline is broken"
 	case fault.IsTransient(err), errors.Is(err, fault.ErrPoisoned):

@@ -32,6 +32,14 @@ type verdicts struct {
 	rows  map[string]map[int64][]int32 // by sink: offset, rows
 }
 
+// refusedRow is what a record in the stream `rejected` is about.
+type refusedRow struct {
+	by   string // the sink that refused it; empty: a step
+	step string
+	at   event.Position
+	row  int32
+}
+
 // maxVerdicts bounds the offsets in memory, for a sink that lags far behind. Below
 // them the steps are computed again, and what they refuse is refused: only an
 // event that they treat otherwise this time (a limit of time) could then have two
@@ -146,7 +154,7 @@ func writesOf(name string, events []event.Event, now time.Time) []stream.Write {
 
 // scan reads the rejections of a pipeline that stand in the stream `rejected` from a
 // place on, and returns where that ends.
-func scan(ctx context.Context, log stream.Log, pipeline string, from event.Positions, most stream.Bytes, fn func(by string, at event.Position, row int32) error) (event.Positions, error) {
+func scan(ctx context.Context, log stream.Log, pipeline string, from event.Positions, most stream.Bytes, fn func(record event.Position, r refusedRow) error) (event.Positions, error) {
 	end := event.Positions{}
 	st, err := log.Stat(ctx, event.RejectedStream)
 	if errors.Is(err, stream.ErrNoStream) {
@@ -172,11 +180,11 @@ func scan(ctx context.Context, log stream.Log, pipeline string, from event.Posit
 				if err != nil {
 					return nil // no record of ours
 				}
-				by := ""
+				what := refusedRow{step: strings.Clone(r.Path), at: place, row: row}
 				if r.Reason == event.SinkRefused {
-					by = strings.Clone(r.Path)
+					what.by = what.step
 				}
-				return fn(by, place, row)
+				return fn(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}, what)
 			})
 			if err != nil {
 				return nil, err

@@ -17,6 +17,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/pipeline/definition"
 	"naru/internal/quantity"
+	"naru/internal/sink"
 	"naru/internal/stream"
 	"naru/internal/transform"
 )
@@ -30,12 +31,14 @@ type running struct {
 	// changing is held over one whole change: of the file, of the state, or the end. A
 	// change waits for sinks that stop, so nothing that only looks may take it.
 	changing sync.Mutex
+	stuck    bool // a rewind was begun and could not be done yet: no sink runs; with changing held
 	ended    bool // it left the configuration, or the server stops; with changing held
 	unsure   bool // the file may have another state than this: with changing held
 
 	mu struct {
 		sync.Mutex
 		sinks map[string]*sinkRun
+		fills map[string]*fillRun // by sink
 	}
 }
 
@@ -54,11 +57,12 @@ type sinkRun struct {
 func (c *Configured) openRunning(ctx context.Context, def *definition.Definition) (*running, error) {
 	r := &running{all: c}
 	r.def.Store(def)
-	r.mu.sinks = map[string]*sinkRun{}
+	r.mu.sinks, r.mu.fills = map[string]*sinkRun{}, map[string]*fillRun{}
 	f := &flow{name: def.Name, stream: def.From.Stream, log: c.deps.Log, engine: c.deps.Engine,
 		logger: c.deps.Logger.With(slog.String("pipeline", def.Name)), now: time.Now, most: int64(c.cfg.ReadBytes), cached: int64(c.cfg.Shared), shares: c.sinks.Load}
 	f.mu.steps = map[string]transform.Transform{}
 	f.mu.passed = r.passed
+	f.save = r.keep
 	r.flow = f
 	st, err := readState(c.deps.FS, c.stateFile(def.Name))
 	if err != nil {
@@ -69,6 +73,9 @@ func (c *Configured) openRunning(ctx context.Context, def *definition.Definition
 		st = &state{Versions: []version{{From: event.Positions{}, Hash: def.Hash(), Text: string(def.Text())}}}
 	}
 	f.mu.state = st
+	if err := r.finish(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.load(); err != nil {
 		return nil, err
 	}
@@ -122,11 +129,17 @@ func (r *running) change(def *definition.Definition) error {
 // adjust stops the sinks that are not to run, or not so, and starts those that are.
 // With changing held.
 func (r *running) adjust() {
+	defer r.adjustFills()
 	def := r.def.Load()
 	wanted := map[string]*definition.Sink{}
-	if !r.flow.paused() {
+	if !r.flow.paused() && !r.stuck {
 		for _, s := range def.To {
 			wanted[s.Name] = s
+		}
+		for _, b := range r.flow.backfills() {
+			if b.Phase == swapping { // its target and its positions are changing
+				delete(wanted, b.Sink)
+			}
 		}
 	}
 	var leaving []*sinkRun
@@ -209,10 +222,7 @@ func (r *running) start(def *definition.Definition, s *definition.Sink) *sinkRun
 	if s.Bytes > 0 {
 		cfg.CommitBytes = s.Bytes
 	}
-	env := c.deps.Env
-	env.Pipeline, env.Stream, env.Logger = def.Name, def.From.Stream, r.flow.logger
-	env.State = filepath.ToSlash(filepath.Join(c.deps.StateDir, def.Name))
-	p := New(sinkReader(def.Name, s.Name), def.From.Stream, cfg, c.deps.Log, openerOf(s, env), c.deps.Logger)
+	p := New(sinkReader(def.Name, s.Name), def.From.Stream, cfg, c.deps.Log, r.opener(s), c.deps.Logger)
 	p.source = tap{r.flow, s.Name, s.Kind.Tabular != nil && s.Kind.Tabular(s.Settings)}
 	p.first = func(ctx context.Context) (stream.Progress, error) {
 		return startAt(ctx, c.deps.Log, def.From.Stream, def.From.Start)
@@ -233,6 +243,22 @@ func (r *running) start(def *definition.Definition, s *definition.Sink) *sinkRun
 	return run
 }
 
+// opener makes the sink of an entry of `to:`.
+func (r *running) opener(s *definition.Sink) Opener {
+	return func(ctx context.Context, _ string) (sink.Sink, error) {
+		return s.Settings.Open(ctx, r.envOf(s.Name))
+	}
+}
+
+// envOf is what a sink gets of its pipeline.
+func (r *running) envOf(name string) sink.Env {
+	f, env := r.flow, r.all.deps.Env
+	env.Pipeline, env.Stream, env.Logger = f.name, f.stream, f.logger.With(slog.String("sink", name))
+	env.Name, env.Reader = name, sinkReader(f.name, name)
+	env.State = filepath.ToSlash(filepath.Join(r.all.deps.StateDir, f.name, name))
+	return env
+}
+
 // await waits for the first event of the stream: until then there is nothing to read.
 func (r *running) await(ctx context.Context) error {
 	for {
@@ -249,13 +275,22 @@ func (r *running) await(ctx context.Context) error {
 	}
 }
 
-// passed is the first offset of a lane that some sink of the file has not passed; sinks
-// that do not run for now count by their positions in the log.
+// passed is the first offset of a lane that some sink of the file, or a backfill, has not
+// passed; those that do not run for now count by their positions in the log. With f.mu
+// held.
 func (r *running) passed(k lane) int64 {
+	var readers []string
+	for _, s := range r.def.Load().To {
+		readers = append(readers, sinkReader(r.flow.name, s.Name))
+	}
+	for _, b := range r.flow.mu.state.Backfills {
+		if b.Phase == filling || b.Phase == swapping {
+			readers = append(readers, backfillReader(r.flow.name, b.Sink))
+		}
+	}
 	low := int64(-1)
-	def := r.def.Load()
-	for _, s := range def.To {
-		at, err := r.all.deps.Log.Progress(context.Background(), sinkReader(def.Name, s.Name))
+	for _, reader := range readers {
+		at, err := r.all.deps.Log.Progress(context.Background(), reader)
 		if err != nil {
 			return 0
 		}
@@ -273,10 +308,14 @@ func (r *running) stop() error {
 	for _, s := range r.mu.sinks {
 		s.cancel() // at once: a change may have begun
 	}
+	for _, x := range r.mu.fills {
+		x.cancel()
+	}
 	r.mu.Unlock()
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	r.ended = true
+	r.stopFills()
 	r.mu.Lock()
 	all := r.mu.sinks
 	r.mu.sinks = map[string]*sinkRun{}

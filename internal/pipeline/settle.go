@@ -19,7 +19,7 @@ func (t tap) settle(ctx context.Context, done event.Positions, told refused) err
 	defer t.mu.Unlock() // across the append: verdicts go in order, and nobody may commit before
 	ahead := len(records) > 0
 	next := t.mu.judged.Clone()
-	next.Stream = t.stream
+	next.Stream, next.Events = t.stream, map[int32]int64{} // see rewinding.Redo
 	var events []event.Event
 	for k, l := range t.mu.lanes {
 		if l.front == 0 {
@@ -27,12 +27,18 @@ func (t tap) settle(ctx context.Context, done event.Positions, told refused) err
 		}
 		if upTo, ok := done.Get(k.inc, k.partition); ok {
 			have, _ := next.Positions.Get(k.inc, k.partition)
-			ahead = ahead || upTo > have && t.steps()
+			redone, again := t.mu.judged.Events[k.partition]
+			ahead = ahead || (upTo > have || again && upTo > redone) && t.steps()
 		}
 		for _, r := range l.pending {
-			events = append(events, r.record)
+			if !r.former {
+				events = append(events, r.record)
+			}
 		}
 		next.Positions.Advance(event.Position{Incarnation: k.inc, Partition: k.partition, Offset: l.front})
+		if was, ok := next.Events[k.partition]; l.until > 0 && (!ok || l.redo < was) {
+			next.Events[k.partition] = l.redo
+		}
 	}
 	if !ahead && len(events) == 0 {
 		return nil
@@ -65,11 +71,18 @@ func (f *flow) steps() bool {
 	return false
 }
 
+// wasRefused tells whether a run before a rewind has it on record.
+func (t tap) wasRefused(r refusedRow) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.former.has(r)
+}
+
 // records are the rejections of what a sink has refused: the events are read again.
 func (t tap) records(ctx context.Context, told refused) (out []event.Event, err error) {
 	var dec recordbatch.Decoder
 	for _, r := range told {
-		if r.Dropped {
+		if r.Dropped || t.wasRefused(refusedRow{by: t.sink, step: t.sink, at: r.At, row: r.Row}) {
 			continue
 		}
 		b, err := t.log.Read(ctx, t.stream, r.At, 1)

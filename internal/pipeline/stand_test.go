@@ -108,12 +108,37 @@ func (s *into) Open(ctx context.Context, _ sink.Env) (sink.Sink, error) {
 type mortal struct {
 	stream.Log
 	dead atomic.Bool
+	// die, if set, is asked before each Commit whether the process ends here.
+	die atomic.Pointer[func(reader string) bool]
+}
+
+func (m *mortal) setDie(f func(reader string) bool) { m.die.Store(&f) }
+
+// ends tells whether it is dead, or dies at this call.
+func (m *mortal) ends(reader string) bool {
+	if f := m.die.Load(); f != nil && (*f)(reader) {
+		m.dead.Store(true)
+	}
+	return m.dead.Load()
+}
+
+// dyingFS renames nothing any more once the log's process is dead.
+type dyingFS struct {
+	vfs.FS
+	of *mortal
+}
+
+func (d dyingFS) Rename(from, to string) error {
+	if d.of.ends("rename") {
+		return errDead
+	}
+	return d.FS.Rename(from, to)
 }
 
 var errDead = fmt.Errorf("%w: killed", stream.ErrClosed)
 
 func (m *mortal) Commit(ctx context.Context, w []stream.Write, reader string, at stream.Progress) error {
-	if m.dead.Load() {
+	if m.ends(reader) {
 		return errDead
 	}
 	return m.Log.Commit(ctx, w, reader, at)
@@ -141,6 +166,7 @@ type stand struct {
 	log    stream.Log
 	engine *arithmetic
 	stores map[string]*store
+	kinds  []sink.Kind // besides into
 
 	read     quantity.Bytes    // at once; 0: a record batch
 	interval quantity.Duration // of commits
@@ -173,8 +199,8 @@ func (s *stand) start() {
 	cfg := testConfig()
 	cfg.ReadBytes, cfg.CommitInterval = max(s.read, 1), max(s.interval, cfg.CommitInterval)
 	s.alive = &mortal{Log: s.log}
-	s.set = NewConfigured(cfg, Deps{FS: s.fs, Folder: "/p/pipelines", StateDir: "/p/data/pipelines", Log: s.alive, Engine: s.engine, Logger: quiet,
-		Kinds: []sink.Kind{{Name: "into", Short: "store", Settings: func() sink.Settings { return &into{stores: s.stores} }}}, Env: sink.Env{Logger: quiet}})
+	s.set = NewConfigured(cfg, Deps{FS: dyingFS{s.fs, s.alive}, Folder: "/p/pipelines", StateDir: "/p/data/pipelines", Log: s.alive, Engine: s.engine, Logger: quiet,
+		Kinds: append([]sink.Kind{{Name: "into", Short: "store", Settings: func() sink.Settings { return &into{stores: s.stores} }}}, s.kinds...), Env: sink.Env{Logger: quiet}})
 	s.set.every = 5 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	s.end, s.ended = cancel, make(chan error, 1)

@@ -29,6 +29,12 @@ type state struct {
 	Format   int       `json:"format"` // 1
 	Paused   bool      `json:"paused,omitempty"`
 	Versions []version `json:"versions"` // oldest first, at least one
+	// Rewind is one that was begun: whatever a crash has left undone is done at the
+	// next start. Again is what it leaves.
+	Rewind *rewinding `json:"rewind,omitempty"`
+	Again  *again     `json:"again,omitempty"`
+	// Backfills are those that go on, at most one of a sink.
+	Backfills []backfill `json:"backfills,omitempty"`
 }
 
 const stateFormat = 1

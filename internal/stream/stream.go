@@ -221,6 +221,10 @@ const DefaultReader = "default/"
 // steps were computed.
 const PipelineReader = "pipeline/"
 
+// BackfillReader begins the names of the readers that fill a target anew beside a sink,
+// "backfill/NAME/SINK".
+const BackfillReader = "backfill/"
+
 // RefusedReader begins the names of the readers that say from where in the stream
 // `rejected` a pipeline has to look for what it has refused.
 const RefusedReader = "refused/"

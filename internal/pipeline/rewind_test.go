@@ -1,0 +1,352 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/event"
+	"naru/internal/pipeline/definition"
+	"naru/internal/recordbatch"
+	"naru/internal/sink"
+	"naru/internal/stream"
+)
+
+// ledgerOf is a target that keeps rows with their places, and its positions in the same
+// step: an exact one, which can be taken back.
+type ledgerOf struct {
+	mu        sync.Mutex
+	rows      []placed
+	positions event.Positions
+	failing   func() bool // at a commit or a rewind, before it or behind it
+}
+
+type placed struct {
+	at  event.Position
+	row int32
+	id  string
+}
+
+func (l *ledgerOf) ids() (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.rows {
+		out = append(out, r.id)
+	}
+	return out
+}
+
+func (l *ledgerOf) fails() error {
+	if l.failing != nil && l.failing() {
+		return errors.New("by chance")
+	}
+	return nil
+}
+
+// keeps is a kind of sink over a ledgerOf.
+type keeps struct {
+	Stuck bool `yaml:"stuck"` // it cannot be taken back
+
+	target *ledgerOf
+}
+
+func (k *keeps) Validate() error { return nil }
+func (k *keeps) Open(context.Context, sink.Env) (sink.Sink, error) {
+	k.target.mu.Lock()
+	defer k.target.mu.Unlock()
+	s := &keeper{target: k.target, floor: k.target.positions.Clone(), end: event.Positions{}}
+	if k.Stuck {
+		return s, nil
+	}
+	return backward{s}, nil
+}
+
+type keeper struct {
+	target     *ledgerOf
+	floor, end event.Positions
+	held       []placed
+	dec        recordbatch.Decoder
+}
+
+func (k *keeper) Resume(context.Context, string) (event.Positions, error) { return nil, nil }
+func (k *keeper) Close() error                                            { return nil }
+
+func (k *keeper) Write(_ context.Context, b *event.Batch) error {
+	err := k.dec.EachIn(b, func(e *event.Event) error {
+		at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}
+		if !k.floor.Covers(at) {
+			k.held = append(k.held, placed{at, e.Row, string(e.ID)})
+		}
+		return nil
+	})
+	k.end.Advance(b.End())
+	return err
+}
+
+func (k *keeper) Commit(context.Context) (event.Positions, error) {
+	t := k.target
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.fails(); err != nil {
+		return nil, err
+	}
+	t.rows, k.held = append(t.rows, k.held...), nil
+	for inc, parts := range k.end {
+		for p, off := range parts {
+			t.positions.Advance(event.Position{Incarnation: inc, Partition: p, Offset: off})
+		}
+	}
+	return k.end.Clone(), t.fails()
+}
+
+type backward struct{ *keeper }
+
+func (k backward) Rewind(_ context.Context, to event.Positions) error {
+	t := k.target
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.fails(); err != nil {
+		return err
+	}
+	t.positions = to.Clone()
+	t.rows = slices.DeleteFunc(t.rows, func(r placed) bool { return !to.Covers(r.at) })
+	return t.fails()
+}
+
+// keeping adds the kind to a stand.
+func (s *stand) keeping() *ledgerOf {
+	t := &ledgerOf{positions: event.Positions{}}
+	s.kinds = append(s.kinds, sink.Kind{Name: "keep", Settings: func() sink.Settings { return &keeps{target: t} }})
+	return t
+}
+
+func (s *stand) rewind(to definition.Start, only string) (*Rereading, error) {
+	s.ready()
+	return s.set.Rewind(context.Background(), "p", Rewind{To: to, Sink: only})
+}
+
+var earliest = definition.Start{}
+
+func TestRewind(t *testing.T) {
+	s := newStand(t)
+	s.stores["a"] = newStore(false)
+	kept := s.keeping()
+	s.file("p.yaml", "steps: [{sql: drop 3}, {sql: refuse 5}]\nto: [{keep: {}, every: 2ms}, {into: a, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 5)
+	s.caughtUp(5, "pipeline/p/into", "pipeline/p/keep")
+	middle := time.Now()
+	require.Eventually(t, func() bool { return time.Now().After(middle.Add(2 * time.Millisecond)) }, time.Second, time.Millisecond)
+	appendEvents(t, s.log, "events", 6, 5)
+	s.caughtUp(10, "pipeline/p/into", "pipeline/p/keep")
+	require.Equal(t, []string{"1.0", "2.0", "4.0", "7.0", "8.0"}, kept.ids())
+	require.Equal(t, []string{"5 2 sql", "10 2 sql"}, s.rejections())
+
+	// The newest steps hold for what is read again. What was refused and is refused
+	// again is on record once; the rejection of what passes now stays.
+	s.file("p.yaml", "steps: [{sql: drop 4}, {sql: refuse 10}, {sql: as n}]\nto: [{keep: {}, every: 2ms}, {into: a, every: 2ms}]\n")
+	s.inForce("drop 4")
+	back, err := s.rewind(earliest, "keep")
+	require.NoError(t, err)
+	require.Equal(t, []RereadingOne{{Sink: "keep", Kind: "keep", Events: 10}}, back.Sinks)
+	s.caughtUp(10, "pipeline/p/keep")
+	require.Equal(t, []string{"1n.0", "2n.0", "3n.0", "5n.0", "6n.0", "7n.0", "9n.0"}, kept.ids())
+	require.Equal(t, stream.Counts{Written: 7, Filtered: 2, Rejections: 1}, s.progress("pipeline/p/keep").Counts)
+	require.Equal(t, []string{"5 2 sql", "10 2 sql"}, s.rejections(), "nothing twice")
+	require.Equal(t, []string{"1.0", "2.0", "4.0", "7.0", "8.0"}, s.stores["a"].ids, "the other sink goes on where it was")
+
+	// Back to a time: what lies before counts as filtered.
+	back, err = s.rewind(definition.Start{At: middle.Add(time.Millisecond)}, "")
+	require.NoError(t, err)
+	require.Len(t, back.Sinks, 2)
+	require.EqualValues(t, 5, back.Sinks[0].Events)
+	appendEvents(t, s.log, "events", 11, 1)
+	s.caughtUp(11, "pipeline/p/into", "pipeline/p/keep")
+	require.Equal(t, []string{"1n.0", "2n.0", "3n.0", "5n.0", "6n.0", "7n.0", "9n.0", "11n.0"}, kept.ids())
+	require.Equal(t, stream.Counts{Written: 4, Filtered: 6, Rejections: 1}, s.progress("pipeline/p/into").Counts)
+	require.Equal(t, []string{"1.0", "2.0", "4.0", "7.0", "8.0", "6n.0", "7n.0", "9n.0", "11n.0"}, s.stores["a"].ids, "a target without positions gets rows again")
+	require.Equal(t, []string{"5 2 sql", "10 2 sql"}, s.rejections())
+
+	// What all have passed is forgotten, and the log of rejections is not held back.
+	require.Eventually(t, func() bool { return s.again() == nil }, 10*time.Second, time.Millisecond)
+	s.stop()
+	s.start()
+	appendEvents(t, s.log, "events", 12, 9)
+	s.caughtUp(20, "pipeline/p/into", "pipeline/p/keep")
+	require.Equal(t, []string{"5 2 sql", "10 2 sql", "20 2 sql"}, s.rejections())
+}
+
+// state is what the pipeline p keeps on disk.
+func (s *stand) state() *state {
+	st, err := readState(s.fs, "/p/data/pipelines/p.json")
+	if err != nil || st == nil {
+		return &state{}
+	}
+	return st
+}
+
+func (s *stand) again() *again { return s.state().Again }
+
+func TestRewindSaysWhyNot(t *testing.T) {
+	s := newStand(t, "a")
+	s.keeping()
+	s.file("p.yaml", "to: [{keep: {stuck: true}, every: 2ms}, {into: a, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 5)
+	s.caughtUp(5, "pipeline/p/into", "pipeline/p/keep")
+	for _, c := range []struct {
+		to         definition.Start
+		only, want string
+	}{
+		{earliest, "", "sink keep (keep) keeps positions beside its rows and cannot be taken back"},
+		{earliest, "other", `no sink "other"`},
+		{definition.Start{Latest: true}, "into", "a rewind goes back"},
+		{definition.Start{At: time.Now().Add(time.Hour)}, "into", "there is nothing to read again"},
+	} {
+		_, err := s.rewind(c.to, c.only)
+		require.ErrorIs(t, err, ErrAsk)
+		require.ErrorContains(t, err, c.want)
+	}
+	_, err := s.set.Rewind(t.Context(), "q", Rewind{})
+	require.ErrorIs(t, err, ErrNoPipeline)
+	appendEvents(t, s.log, "events", 6, 5)
+	s.caughtUp(10, "pipeline/p/into", "pipeline/p/keep")
+	_, err = s.rewind(earliest, "into")
+	require.NoError(t, err)
+	s.caughtUp(10, "pipeline/p/into")
+	require.Len(t, s.stores["a"].ids, 10, "it skips what it has")
+}
+
+// The process ends at each step of a rewind: the next one does the rest.
+func TestRewindIsCutOff(t *testing.T) {
+	for n := range 12 {
+		s := newStand(t)
+		kept := s.keeping()
+		s.file("p.yaml", "steps: [{sql: refuse 5}]\nto: [{keep: {}, every: 2ms}]\n")
+		s.start()
+		appendEvents(t, s.log, "events", 1, 20)
+		s.caughtUp(20, "pipeline/p/keep")
+		calls := 0
+		var mu sync.Mutex
+		die := func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			calls++
+			return calls > n
+		}
+		s.alive.setDie(func(string) bool { return die() })
+		kept.mu.Lock()
+		kept.failing = func() bool { return die() }
+		kept.mu.Unlock()
+		_, err := s.rewind(earliest, "")
+		asked := err == nil
+		s.kill()
+		kept.failing = nil
+		begun := s.state().Rewind != nil || s.again() != nil
+		s.start()
+		if !begun && !asked {
+			_, err := s.rewind(earliest, "")
+			require.NoError(t, err, "cut at %d", n)
+		}
+		appendEvents(t, s.log, "events", 21, 5)
+		s.caughtUp(25, "pipeline/p/keep")
+		var want []string
+		for i := 1; i <= 25; i++ {
+			if i%5 != 0 {
+				want = append(want, fmt.Sprintf("%d.0", i))
+			}
+		}
+		require.Equal(t, want, kept.ids(), "cut at %d", n)
+		require.Len(t, s.rejections(), 5, "cut at %d", n)
+		require.Equal(t, stream.Counts{Written: 20, Rejections: 5}, s.progress("pipeline/p/keep").Counts, "cut at %d", n)
+		require.Nil(t, s.state().Rewind)
+		s.stop()
+	}
+}
+
+// Whatever the kills, failures, changes of the file and rewinds: at the end the target
+// has what a run of the last steps from the beginning gives.
+func TestRewindAtRandom(t *testing.T) {
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
+	for round := range rounds {
+		seed := rand.Uint64()
+		t.Run(strconv.Itoa(round), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			rewindAtRandom(t, rand.New(rand.NewPCG(seed, 1)))
+		})
+	}
+}
+
+func rewindAtRandom(t *testing.T, rng *rand.Rand) {
+	s := newStand(t, "a")
+	kept := s.keeping()
+	var mu sync.Mutex
+	draw := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return rng.IntN(n)
+	}
+	kept.failing = func() bool { return draw(25) == 0 }
+	s.stores["a"].exact = true
+	var drop, refuse, version int
+	write := func() {
+		version++
+		drop, refuse = 3+draw(4), 5+draw(5)
+		s.file("p.yaml", fmt.Sprintf("steps: [{sql: drop %d}, {sql: refuse %d}, {sql: as v%d-}]\nto: [{keep: {}, every: 2ms}, {into: a, every: 2ms}]\n", drop, refuse, version))
+	}
+	write()
+	s.start()
+	total := 0
+	for range 40 {
+		n := 1 + draw(30)
+		appendEvents(t, s.log, "events", total, n)
+		total += n
+		switch draw(8) {
+		case 0:
+			s.kill()
+			s.start()
+		case 1:
+			write()
+		case 2:
+			sinks := []string{"", "keep"}
+			if _, err := s.set.Rewind(context.Background(), "p", Rewind{Sink: sinks[draw(2)]}); err != nil && !errors.Is(err, ErrNoPipeline) && !errors.Is(err, ErrAsk) {
+				t.Logf("rewind: %v", err) // it goes on by itself
+			}
+		}
+	}
+	kept.mu.Lock()
+	kept.failing = nil
+	kept.mu.Unlock()
+	s.caughtUp(int64(total), "pipeline/p/keep", "pipeline/p/into")
+	s.inForce(fmt.Sprintf("as v%d-", version))
+	require.Eventually(t, func() bool { _, err := s.rewind(earliest, ""); return err == nil }, 10*time.Second, time.Millisecond)
+	s.caughtUp(int64(total), "pipeline/p/keep", "pipeline/p/into")
+	var want []string
+	for i := range total {
+		if i%drop != 0 && i%refuse != 0 {
+			want = append(want, fmt.Sprintf("%dv%d-.0", i, version))
+		}
+	}
+	require.Equal(t, want, kept.ids())
+	one := map[string]bool{}
+	for _, id := range s.rejections() {
+		require.False(t, one[id], "%s twice", id)
+		one[id] = true
+	}
+	counts := s.progress("pipeline/p/keep").Counts
+	require.EqualValues(t, len(want), counts.Written)
+	require.EqualValues(t, total, counts.Total())
+	require.Equal(t, counts, s.progress("pipeline/p/into").Counts)
+}
