@@ -202,7 +202,7 @@ func TestBackfillReplaces(t *testing.T) {
 			}
 		}
 	}()
-	begun, err := s.backfill(Backfill{})
+	begun, err := s.backfill(Backfill{Rate: 400})
 	require.NoError(t, err)
 	require.Equal(t, []RereadingOne{{Sink: "tab", Kind: "tab", Events: 40, Backfill: true}}, begun.Sinks)
 	s.over()
