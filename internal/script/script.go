@@ -131,7 +131,7 @@ func (f *Function) in(w *world) (goja.Callable, error) {
 	}
 	call, ok := goja.AssertFunction(v)
 	if !ok {
-		return nil, errors.New("read function: it is no function: write function(row) { ... } or row => ...")
+		return nil, errors.New("read function: it is no function: write row => ... or function(row) { ... }")
 	}
 	return call, nil
 }
