@@ -76,7 +76,11 @@ func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 				"the log was reset or comes from an older backup: bring back the log that belongs to this table, or rewind the pipeline: naru pipeline rewind %s", env.Pipeline)
 		}
 	}
-	single := &Single{lake: t.lake, now: t.now, stream: env.Stream, to: &target{ident: id, stream: env.Stream, handle: handle, state: state, oldest: event.Positions{}, blocked: event.Positions{}},
+	at, err := t.log.Progress(ctx, env.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("open table %s: %w", id, err)
+	}
+	single := &Single{fresh: at.Counts.Written == 0, lake: t.lake, now: t.now, stream: env.Stream, to: &target{ident: id, stream: env.Stream, handle: handle, state: state, oldest: event.Positions{}, blocked: event.Positions{}},
 		end: event.Positions{}, log: st, shapes: map[string][]byte{}}
 	single.leave = t.lake.Join()
 	return single, nil
@@ -91,6 +95,7 @@ type Single struct {
 	leave  func()
 	dec    recordbatch.Decoder
 	end    event.Positions
+	fresh  bool        // nothing was ever written by this pipeline
 	log    stream.Stat // when it was opened
 	shapes map[string][]byte
 	rows   int64
@@ -109,7 +114,7 @@ var (
 // Resume implements sink.Resumer: a table that lost rows, or is not there, takes them
 // again from where it stands.
 func (s *Single) Resume(_ context.Context, streamName string) (event.Positions, error) {
-	if streamName != s.stream || s.to.state.Exists && s.to.state.RolledBack == nil {
+	if streamName != s.stream || s.fresh || s.to.state.Exists && s.to.state.RolledBack == nil {
 		return nil, nil // the watermark is not ahead of it
 	}
 	from := s.to.state.Positions.Clone()

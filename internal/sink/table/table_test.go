@@ -26,14 +26,15 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // fakeLog says what the log has.
 type fakeLog struct {
-	stat stream.Stat
-	mark event.Positions
+	stat    stream.Stat
+	mark    event.Positions
+	written int64
 }
 
 func (f *fakeLog) Stat(context.Context, string) (stream.Stat, error) { return f.stat, nil }
 
 func (f *fakeLog) Progress(context.Context, string) (stream.Progress, error) {
-	return stream.Progress{Positions: f.mark}, nil
+	return stream.Progress{Positions: f.mark, Counts: stream.Counts{Written: f.written}}, nil
 }
 
 // world is a lake in memory with the tables' sinks over it.
