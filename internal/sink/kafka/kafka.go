@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -46,6 +48,8 @@ type Sink struct {
 	refused []sink.Refusal // not yet told to the pipeline
 	arena   []byte
 
+	ends ends
+
 	failed struct {
 		sync.Mutex
 		err error // the first of the promises
@@ -72,7 +76,7 @@ func open(ctx context.Context, cfg *Settings, env sink.Env, access []kgo.Opt) (_
 		kgo.RecordDeliveryTimeout(cfg.Timeout.Std()),
 	}, access...)
 	if cfg.Transactional {
-		opts = append(opts, kgo.TransactionalID(s.id), kgo.TransactionTimeout(cfg.TransactionTimeout.Std()))
+		opts = append(opts, kgo.WithLogger(&s.ends), kgo.TransactionalID(s.id), kgo.TransactionTimeout(cfg.TransactionTimeout.Std()))
 	}
 	if s.client, err = kgo.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("make kafka client: %w", err)
@@ -287,11 +291,39 @@ func (s *Sink) commit(ctx context.Context) error {
 func (s *Sink) endTransaction(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout.Std())
 	defer cancel()
+	s.ends.committed.Store(false)
 	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return told("commit kafka transaction", err)
 	}
 	s.began = false
+	if !s.ends.committed.Load() {
+		return errNotCommitted
+	}
 	return nil
+}
+
+// errNotCommitted: franz-go 1.22.2 sometimes takes the partitions of a transaction for
+// not written to although their records were acknowledged; it then aborts where it was
+// asked to commit, or asks nothing of the broker, and returns no error.
+var errNotCommitted = fault.Transient(errors.New("commit kafka transaction: the client did not commit it"))
+
+// ends listens to what the client says of the end of transactions, since what it
+// returns does not tell a commit from an abort.
+type ends struct{ committed atomic.Bool }
+
+// Level implements kgo.Logger.
+func (*ends) Level() kgo.LogLevel { return kgo.LogLevelInfo }
+
+// Log implements kgo.Logger.
+func (e *ends) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
+	if msg != "end transaction response successfully received" {
+		return
+	}
+	for pair := range slices.Chunk(keyvals, 2) {
+		if pair[0] == "commit" && len(pair) == 2 {
+			e.committed.Store(fmt.Sprint(pair[1]) == "true")
+		}
+	}
 }
 
 // Refused implements sink.Refuser.

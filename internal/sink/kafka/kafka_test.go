@@ -327,6 +327,23 @@ func TestDeathBehindACommit(t *testing.T) {
 	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
 }
 
+// The client does not commit, and says nothing of it: the sink does.
+func TestCommitThatIsNone(t *testing.T) {
+	c := fake(t)
+	s := settings(t, c.ListenAddrs())
+	out := opened(t, s)
+	a := sinktest.Events("a", 3)
+	b := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
+	require.NoError(t, out.Write(t.Context(), b))
+	inner := out.(*Sink)
+	require.NoError(t, inner.flush(t.Context()))
+	require.NoError(t, inner.client.EndTransaction(t.Context(), kgo.TryAbort)) // as if it had done so itself
+	require.NoError(t, inner.client.BeginTransaction())
+	require.ErrorIs(t, inner.endTransaction(t.Context()), errNotCommitted)
+	commit(t, opened(t, s), b)
+	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
+}
+
 // A record that the broker does not take must not be left out of a commit.
 func TestFailedRecordFailsTheCommit(t *testing.T) {
 	c := fake(t)

@@ -195,7 +195,17 @@ func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, s, env, access)
+	// A topic that was made a moment ago is where the client may lose count (see
+	// errNotCommitted); with a new one the topic is known.
+	for attempt := 1; ; attempt++ {
+		out, err := open(ctx, s, env, access)
+		if err == nil {
+			return out, nil
+		}
+		if !errors.Is(err, errNotCommitted) || attempt == 5 {
+			return nil, err
+		}
+	}
 }
 
 // access is how every client of the sink gets to the cluster.
