@@ -208,6 +208,15 @@ func Serve(ctx context.Context, o Options) (err error) {
 	})
 	serving := start("server", failed, func(context.Context) error { return server.Serve(ln) })
 
+	if o.Pipelines {
+		// Pipelines before the word that events are taken: one that begins with the latest
+		// event gets all that come from then on.
+		select {
+		case <-configured.Looked():
+		case <-ctx.Done():
+		case <-health.poisoned:
+		}
+	}
 	logger.Info("ready", slog.String("url", f.url), slog.String("folder", string(folder.Folder)), slog.String("version", o.Version))
 	o.Ready(f.url)
 

@@ -45,6 +45,7 @@ type Configured struct {
 	sinks       atomic.Int64  // that run: they share limits
 	every       time.Duration // looks at the folder
 	taken, seen string        // stamps of it
+	looked      chan struct{} // closed behind the first look
 
 	mu struct {
 		sync.Mutex
@@ -56,10 +57,14 @@ type Configured struct {
 
 // NewConfigured makes the set. It starts nothing.
 func NewConfigured(cfg Config, deps Deps) *Configured {
-	c := &Configured{cfg: cfg, deps: deps, every: LookEvery}
+	c := &Configured{cfg: cfg, deps: deps, every: LookEvery, looked: make(chan struct{})}
 	c.mu.running, c.mu.broken, c.mu.times = map[string]*running{}, map[string]error{}, map[place]time.Time{}
 	return c
 }
+
+// Looked is closed when Run has brought the pipelines of the folder to work, or knows
+// why not.
+func (c *Configured) Looked() <-chan struct{} { return c.looked }
 
 // LookEvery is how often the folder is looked at for changes, which are taken over when
 // two looks agree: by then nobody is writing any more.
@@ -71,6 +76,7 @@ func (c *Configured) Run(ctx context.Context) error {
 	defer c.end(nil)
 	c.seen, c.taken = unread, unread
 	c.look(c.ctx, true)
+	close(c.looked)
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	for c.ctx.Err() == nil {
