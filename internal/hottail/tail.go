@@ -162,6 +162,9 @@ func (h *Tail) Cut(ctx context.Context, tables []lake.Ident) ([]*lake.View, erro
 		}
 		var full *fullError
 		if !errors.As(err, &full) {
+			if why := context.Cause(ctx); err != nil && why != nil && !errors.Is(err, why) {
+				err = fmt.Errorf("%w: %w", why, err) // what was under way knows only that it is over
+			}
 			return views, err
 		}
 		// More than the memory holds: it is time to commit.
