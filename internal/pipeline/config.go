@@ -36,7 +36,7 @@ func DefaultConfig() Config {
 		CommitInterval: quantity.Duration(5 * time.Second),
 		CommitBytes:    256 * quantity.MiB,
 		ReadBytes:      4 * quantity.MiB,
-		Shared:         64 * quantity.MiB,
+		Shared:         8 * quantity.MiB,
 		DrainTimeout:   quantity.Duration(20 * time.Second),
 		BackoffMin:     quantity.Duration(100 * time.Millisecond),
 		BackoffMax:     quantity.Duration(30 * time.Second),

@@ -199,12 +199,18 @@ func (f *flow) recent(b *event.Batch, tabular bool) *portion {
 	return nil
 }
 
+// weight is about what a portion takes of memory: data, and an event for each row.
+func weight(x *portion) int {
+	const row = 512
+	return x.out.Size() + row*len(x.out.Rows)
+}
+
 // remember keeps a portion for the sinks behind.
 func (f *flow) remember(x *portion) {
 	f.mu.recent = append(f.mu.recent, x)
-	f.mu.size += x.out.Size()
+	f.mu.size += weight(x)
 	for len(f.mu.recent) > 1 && (int64(f.mu.size) > f.cached/max(f.shares(), 1) || len(f.mu.recent) > 64) {
-		f.mu.size -= f.mu.recent[0].out.Size()
+		f.mu.size -= weight(f.mu.recent[0])
 		f.mu.recent = f.mu.recent[1:]
 	}
 }
