@@ -451,18 +451,7 @@ func onlyOnce(t *testing.T, ids []string) []string {
 // Whatever the kills, changes of the file, rewinds and backfills: the table has what a
 // run of the last steps from the beginning gives, and readers see no hole.
 func TestBackfillAtRandom(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
-	}
-	for round := range rounds {
-		seed := rand.Uint64()
-		t.Run(strconv.Itoa(round), func(t *testing.T) {
-			t.Parallel()
-			t.Logf("seed %d", seed)
-			backfillAtRandom(t, rand.New(rand.NewPCG(seed, 1)))
-		})
-	}
+	atRandom(t, backfillAtRandom)
 }
 
 func backfillAtRandom(t *testing.T, rng *rand.Rand) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,18 +63,7 @@ func TestSlowSinkDelaysNobody(t *testing.T) {
 // Whatever the kills, failures and changes of the file: each sink has each row
 // once, all sinks by the same version, and each refusal is on record once.
 func TestPipelineAtRandom(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 5
-	}
-	for round := range rounds {
-		seed := rand.Uint64()
-		t.Run(strconv.Itoa(round), func(t *testing.T) {
-			t.Parallel()
-			t.Logf("seed %d", seed)
-			pipelineAtRandom(t, rand.New(rand.NewPCG(seed, 1)))
-		})
-	}
+	atRandom(t, pipelineAtRandom)
 }
 
 func pipelineAtRandom(t *testing.T, rng *rand.Rand) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -275,18 +274,7 @@ func TestRewindIsCutOff(t *testing.T) {
 // Whatever the kills, failures, changes of the file and rewinds: at the end the target
 // has what a run of the last steps from the beginning gives.
 func TestRewindAtRandom(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
-	}
-	for round := range rounds {
-		seed := rand.Uint64()
-		t.Run(strconv.Itoa(round), func(t *testing.T) {
-			t.Parallel()
-			t.Logf("seed %d", seed)
-			rewindAtRandom(t, rand.New(rand.NewPCG(seed, 1)))
-		})
-	}
+	atRandom(t, rewindAtRandom)
 }
 
 func rewindAtRandom(t *testing.T, rng *rand.Rand) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -272,4 +273,20 @@ func (s *stand) inForce(text string) {
 		st, err := readState(s.fs, "/p/data/pipelines/p.json")
 		return err == nil && st != nil && strings.Contains(st.Versions[len(st.Versions)-1].Text, text)
 	}, 20*time.Second, time.Millisecond)
+}
+
+// atRandom runs a test several times, each with a seed of its own, which is told.
+func atRandom(t *testing.T, run func(*testing.T, *rand.Rand)) {
+	rounds := 12
+	if testing.Short() {
+		rounds = 5
+	}
+	for round := range rounds {
+		seed := rand.Uint64()
+		t.Run(strconv.Itoa(round), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			run(t, rand.New(rand.NewPCG(seed, 1)))
+		})
+	}
 }
