@@ -90,6 +90,9 @@ func TestSign(t *testing.T) {
 func TestReceiverOfThePage(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs python3")
+		}
 		t.Skip("needs python3")
 	}
 	page, err := os.ReadFile("../../../docs/sinks/http.md")
