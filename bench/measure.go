@@ -110,18 +110,21 @@ func (s spread) put(figures map[string]float64, name string) {
 
 func ms(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
 
-// ends gives the median of the first and of the last tenth of samples taken at
-// a steady pace, after the first skip of them, and the most of all. It says
-// whether something grows without being led by a single sample.
-func ends(samples []int64, skip int) (begin, end, most int64) {
-	if len(samples) == 0 {
-		return 0, 0, 0
+// tenths gives the median of each tenth of samples taken at a steady pace, after the
+// first skip of them: whether something grows, without being led by single samples.
+// Fewer than ten samples are one tenth.
+func tenths(samples []int64, skip int) []int64 {
+	samples = samples[max(0, min(skip, len(samples)-1)):]
+	n := 10
+	if len(samples) < n {
+		n = 1
 	}
-	most = slices.Max(samples)
-	samples = samples[min(skip, len(samples)-1):]
-	tenth := max(1, len(samples)/10)
-	first, last := slices.Clone(samples[:tenth]), slices.Clone(samples[len(samples)-tenth:])
-	slices.Sort(first)
-	slices.Sort(last)
-	return percentile(first, 0.5), percentile(last, 0.5), most
+	out := make([]int64, 0, n)
+	for i := range n {
+		if part := slices.Clone(samples[i*len(samples)/n : (i+1)*len(samples)/n]); len(part) > 0 {
+			slices.Sort(part)
+			out = append(out, percentile(part, 0.5))
+		}
+	}
+	return out
 }

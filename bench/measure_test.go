@@ -51,18 +51,21 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-func TestEnds(t *testing.T) {
+func TestTenths(t *testing.T) {
 	samples := []int64{900, 900} // of the start
 	for i := range int64(100) {
 		samples = append(samples, 100+i)
 	}
 	samples[50] = 5000 // a peak in the middle
-	begin, end, most := ends(samples, 2)
-	if begin < 100 || begin > 109 || end < 190 || end > 199 || most != 5000 {
-		t.Errorf("begin %d, end %d, most %d", begin, end, most)
+	all := tenths(samples, 2)
+	if len(all) != 10 || all[0] < 100 || all[0] > 109 || all[4] < 140 || all[4] > 149 || all[9] < 190 || all[9] > 199 {
+		t.Errorf("tenths %d", all)
 	}
-	if begin, end, most = ends([]int64{7}, 5); begin != 7 || end != 7 || most != 7 {
-		t.Errorf("of one sample: begin %d, end %d, most %d", begin, end, most)
+	if all := tenths([]int64{7}, 5); len(all) != 1 || all[0] != 7 {
+		t.Errorf("of one sample: %d", all)
+	}
+	if all := tenths(nil, 5); len(all) > 0 {
+		t.Errorf("of none: %d", all)
 	}
 }
 
