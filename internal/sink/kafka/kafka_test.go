@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -19,10 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"naru/internal/event"
-	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/sink"
-	"naru/internal/sink/secure"
 	"naru/internal/sink/sinktest"
 	"naru/internal/vfs"
 )
@@ -204,213 +201,6 @@ func idList(lists ...[]sinktest.Spec) (ids []string) {
 	return ids
 }
 
-// A second writer of one reader takes over; what the first one still has is nothing
-// to anybody, whenever it wakes up.
-func TestZombie(t *testing.T) {
-	at := brokers(t)
-	s := settings(t, at)
-	a, b := events("a", 4), events("b", 3)
-	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
-	second := sinktest.Batch(sinktest.Lives[0], 0, first.Next, b...)
-
-	old := opened(t, s)
-	require.NoError(t, old.Write(t.Context(), first))
-	young := opened(t, s) // while the transaction of the old one is open
-	resumed, err := young.(sink.Resumer).Resume(t.Context(), sinktest.Stream)
-	require.NoError(t, err)
-	require.Empty(t, resumed)
-	require.NoError(t, young.Write(t.Context(), first))
-	_, err = old.Commit(t.Context())
-	require.Error(t, err)
-	require.Contains(t, fault.HintOf(err), "transactional id")
-	_, err = young.Commit(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, old.Close())
-
-	// One that has slept between two transactions.
-	idle := opened(t, s)
-	young = opened(t, s)
-	require.NoError(t, young.Write(t.Context(), second))
-	_, err = young.Commit(t.Context())
-	require.NoError(t, err)
-	err = idle.Write(t.Context(), second)
-	if err == nil {
-		_, err = idle.Commit(t.Context())
-	}
-	require.Error(t, err)
-	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
-}
-
-// The connection is cut at any byte of writing and committing, also where the
-// answer to the commit is lost: whatever became of the transaction, the next life
-// finds out and every event is there once.
-func TestCutAnywhere(t *testing.T) {
-	whole := cut(t, -1)
-	points := []int{1}
-	for i := range 7 {
-		points = append(points, whole*(i+1)/9)
-	}
-	for i := range 16 {
-		points = append(points, whole-1-8*i)
-	}
-	for _, n := range points {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			t.Parallel()
-			cut(t, n)
-		})
-	}
-}
-
-// cut cuts the connection n bytes behind the beginning of a write, opens the sink
-// anew and looks. It returns how many bytes write and commit took.
-func cut(t *testing.T, n int) int {
-	at := brokers(t)
-	s := settings(t, at)
-	w := sinktest.NewWire()
-	s.dial = w.Dial
-	a, b := events("a", 4), events("b", 3)
-	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
-	out := opened(t, s)
-	commit(t, out, first)
-
-	s.Timeout = quantity.Duration(300 * time.Millisecond)
-	before := w.Passed()
-	w.CutAfter(n)
-	err := out.Write(t.Context(), sinktest.Batch(sinktest.Lives[0], 0, first.Next, b...))
-	if err == nil {
-		_, err = out.Commit(t.Context())
-	}
-	t.Logf("cut after %d bytes: %v", n, err)
-	whole := w.Passed() - before
-	_ = out.Close()
-
-	s.dial, s.Timeout = nil, quantity.Duration(10*time.Second)
-	commit(t, opened(t, s), sinktest.Batch(sinktest.Lives[0], 0, 0, slices.Concat(a, b)...))
-	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
-	return whole
-}
-
-// The process dies right behind the broker's n-th answer to the end of a
-// transaction.
-func TestDeathBehindACommit(t *testing.T) {
-	c := fake(t)
-	s := settings(t, c.ListenAddrs())
-	s.Timeout = quantity.Duration(time.Second)
-	w := sinktest.NewWire()
-	s.dial = w.Dial
-	out := opened(t, s)
-	a := events("a", 4)
-	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
-	require.NoError(t, out.Write(t.Context(), batch))
-	ended := make(chan struct{}, 1)
-	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		select {
-		case ended <- struct{}{}:
-			return nil, nil, false
-		default:
-			return nil, errors.New("dead"), true
-		}
-	})
-	_, err := out.Commit(t.Context())
-	require.NoError(t, err)
-	w.CutAfter(1)
-	_ = out.Close()
-	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, nil, false })
-
-	s.dial = nil
-	<-ended
-	out = opened(t, s)
-	require.NoError(t, out.Write(t.Context(), batch))
-	_, err = out.Commit(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
-}
-
-// The client does not commit, and says nothing of it: the sink does.
-func TestCommitThatIsNone(t *testing.T) {
-	c := fake(t)
-	s := settings(t, c.ListenAddrs())
-	out := opened(t, s)
-	a := sinktest.Events("a", 3)
-	b := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
-	require.NoError(t, out.Write(t.Context(), b))
-	inner := out.(*Sink)
-	require.NoError(t, inner.flush(t.Context()))
-	require.NoError(t, inner.client.EndTransaction(t.Context(), kgo.TryAbort)) // as if it had done so itself
-	require.NoError(t, inner.client.BeginTransaction())
-	require.ErrorIs(t, inner.endTransaction(t.Context()), errNotCommitted)
-	commit(t, opened(t, s), b)
-	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
-}
-
-// A record that the broker does not take must not be left out of a commit.
-func TestFailedRecordFailsTheCommit(t *testing.T) {
-	c := fake(t)
-	s := settings(t, c.ListenAddrs())
-	out := opened(t, s)
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.Topic, Err: kerr.MessageTooLarge})
-	a := events("a", 9)
-	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
-	err := out.Write(t.Context(), batch)
-	if err == nil {
-		_, err = out.Commit(t.Context())
-	}
-	require.ErrorIs(t, err, kerr.MessageTooLarge)
-	require.Contains(t, fault.HintOf(err), "max.message.bytes")
-	_, err = out.Commit(t.Context())
-	require.Error(t, err, "what has failed once commits nothing any more")
-	require.NoError(t, out.Close())
-	require.Empty(t, idsOf(t, c.ListenAddrs(), s.Topic))
-
-	out = opened(t, s)
-	require.NoError(t, out.Write(t.Context(), batch))
-	_, err = out.Commit(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
-}
-
-// Somebody else's transaction is open in the positions topic and hides what was
-// committed behind its beginning: who opens waits for it.
-func TestOpenWaitsForOthersTransactions(t *testing.T) {
-	at := brokers(t)
-	s := settings(t, at)
-	require.NoError(t, opened(t, s).Close()) // makes the topics
-
-	other, err := kgo.NewClient(kgo.SeedBrokers(at...), kgo.TransactionalID(named(t, "other")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	require.NoError(t, err)
-	defer other.Close()
-	require.NoError(t, other.BeginTransaction())
-	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{Topic: s.PositionsTopic, Key: []byte("other"), Value: []byte("{}")}).FirstErr())
-
-	ended := make(chan error, 1)
-	go func() {
-		// Once the sink below has its mark behind the open transaction, this ends.
-		time.Sleep(300 * time.Millisecond)
-		ended <- other.EndTransaction(context.Background(), kgo.TryCommit)
-	}()
-	out := opened(t, s)
-	require.NoError(t, <-ended)
-	a := events("a", 3)
-	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
-	require.NoError(t, out.Write(t.Context(), batch))
-	require.NoError(t, other.BeginTransaction())
-	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{Topic: s.PositionsTopic, Key: []byte("other"), Value: []byte("{}")}).FirstErr())
-	_, err = out.Commit(t.Context()) // its position stands behind the open transaction
-	require.NoError(t, err)
-	require.NoError(t, out.Close())
-	go func() {
-		time.Sleep(300 * time.Millisecond)
-		ended <- other.EndTransaction(context.Background(), kgo.TryAbort)
-	}()
-	out = opened(t, s)
-	require.NoError(t, <-ended)
-	resumed, err := out.(sink.Resumer).Resume(t.Context(), sinktest.Stream)
-	require.NoError(t, err)
-	off, _ := resumed.Get(sinktest.Lives[0], 0)
-	require.Equal(t, batch.Next, off)
-}
-
 func commit(t *testing.T, s sink.Sink, b *event.Batch) {
 	t.Helper()
 	require.NoError(t, s.Write(t.Context(), b))
@@ -450,29 +240,6 @@ func TestRefusals(t *testing.T) {
 	require.Len(t, out.(sink.Refuser).Refused(), 1)
 	_, err := out.Commit(t.Context())
 	require.NoError(t, err)
-}
-
-func TestTopicThatDoesNotExist(t *testing.T) {
-	s := settings(t, brokers(t))
-	s.Create = Create{}
-	require.NoError(t, s.Validate())
-	_, err := s.Open(t.Context(), env())
-	require.ErrorContains(t, err, "does not exist")
-	require.Contains(t, fault.HintOf(err), "create: {partitions")
-}
-
-// Positions in a topic that forgets them would be worse than none.
-func TestPositionsTopicThatForgets(t *testing.T) {
-	at := brokers(t)
-	s := settings(t, at)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(at...))
-	require.NoError(t, err)
-	defer cl.Close()
-	tt := newTopics(s)
-	tt.client = cl
-	require.NoError(t, tt.create(t.Context(), s.PositionsTopic, 1, 1, map[string]string{"cleanup.policy": "delete"}))
-	_, err = s.Open(t.Context(), env())
-	require.ErrorContains(t, err, "cleanup.policy is delete")
 }
 
 func TestTopicsSmallerBatchesHold(t *testing.T) {
@@ -522,49 +289,4 @@ func TestKeysAndHeaders(t *testing.T) {
 	out = opened(t, s)
 	b.Rows[0].Offset, b.Next = 9, 10
 	require.ErrorContains(t, out.Write(t.Context(), b), "the steps give no column gone")
-}
-
-func TestValidate(t *testing.T) {
-	for want, change := range map[string]func(*Settings){
-		"brokers: is missing":                         func(s *Settings) { s.Brokers = nil },
-		`brokers: "kafka" is no host:port`:            func(s *Settings) { s.Brokers = []string{"kafka"} },
-		"topic: is missing":                           func(s *Settings) { s.Topic = "" },
-		"topic: only {_type} may be in it":            func(s *Settings) { s.Topic = "{page}" },
-		`topic: "a b" is no name`:                     func(s *Settings) { s.Topic = "a b" },
-		"topic: is the one of positions":              func(s *Settings) { s.Topic = s.PositionsTopic },
-		"format: must be":                             func(s *Settings) { s.Format = "avro" },
-		"compression: must be":                        func(s *Settings) { s.Compression = "br" },
-		"transaction_timeout: must be":                func(s *Settings) { s.TransactionTimeout = quantity.Duration(time.Hour) },
-		"buffer: must be at least twice batch":        func(s *Settings) { s.Buffer = 1 << 20 },
-		"create.partitions: is missing":               func(s *Settings) { s.Create = Create{Replication: 3} },
-		"sasl.mechanism: is missing":                  func(s *Settings) { s.SASL.User = "u" },
-		"sasl: wants user":                            func(s *Settings) { s.SASL.Mechanism = "plain" },
-		"tls.enabled: must be true":                   func(s *Settings) { s.TLS.CA = "ca.pem" },
-		"tls: cert and key go together":               func(s *Settings) { s.TLS = secure.TLS{Enabled: true, Cert: "c.pem"} },
-		`positions_topic: "" is no name`:              func(s *Settings) { s.PositionsTopic = "" },
-		"sasl.mechanism: must be plain, scram-sha-25": func(s *Settings) { s.SASL.Mechanism = "gssapi" },
-	} {
-		s := settings(t, []string{"127.0.0.1:9092"})
-		change(s)
-		require.ErrorContains(t, s.Validate(), want)
-	}
-}
-
-func TestSASL(t *testing.T) {
-	c := fake(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "naru", "secret"))
-	s := settings(t, c.ListenAddrs())
-	s.SASL = SASL{Mechanism: "scram-sha-256", User: "naru", PasswordEnv: "KAFKA_PASSWORD"}
-	e := env()
-	require.NoError(t, s.Validate())
-	_, err := s.Open(t.Context(), e)
-	require.ErrorContains(t, err, "the environment variable KAFKA_PASSWORD is empty")
-	e.Getenv = func(name string) string { return map[string]string{"KAFKA_PASSWORD": "wrong-one"}[name] }
-	_, err = s.Open(t.Context(), e)
-	require.Error(t, err)
-	require.Contains(t, fault.HintOf(err), "sasl.password_env", err)
-	require.NotContains(t, err.Error(), "wrong-one")
-	e.Getenv = func(name string) string { return map[string]string{"KAFKA_PASSWORD": "secret"}[name] }
-	out, err := s.Open(t.Context(), e)
-	require.NoError(t, err)
-	require.NoError(t, out.Close())
 }
