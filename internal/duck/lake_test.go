@@ -23,8 +23,8 @@ type testLake struct {
 	dir    string
 	tables map[lake.Ident]*lake.View
 	leases atomic.Int64
-	// block, when set, stops View until it is closed.
-	block chan struct{}
+	// block, when set, stops View until it is closed; blocked gets a token by then.
+	block, blocked chan struct{}
 	// viewed, when set, gets a token for each lease.
 	viewed chan struct{}
 }
@@ -45,6 +45,7 @@ func (l *testLake) List(context.Context) ([]lake.Ident, error) {
 
 func (l *testLake) View(ctx context.Context, t lake.Ident) (*lake.View, error) {
 	if l.block != nil {
+		l.blocked <- struct{}{}
 		<-l.block // heeds no context, as a bad driver would
 	}
 	v, ok := l.tables[t]

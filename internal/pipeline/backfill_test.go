@@ -26,13 +26,13 @@ func (s *stand) over() {
 		if all, err := s.set.Backfills(context.Background(), "p"); err != nil || len(all) > 0 {
 			c.Errorf("backfills: %+v, %v; sinks: %+v; state: %+v", all, err, s.set.Status(), s.state())
 		}
-	}, 20*time.Second, time.Millisecond)
+	}, soon, time.Millisecond)
 }
 
 // ready waits until the pipeline is at work.
 func (s *stand) ready() {
 	s.t.Helper()
-	require.Eventually(s.t, func() bool { _, err := s.set.find("p"); return err == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(s.t, func() bool { _, err := s.set.find("p"); return err == nil }, soon, time.Millisecond)
 }
 
 func (s *stand) backfill(ask Backfill) (*Rereading, error) {
@@ -58,7 +58,7 @@ func TestBackfillReplaces(t *testing.T) {
 	appendEvents(t, s.log, "events", 1, 20)
 	s.caughtUp(20, "pipeline/p/tab")
 	middle := time.Now().Add(2 * time.Millisecond)
-	require.Eventually(t, func() bool { return time.Now().After(middle.Add(2 * time.Millisecond)) }, time.Second, time.Millisecond)
+	pass(middle.Add(2 * time.Millisecond))
 	appendEvents(t, s.log, "events", 21, 20)
 	s.caughtUp(40, "pipeline/p/tab")
 	require.Equal(t, marked(1, 40, 3, 5, "a"), h.ids("t"))
@@ -115,9 +115,9 @@ func TestBackfillInto(t *testing.T) {
 	var times []time.Time
 	for i := range 3 {
 		times = append(times, time.Now())
-		require.Eventually(t, func() bool { return time.Now().After(times[i].Add(2 * time.Millisecond)) }, time.Second, time.Millisecond)
+		pass(times[i].Add(2 * time.Millisecond))
 		appendEvents(t, s.log, "events", 10*i+1, 10)
-		require.Eventually(t, func() bool { return time.Now().After(times[i].Add(6 * time.Millisecond)) }, time.Second, time.Millisecond)
+		pass(times[i].Add(6 * time.Millisecond))
 	}
 	s.caughtUp(30, "pipeline/p/tab")
 	to := times[2].UTC().Format(time.RFC3339Nano)
@@ -178,9 +178,9 @@ func TestBackfillSaysWhyNot(t *testing.T) {
 	// So is one whose pipeline leaves the configuration.
 	_, err = s.backfill(Backfill{Rate: 1})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(h.names()) == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.names()) == 2 }, soon, time.Millisecond)
 	require.NoError(t, s.fs.Remove("/p/pipelines/p.yaml"))
-	require.Eventually(t, func() bool { return len(h.names()) == 1 && s.progress("backfill/p/tab").Positions == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.names()) == 1 && s.progress("backfill/p/tab").Positions == nil }, soon, time.Millisecond)
 }
 
 // A backfill takes the place of the sink's target when it has caught up, not before, and
@@ -215,7 +215,7 @@ func TestBackfillSwapsInOrder(t *testing.T) {
 	for range 30 {
 		appendEvents(t, s.log, "events", total+1, 7)
 		total += 7
-		require.Eventually(t, func() bool { return s.progress("pipeline/p/tab").Counts.Total() >= int64(total-20) }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return s.progress("pipeline/p/tab").Counts.Total() >= int64(total-20) }, soon, time.Millisecond)
 	}
 	s.over()
 	s.caughtUp(int64(total), "pipeline/p/tab")
@@ -273,7 +273,7 @@ func TestBackfillIsCutOff(t *testing.T) {
 				require.Eventually(t, func() bool {
 					all, err := s.set.Backfills(context.Background(), "p")
 					return alive.dead.Load() || err == nil && len(all) == 0
-				}, 20*time.Second, time.Millisecond)
+				}, soon, time.Millisecond)
 			} else {
 				appendEvents(t, s.log, "events", 21, 10)
 			}
@@ -286,7 +286,7 @@ func TestBackfillIsCutOff(t *testing.T) {
 			s.caughtUp(30, "pipeline/p/tab")
 			if _, known := h.rowsOf("t", "a"); known && err != nil {
 				// It had not begun: the request is made again.
-				require.Eventually(t, func() bool { _, err := s.backfill(Backfill{}); return err == nil }, 10*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { _, err := s.backfill(Backfill{}); return err == nil }, soon, time.Millisecond)
 				s.over()
 			}
 			s.caughtUp(30, "pipeline/p/tab")
@@ -380,7 +380,7 @@ func backfillAtRandom(t *testing.T, rng *rand.Rand) {
 	s.inForce(fmt.Sprintf("as v%d-", version))
 	s.over()
 	s.caughtUp(int64(total), "pipeline/p/tab", "pipeline/p/into")
-	require.Eventually(t, func() bool { _, err := s.backfill(Backfill{}); return err == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := s.backfill(Backfill{}); return err == nil }, soon, time.Millisecond)
 	s.over()
 	s.caughtUp(int64(total), "pipeline/p/tab")
 	require.Equal(t, marked(0, total-1, drop, refuse, fmt.Sprintf("v%d-", version)), h.ids("t"))

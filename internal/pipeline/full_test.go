@@ -53,7 +53,7 @@ func TestFullDiskTakesLess(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- set.Run(ctx) }()
-	look, late := time.NewTicker(time.Millisecond), time.After(30*time.Second)
+	look, late := time.NewTicker(time.Millisecond), time.After(time.Minute)
 	defer look.Stop()
 	for len(target.Events("events")) < events/2 { // the others may wait for the next commit
 		select {

@@ -130,13 +130,13 @@ func (f *fakeSink) Close() error { return nil }
 // another goroutine without a signal of their own.
 func (s *store) until(t *testing.T, cond func() bool) {
 	t.Helper()
-	look, late := time.NewTicker(time.Millisecond), time.After(30*time.Second)
+	look, late := time.NewTicker(time.Millisecond), time.After(time.Minute)
 	defer look.Stop()
 	for !cond() {
 		select {
 		case <-look.C:
 		case <-late:
-			t.Fatal("waited 30 s")
+			t.Fatal("waited a minute")
 		}
 	}
 }

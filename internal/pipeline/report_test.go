@@ -38,7 +38,7 @@ func (s *stand) one(name string, want func(Report) bool) (r Report) {
 	require.Eventually(s.t, func() bool {
 		r = Report{}
 		return s.ask("GET", Path+"/"+name, &r) == http.StatusOK && want(r)
-	}, 20*time.Second, time.Millisecond, "%+v", &r)
+	}, soon, time.Millisecond, "%+v", &r)
 	return r
 }
 
@@ -207,5 +207,5 @@ func TestReportsOfWhatFails(t *testing.T) {
 	s.caughtUp(6, "pipeline/p/into")
 	s.one("p", func(r Report) bool { return r.State == Running })
 	s.file("p.yaml", twoSinks)
-	assert.Eventually(t, func() bool { return strings.Contains(scrape(), "naru_pipelines_broken 1") }, 20*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return strings.Contains(scrape(), "naru_pipelines_broken 1") }, soon, time.Millisecond)
 }

@@ -160,6 +160,12 @@ func (m *mortal) Forget(ctx context.Context, reader string) error {
 	return m.Log.(stream.Forgetter).Forget(ctx, reader)
 }
 
+// soon is when a state must have come by itself, on a slow and busy machine too.
+const soon = time.Minute
+
+// pass lets the clock pass a time: what comes later has another one.
+func pass(at time.Time) { time.Sleep(time.Until(at) + time.Nanosecond) }
+
 // stand is a folder with pipelines, a log, and stores, which outlive processes.
 type stand struct {
 	t      *testing.T
@@ -242,7 +248,7 @@ func (s *stand) caughtUp(n int64, readers ...string) {
 				c.Errorf("%s has passed %d of %d events: %+v", r, at.Counts.Total(), n, s.set.Status())
 			}
 		}
-	}, 20*time.Second, time.Millisecond)
+	}, soon, time.Millisecond)
 }
 
 // rejections lists the ids of what was refused, with the step.
@@ -272,7 +278,7 @@ func (s *stand) inForce(text string) {
 	require.Eventually(s.t, func() bool {
 		st, err := readState(s.fs, "/p/data/pipelines/p.json")
 		return err == nil && st != nil && strings.Contains(st.Versions[len(st.Versions)-1].Text, text)
-	}, 20*time.Second, time.Millisecond)
+	}, soon, time.Millisecond)
 }
 
 // atRandom runs a test several times, each with a seed of its own, which is told.

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // are about to end get some time for it.
 func leftovers() string {
 	var left []string
-	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
+	for wait := time.Millisecond; wait < 30*time.Second; wait *= 2 {
 		left = left[:0]
 		buf := make([]byte, 1<<20)
 		for i, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {

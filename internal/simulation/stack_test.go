@@ -293,7 +293,7 @@ func (p *process) drained() error {
 			return errDown
 		case <-p.poisoned():
 			return errors.New("poisoned")
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return fmt.Errorf("stuck: %d partitions are not read to their end; pipelines %+v, tables %+v", waiting, p.set.Status(), p.tables.Status())
 		}
 	}
