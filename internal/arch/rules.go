@@ -29,6 +29,7 @@ var rings = map[string]int{
 	"internal/sink":              2,
 	"internal/sink/sinktest":     2,
 	"internal/sink/secure":       2,
+	"internal/sink/request":      2,
 	"internal/sink/relational":   2,
 	"internal/lake":              2,
 	"internal/query":             2,

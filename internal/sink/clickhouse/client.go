@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"naru/internal/sink/request"
 )
 
 // client speaks ClickHouse's HTTP interface.
@@ -25,11 +27,7 @@ type client struct {
 
 func newClient(s *Settings, password string) *client {
 	return &client{url: strings.TrimSuffix(s.URL, "/") + "/", user: s.User, password: password, timeout: s.Timeout.Std(),
-		http: &http.Client{
-			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: false, MaxIdleConns: 1, IdleConnTimeout: 30 * time.Second},
-			// The password goes to the server that is named, and to no other.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}}
+		http: request.NewClient(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: false, MaxIdleConns: 1, IdleConnTimeout: 30 * time.Second})}
 }
 
 // longestAnswer is how much of an answer is read.

@@ -6,34 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"naru/internal/fault"
 	"naru/internal/sink"
+	"naru/internal/sink/request"
 )
 
 // The bulk interface: https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk
 // and https://docs.opensearch.org/latest/api-reference/document-apis/bulk/.
-
-// Pauses between attempts.
-const (
-	pauseMin = 500 * time.Millisecond
-	pauseMax = 30 * time.Second
-)
-
-// answer is what the target says to a request.
-type answer struct {
-	status     int
-	body       []byte
-	retryAfter time.Duration
-}
 
 // result is what became of one row.
 type result struct {
@@ -55,19 +37,7 @@ func (r *result) text() string {
 	if r.Error.Cause != nil && r.Error.Cause.Reason != "" {
 		text += ": " + r.Error.Cause.Reason
 	}
-	return short(text)
-}
-
-// short makes what a target says fit for a line.
-func short(text string) string {
-	const longest = 500
-	text = strings.ToValidUTF8(text[:min(len(text), longest)], "")
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
-}
-
-// passing tells whether the same may be answered otherwise later.
-func passing(status int) bool {
-	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500
+	return request.Short(text)
 }
 
 // setWrong are errors of items with status 400 that say nothing of the row: another
@@ -100,10 +70,10 @@ func (s *Sink) greet(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return fault.Transient(fmt.Errorf("reach %s: %w", s.cfg.place(), err))
-	case a.status == http.StatusUnauthorized:
-		return fault.WithHint(fmt.Errorf("reach %s: the target answers 401", s.cfg.place()), "%s", hintOf(a.status, ""))
-	case passing(a.status):
-		return fault.Transient(fmt.Errorf("reach %s: the target answers %d", s.cfg.place(), a.status))
+	case a.Status == http.StatusUnauthorized:
+		return fault.WithHint(fmt.Errorf("reach %s: the target answers 401", s.cfg.place()), "%s", hintOf(a.Status, ""))
+	case request.Passing(a.Status):
+		return fault.Transient(fmt.Errorf("reach %s: the target answers %d", s.cfg.place(), a.Status))
 	}
 	return nil // what it says does not matter, and some users may not ask
 }
@@ -111,42 +81,26 @@ func (s *Sink) greet(ctx context.Context) error {
 // send sends rows until each is in the target or refused. Rows that the target had
 // no room for are sent again alone, after a pause.
 func (s *Sink) send(ctx context.Context, rows []one) error {
-	for attempt := 1; ; attempt++ {
+	err := request.Attempts{Most: s.cfg.Attempts, Wait: s.cfg.wait}.Until(ctx, func() (time.Duration, error) {
 		again, after, err := s.try(ctx, rows)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, errTooLarge) {
-			half := len(rows) / 2
-			if err := s.send(ctx, rows[:half]); err != nil {
-				return err
-			}
-			return s.send(ctx, rows[half:])
-		}
 		var stop *fault.Hint
-		if errors.As(err, &stop) || err == nil && len(again) == 0 {
-			return err
-		}
-		if err == nil {
+		switch {
+		case errors.Is(err, errTooLarge), errors.As(err, &stop), err == nil && len(again) == 0:
+			return 0, err
+		case err == nil:
 			rows = again
 			err = fmt.Errorf("%d rows had no room", len(again))
 		}
-		pause := min(pauseMin<<min(attempt-1, 10), pauseMax)
-		pause -= rand.N(pause / 2) // those who were refused together do not come again together
-		if after > 0 {
-			pause = after
-		}
-		if attempt >= s.cfg.Attempts || pause > pauseMax {
-			err = fmt.Errorf("send %d rows from %s to %s: %w", len(rows), rows[0].at, s.cfg.place(), err)
-			if after > 0 {
-				return &fault.RetryAfter{Err: err, After: after}
-			}
-			return fault.Transient(err)
-		}
-		if err := s.cfg.wait(ctx, pause); err != nil {
-			return err
-		}
+		return after, fault.Transient(fmt.Errorf("send %d rows from %s to %s: %w", len(rows), rows[0].at, s.cfg.place(), err))
+	})
+	if !errors.Is(err, errTooLarge) {
+		return err
 	}
+	half := len(rows) / 2
+	if err := s.send(ctx, rows[:half]); err != nil {
+		return err
+	}
+	return s.send(ctx, rows[half:])
 }
 
 var errTooLarge = errors.New("the request is too large")
@@ -163,18 +117,18 @@ func (s *Sink) try(ctx context.Context, rows []one) (again []one, after time.Dur
 		return nil, 0, err
 	}
 	switch {
-	case a.status == http.StatusOK:
-		again, err = s.judge(rows, a.body)
-		return again, a.retryAfter, err
-	case passing(a.status):
-		return nil, a.retryAfter, errors.New(said(a))
-	case a.status == http.StatusRequestEntityTooLarge && len(rows) > 1:
+	case a.Status == http.StatusOK:
+		again, err = s.judge(rows, a.Body)
+		return again, a.RetryAfter, err
+	case request.Passing(a.Status):
+		return nil, a.RetryAfter, errors.New(said(a))
+	case a.Status == http.StatusRequestEntityTooLarge && len(rows) > 1:
 		return nil, 0, errTooLarge
-	case a.status == http.StatusRequestEntityTooLarge:
+	case a.Status == http.StatusRequestEntityTooLarge:
 		s.refuse(rows[0], said(a))
 		return nil, 0, nil
 	}
-	return nil, 0, fault.WithHint(fmt.Errorf("send rows from %s to %s: %s", rows[0].at, s.cfg.place(), said(a)), "%s", hintOf(a.status, ""))
+	return nil, 0, fault.WithHint(fmt.Errorf("send rows from %s to %s: %s", rows[0].at, s.cfg.place(), said(a)), "%s", hintOf(a.Status, ""))
 }
 
 // judge goes through what became of each row.
@@ -205,7 +159,7 @@ func (s *Sink) judge(rows []one, body []byte) (again []one, err error) {
 		case r.Status >= 200 && r.Status <= 299:
 		case r.Status == http.StatusConflict && s.cfg.id == nil:
 			// Created before: its id is the row's key, so it is this row.
-		case passing(r.Status), r.Status == http.StatusConflict:
+		case request.Passing(r.Status), r.Status == http.StatusConflict:
 			again = append(again, rows[i])
 		case (r.Status == http.StatusBadRequest || r.Status == http.StatusRequestEntityTooLarge) && setWrong[kind] == "":
 			refused = append(refused, sink.Refusal{At: rows[i].at, Row: rows[i].row, Detail: r.text()})
@@ -222,74 +176,37 @@ func (s *Sink) refuse(r one, why string) {
 }
 
 // said is what an answer says, for people.
-func said(a *answer) string {
+func said(a *request.Answer) string {
 	var v struct {
 		Error json.RawMessage `json:"error"`
 	}
-	text := string(a.body[:min(len(a.body), 500)])
-	if json.Unmarshal(a.body, &v) == nil && len(v.Error) > 0 {
+	text := string(a.Body[:min(len(a.Body), 500)])
+	if json.Unmarshal(a.Body, &v) == nil && len(v.Error) > 0 {
 		text = string(v.Error)
 		var e struct{ Type, Reason string }
 		if json.Unmarshal(v.Error, &e) == nil && e.Type != "" {
 			text = e.Type + ": " + e.Reason
 		}
 	}
-	if text = short(text); text == "" {
-		return fmt.Sprintf("the target answers %d %s", a.status, http.StatusText(a.status))
+	if text = request.Short(text); text == "" {
+		return fmt.Sprintf("the target answers %d %s", a.Status, http.StatusText(a.Status))
 	}
-	return fmt.Sprintf("the target answers %d: %s", a.status, text)
+	return fmt.Sprintf("the target answers %d: %s", a.Status, text)
 }
 
 // longestAnswer bounds what is read of an answer: an item takes less than 2 KiB, with
 // the text of an error.
 func (s *Sink) longestAnswer() int64 { return int64(s.cfg.Batch)*2<<10 + 1<<20 }
 
-func (s *Sink) request(ctx context.Context, method, path string, body []byte) (*answer, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout.Std(), fmt.Errorf("no answer within %s", s.cfg.Timeout))
-	defer cancel()
+func (s *Sink) request(ctx context.Context, method, path string, body []byte) (*request.Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.cfg.place()+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header = s.header
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, reason(ctx, err)
+	a, err := request.Do(s.client, req, s.cfg.Timeout, s.longestAnswer())
+	if err == nil {
+		err = a.Cut
 	}
-	defer resp.Body.Close()
-	a := &answer{status: resp.StatusCode}
-	if n, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 64); err == nil && n > 0 {
-		a.retryAfter = min(time.Duration(min(n, 3600))*time.Second, 15*time.Minute)
-	}
-	limit := s.longestAnswer()
-	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1)); err != nil {
-		return nil, fmt.Errorf("read answer: %w", reason(ctx, err))
-	}
-	if int64(len(a.body)) > limit {
-		return nil, fmt.Errorf("read answer: it is longer than %d bytes", limit)
-	}
-	return a, nil
-}
-
-// reason is why a request had no answer.
-func reason(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return a, err
 }

@@ -17,6 +17,7 @@ import (
 	"naru/internal/quantity"
 	"naru/internal/row"
 	"naru/internal/sink"
+	"naru/internal/sink/request"
 	"naru/internal/sink/secure"
 )
 
@@ -57,7 +58,7 @@ type Settings struct {
 }
 
 func defaults() *Settings {
-	return &Settings{Envelope: "naru", Batch: 1000, BatchBytes: 5 << 20, Timeout: quantity.Duration(time.Minute), Attempts: 5, wait: wait}
+	return &Settings{Envelope: "naru", Batch: 1000, BatchBytes: 5 << 20, Timeout: quantity.Duration(time.Minute), Attempts: 5}
 }
 
 // Validate implements sink.Settings.
@@ -178,7 +179,7 @@ func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 		t.TLSClientConfig, t.MaxIdleConnsPerHost, t.DisableCompression = encrypted, 1, true
 		transport = t
 	}
-	out.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	out.client = request.NewClient(transport)
 	return out, out.greet(ctx)
 }
 

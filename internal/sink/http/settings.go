@@ -16,6 +16,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/sink"
+	"naru/internal/sink/request"
 )
 
 // Kind is this sink as pipelines have it.
@@ -74,7 +75,6 @@ func DefaultSettings() Settings {
 		Timeout:    quantity.Duration(30 * time.Second),
 		Attempts:   5, // some 8 s: what a restart of the target takes
 		OnRefused:  reject, AnswerBytes: 4 * quantity.MiB,
-		wait: wait,
 	}
 }
 
@@ -217,19 +217,14 @@ func (s *Settings) Open(_ context.Context, env sink.Env) (sink.Sink, error) {
 	if s.Compress == gzipped {
 		out.header.Set("Content-Encoding", "gzip")
 	}
-	out.client = &http.Client{
-		// A redirect would send rows, and headers with secrets, to a place that nobody
-		// has named.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           1,
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // so that an answer is as long as it looks
-		},
-	}
+	out.client = request.NewClient(&http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           1,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // so that an answer is as long as it looks
+	})
 	return out, nil
 }
 

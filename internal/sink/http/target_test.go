@@ -22,15 +22,15 @@ import (
 type target struct {
 	*httptest.Server
 	mu       sync.Mutex
-	requests []request
+	requests []received
 	taken    map[string]map[string]any // by key
 	count    map[string]int            // of deliveries, by key
 	refuse   map[string]bool           // ids
 	// answer, when set, decides about a request: false, it has answered itself.
-	answer func(w http.ResponseWriter, r *http.Request, q request) bool
+	answer func(w http.ResponseWriter, r *http.Request, q received) bool
 }
 
-type request struct {
+type received struct {
 	header http.Header
 	body   []byte // as it came
 	rows   []map[string]any
@@ -52,7 +52,7 @@ func (x *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusLengthRequired)
 		return
 	}
-	q := request{header: r.Header, body: body}
+	q := received{header: r.Header, body: body}
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(bytes.NewReader(body))
 		if err == nil {
@@ -88,7 +88,7 @@ func (x *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // take keeps the first n rows of a request and answers with a result for each.
-func (x *target) take(w http.ResponseWriter, q request, n int) {
+func (x *target) take(w http.ResponseWriter, q received, n int) {
 	records := []map[string]any{}
 	for _, one := range q.rows[:n] {
 		key := one["_key"].(string)
