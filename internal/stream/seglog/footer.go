@@ -3,29 +3,33 @@ package seglog
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"naru/internal/vfs"
 )
 
 // footerCache keeps the footers of sealed segments that were used last, within
-// a number of bytes.
+// a number of bytes and for footerUnused: what readers went through once does not
+// stay until there is a limit's worth of it.
 type footerCache struct {
 	limit int64
+	now   func() time.Time
 	mu    struct {
 		sync.Mutex
 		bytes int64
-		tick  uint64
 		all   map[uint64]*cachedFooter
 	}
 }
 
 type cachedFooter struct {
 	footer *footer
-	used   uint64
+	used   time.Time
 }
 
+const footerUnused = time.Minute
+
 func (c *footerCache) init(limit int64) {
-	c.limit = limit
+	c.limit, c.now = limit, time.Now
 	c.mu.all = map[uint64]*cachedFooter{}
 }
 
@@ -36,40 +40,48 @@ func (c *footerCache) get(segment uint64) *footer {
 	if e == nil {
 		return nil
 	}
-	c.mu.tick++
-	e.used = c.mu.tick
+	e.used = c.now()
 	return e.footer
 }
 
-// put adds a footer and drops those used longest ago. One alone may be larger
-// than the limit.
+// put adds a footer and drops those that nobody has used for a while, and then those
+// used longest ago. One alone may be larger than the limit.
 func (c *footerCache) put(f *footer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.all[f.segment] != nil {
 		return
 	}
-	c.mu.tick++
-	c.mu.all[f.segment] = &cachedFooter{footer: f, used: c.mu.tick}
+	now := c.now()
+	for _, e := range c.mu.all {
+		if now.Sub(e.used) > footerUnused {
+			c.remove(e)
+		}
+	}
+	c.mu.all[f.segment] = &cachedFooter{footer: f, used: now}
 	c.mu.bytes += f.size()
 	for c.mu.bytes > c.limit && len(c.mu.all) > 1 {
 		var oldest *cachedFooter
 		for _, e := range c.mu.all {
-			if oldest == nil || e.used < oldest.used {
+			if oldest == nil || e.used.Before(oldest.used) {
 				oldest = e
 			}
 		}
-		c.mu.bytes -= oldest.footer.size()
-		delete(c.mu.all, oldest.footer.segment)
+		c.remove(oldest)
 	}
+}
+
+// remove takes one out, with the lock held.
+func (c *footerCache) remove(e *cachedFooter) {
+	c.mu.bytes -= e.footer.size()
+	delete(c.mu.all, e.footer.segment)
 }
 
 func (c *footerCache) drop(segment uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.mu.all[segment]; e != nil {
-		c.mu.bytes -= e.footer.size()
-		delete(c.mu.all, segment)
+		c.remove(e)
 	}
 }
 

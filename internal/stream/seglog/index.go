@@ -105,7 +105,9 @@ func parseFooter(body []byte) (*footer, error) {
 		id, in := p.id(), &partIndex{first: p.offset()}
 		in.end, in.bytes = in.first+p.offset(), p.offset()
 		last := indexEntry{offset: in.first}
-		for range p.length(2) {
+		n := p.length(2)
+		in.entries = make([]indexEntry, 0, n)
+		for range n {
 			last = indexEntry{last.offset + p.offset(), last.pos + p.offset()}
 			if last.offset < in.first || last.offset >= in.end || last.pos <= 0 {
 				p.fail("index entry")

@@ -146,9 +146,11 @@ func (l *Log) fetch(t *target) (*event.Batch, error) {
 }
 
 // locate finds the sealed segment that holds the offset, by the footers: the
-// first one in which the part reaches beyond it.
+// first one in which the part reaches beyond it. It looks from the newest on, in
+// growing steps: most reads are near the end, and footers in the middle of a long log
+// would stay in memory for nothing but the search.
 func (l *Log) locate(t *target) (i int, pos int64, err error) {
-	i = sort.Search(len(t.segments)-1, func(i int) bool {
+	reaches := func(i int) bool {
 		if err != nil {
 			return true
 		}
@@ -158,7 +160,14 @@ func (l *Log) locate(t *target) (i int, pos int64, err error) {
 		}
 		in := foot.parts[t.part.id]
 		return in != nil && in.end > t.offset
-	})
+	}
+	sealed := len(t.segments) - 1
+	low, high := sealed-1, sealed // high reaches; low is the next to be looked at
+	for step := 1; low >= 0 && reaches(low); step *= 2 {
+		low, high = low-step, low
+	}
+	low = max(low+1, 0)
+	i = low + sort.Search(high-low, func(n int) bool { return reaches(low + n) })
 	if err != nil {
 		return 0, 0, err
 	}
