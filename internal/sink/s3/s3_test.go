@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,8 +98,8 @@ func history(t *testing.T, seed uint64) {
 	}
 	w := newWorld(t)
 	w.cfg.Path, w.cfg.Roll.Bytes = "t={_type}", quantity.Bytes(1+rng.IntN(2000))
-	w.cfg.Timeout = quantity.Duration(100 * time.Millisecond)
 	mood := rand.New(rand.NewPCG(seed, 5)) // of the store's goroutines
+	var hurried atomic.Bool                // the sink waits for an answer no longer than 100 ms
 	faults := 0
 	w.store.fault = func(rw http.ResponseWriter, r *http.Request, kept func()) bool {
 		if faults > 40 {
@@ -120,7 +121,7 @@ func history(t *testing.T, seed uint64) {
 		case 3:
 			panic(http.ErrAbortHandler)
 		case 4:
-			if faults%8 != 0 {
+			if faults%8 != 0 || !hurried.Load() {
 				return true
 			}
 			<-r.Context().Done()
@@ -134,6 +135,10 @@ func history(t *testing.T, seed uint64) {
 		require.Less(t, session, 300, "it does not come to an end")
 		if rng.IntN(4) == 0 && session < 40 {
 			w.fs.Inject(vfs.Rule{Ops: vfs.OpAny &^ vfs.OpClose, Skip: rng.IntN(40), Times: 1})
+		}
+		w.cfg.Timeout = quantity.Duration(time.Minute)
+		if hurried.Store(rng.IntN(2) == 0); hurried.Load() { // in the other sessions a slow machine gets on, too
+			w.cfg.Timeout = quantity.Duration(100 * time.Millisecond)
 		}
 		s, err := w.open(t.Context())
 		if err != nil {
