@@ -6,33 +6,14 @@
 #   cassandra.sh start DIR   start it with its data in DIR, an empty folder; DIR/env has
 #                            the variables for tests
 #   cassandra.sh stop DIR    stop it, by its own pid
-set -euo pipefail
+
+# shellcheck source-path=SCRIPTDIR source=engine.sh
+. "$(dirname "$0")/engine.sh"
 
 version=5.0.5
-here=$(cd "$(dirname "$0")" && pwd)
-home=${ENGINES_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/naru-engines}/cassandra-$version
+home=$cache/cassandra-$version
 
-need() {
-	local missing=
-	command -v java >/dev/null || missing="$missing default-jre-headless"
-	command -v mvn >/dev/null || missing="$missing maven"
-	[ -n "$missing" ] || return 0
-	local as_root=
-	[ "$(id -u)" = 0 ] || as_root=sudo
-	$as_root apt-get update -qq >&2
-	# shellcheck disable=SC2086 # a list of words
-	$as_root apt-get install -y -qq $missing >&2
-}
-
-fetch() {
-	need
-	[ -e "$home/complete" ] && return
-	rm -rf "$home"
-	mkdir -p "$home"
-	timeout 600 mvn -q -B -Dversion.cassandra=$version -f "$here/cassandra.pom.xml" dependency:copy-dependencies \
-		-DoutputDirectory="$home/libs" -DincludeScope=runtime >&2
-	touch "$home/complete"
-}
+fetch() { fetch_jars; }
 
 # What Cassandra asks of Java 17 (its conf/jvm17-server.options).
 java_options() {
@@ -52,11 +33,7 @@ java_options() {
 start() {
 	local dir=$1 port storage secure
 	fetch
-	read -r port storage secure < <(python3 -c '
-import socket
-s = [socket.socket() for _ in range(3)]
-for x in s: x.bind(("127.0.0.1", 0))
-print(*[x.getsockname()[1] for x in s])')
+	read -r port storage secure < <(free_ports 3)
 	cat >"$dir/cassandra.yaml" <<-EOF
 		cluster_name: naru-test
 		num_tokens: 1
@@ -92,39 +69,8 @@ print(*[x.getsockname()[1] for x in s])')
 		-Dcassandra.ring_delay_ms=1 -Dcassandra.skip_wait_for_gossip_to_settle=0 \
 		-cp "$dir:$home/libs/*" org.apache.cassandra.service.CassandraDaemon >"$dir/server.log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
-	for _ in $(seq 1200); do
-		if ! kill -0 "$(cat "$dir/pid")" 2>/dev/null; then
-			break
-		fi
-		if grep -qs 'Startup complete' "$dir/server.log"; then
-			echo "export NARU_TEST_CASSANDRA=127.0.0.1:$port" >"$dir/env"
-			return
-		fi
-		sleep 0.1
-	done
-	echo "cassandra did not start:" >&2
-	tail -20 "$dir/server.log" >&2
-	return 1
+	await "$dir" 120 says "$dir" 'Startup complete'
+	echo "export NARU_TEST_CASSANDRA=127.0.0.1:$port" >"$dir/env"
 }
 
-stop() {
-	local pid
-	[ -s "$1/pid" ] || return 0
-	pid=$(cat "$1/pid")
-	kill "$pid" 2>/dev/null || return 0
-	for _ in $(seq 100); do
-		kill -0 "$pid" 2>/dev/null || return 0
-		sleep 0.1
-	done
-	kill -KILL "$pid" 2>/dev/null || true
-}
-
-case ${1:-} in
-fetch) fetch ;;
-start) start "$2" ;;
-stop) stop "$2" ;;
-*)
-	sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
-	exit 2
-	;;
-esac
+main "$@"

