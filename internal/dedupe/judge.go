@@ -282,9 +282,6 @@ func (c *court) fail(err error) {
 	}
 }
 
-// lookAgain is how often a court looks for new partitions.
-const lookAgain = time.Second
-
 // session judges until something fails or ctx ends.
 func (c *court) session(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
@@ -296,9 +293,8 @@ func (c *court) session(ctx context.Context) error {
 	defer running.Wait()
 	failed := make(chan error, 1)
 	known := map[int32]bool{}
-	tick := time.NewTicker(lookAgain)
-	defer tick.Stop()
 	for {
+		changed := c.judge.log.Changed()
 		st, err := c.judge.log.Stat(ctx, c.stream)
 		if err != nil {
 			stop()
@@ -320,7 +316,7 @@ func (c *court) session(ctx context.Context) error {
 			})
 		}
 		select {
-		case <-tick.C:
+		case <-changed: // maybe there are new partitions
 		case err := <-failed:
 			stop()
 			return err

@@ -148,13 +148,6 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 }
 
-// A pipeline without anything to commit looks for new partitions, and for what
-// retention has dropped, at each idleLooks-th tick, and after idleLook at the latest.
-const (
-	idleLooks = 5
-	idleLook  = 5 * time.Second
-)
-
 // leastCommit is what a full disk is always asked to take. Less of what waits may
 // fit where all of it does not, and what is written lets the log go on: retention
 // makes room of it.
@@ -178,6 +171,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
+	changed := p.log.Changed()
 	st, err := p.log.Stat(work, p.stream)
 	if err != nil {
 		return fmt.Errorf("stat %s: %w", p.stream, err)
@@ -224,13 +218,18 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		}
 	}
 	follow(st)
+	if !dirty && stream.Left(st, led.at) == 0 {
+		p.update(func(s *Status) { s.LastError, s.Hint = "", "" }) // the sink is open, and nothing is left
+	}
 
-	tick := time.NewTicker(p.cfg.CommitInterval.Std())
-	defer tick.Stop()
-	// With nothing to commit, the stream is looked at less often: of many pipelines most
-	// have nothing to do.
-	looked, patience := time.Now(), min(idleLooks*p.cfg.CommitInterval.Std(), idleLook)
+	// Commits keep to the beats of one clock, but nothing ticks while there is nothing to
+	// commit: of many pipelines most have nothing to do.
+	opened, beat := time.Now(), p.cfg.CommitInterval.Std()
+	var due <-chan time.Time
 	for {
+		if dirty && due == nil {
+			due = time.After(beat - time.Since(opened)%beat)
+		}
 		overtaken := false
 		var done chan struct{} // of who has asked for a commit
 		select {
@@ -247,19 +246,18 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 			if p.held < p.limit {
 				continue
 			}
-		case <-tick.C:
-			if !dirty && time.Since(looked) < patience {
-				continue
+		case <-due:
+			due = nil
+			if !dirty {
+				continue // a commit came between
 			}
-			looked = time.Now()
+		case <-changed:
+			changed = p.log.Changed()
 			if st, err := p.log.Stat(ctx, p.stream); err == nil {
 				follow(st) // partitions that came since
 				overtaken = p.overtaken(st, begin, led)
-				if !dirty && stream.Left(st, led.at) == 0 {
-					p.update(func(s *Status) { s.LastError, s.Hint = "", "" }) // the sink is open, and nothing is left
-				}
 			}
-			if !dirty && !overtaken {
+			if !overtaken {
 				continue
 			}
 		case err := <-failed:

@@ -179,8 +179,9 @@ type Log interface {
 	// Streams lists the streams by name.
 	Streams(ctx context.Context) ([]string, error)
 
-	// Changed returns a channel that is closed when a stream is first written
-	// to after the call: how a supervisor learns of new streams.
+	// Changed returns a channel that is closed when, after the call, a stream or a
+	// partition of one is first written to, or retention drops events: how those learn of
+	// it that wait.
 	Changed() <-chan struct{}
 
 	// Close promises what is durable, releases the files and makes further

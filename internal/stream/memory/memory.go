@@ -25,7 +25,7 @@ type Log struct {
 		incarnations []event.Incarnation // oldest first; the last is the current one
 		streams      map[string]*topic
 		readers      map[string]stream.Progress
-		changed      chan struct{} // closed at the next new stream
+		changed      chan struct{} // closed at the next new stream or partition, or when events are dropped
 		grown        chan struct{} // closed at the next append
 	}
 }
@@ -116,7 +116,11 @@ func (l *Log) append(ctx context.Context, writes []stream.Write, also func()) ([
 	}
 	at := make([]event.Position, len(writes))
 	for i, w := range writes {
-		p := l.topic(w.Stream).partition(l.current(), w.Partition)
+		t := l.topic(w.Stream)
+		if t.lives[l.current()][w.Partition] == nil {
+			l.change()
+		}
+		p := t.partition(l.current(), w.Partition)
 		at[i] = event.Position{Incarnation: l.current(), Partition: w.Partition, Offset: p.end}
 		p.end += int64(heads[i].LastDelta) + 1
 	}
@@ -159,10 +163,15 @@ func (l *Log) topic(name string) *topic {
 	if t == nil {
 		t = &topic{lives: map[event.Incarnation]map[int32]*partition{}}
 		l.mu.streams[name] = t
-		close(l.mu.changed)
-		l.mu.changed = make(chan struct{})
+		l.change()
 	}
 	return t
+}
+
+// change tells those who wait for Changed. The caller holds the lock.
+func (l *Log) change() {
+	close(l.mu.changed)
+	l.mu.changed = make(chan struct{})
 }
 
 func (t *topic) partition(inc event.Incarnation, n int32) *partition {
@@ -358,6 +367,7 @@ func (l *Log) Trim(name string, partition int32, below int64) {
 		p.trimmed += int64(p.batches[0].count)
 		p.start, p.batches = p.batches[0].next, p.batches[1:]
 	}
+	l.change()
 }
 
 // Cut closes the current incarnation and begins a new one, as a repair does.

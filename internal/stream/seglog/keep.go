@@ -140,6 +140,7 @@ func (l *Log) retainOne() (bool, error) {
 	l.mu.Lock()
 	l.mu.segments = slices.Clone(l.mu.segments[1:])
 	l.mu.setStart(next)
+	l.changeLocked()
 	l.mu.Unlock()
 	delete(l.retention.since, oldest.number)
 	l.cache.drop(oldest.number)

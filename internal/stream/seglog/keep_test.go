@@ -108,6 +108,7 @@ func TestRetentionByAge(t *testing.T) {
 		if len(gone.list()) != 0 {
 			t.Fatalf("too early: %+v", gone.list())
 		}
+		changed := l.Changed()
 		sleep(90 * time.Minute) // too old now, but no two checks an hour apart say so
 		if len(gone.list()) != 0 {
 			t.Fatalf("one check was enough: %+v", gone.list())
@@ -115,6 +116,11 @@ func TestRetentionByAge(t *testing.T) {
 		sleep(2 * time.Hour)
 		if len(gone.list()) != 2 || gone.list()[0].Reason != "age" || gone.list()[0].Segment != 1 || !gone.list()[0].Recycled {
 			t.Fatalf("gone: %+v", gone.list())
+		}
+		select {
+		case <-changed:
+		default:
+			t.Fatal("readers were not told")
 		}
 		st, err := l.Stat(testCtx(t), "events")
 		if err != nil || st.Ranges[0].Start == 0 || st.Acknowledged < st.Ranges[0].End {

@@ -320,6 +320,12 @@ func (l *Log) Changed() <-chan struct{} {
 	return l.mu.changed
 }
 
+// changeLocked tells those who wait for Changed.
+func (l *Log) changeLocked() {
+	close(l.mu.changed)
+	l.mu.changed = make(chan struct{})
+}
+
 // Err returns why the log is poisoned, or nil.
 func (l *Log) Err() error {
 	l.mu.Lock()

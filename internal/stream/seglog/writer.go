@@ -259,7 +259,7 @@ func (w *writer) publish() error {
 	half := false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	topics := len(l.mu.topics)
+	parts := len(l.mu.parts)
 	for _, g := range w.group {
 		if g.req == nil {
 			continue
@@ -269,9 +269,8 @@ func (w *writer) publish() error {
 			return fmt.Errorf("apply frame %d: %w", g.head.sequence, err)
 		}
 	}
-	if len(l.mu.topics) != topics {
-		close(l.mu.changed)
-		l.mu.changed = make(chan struct{})
+	if len(l.mu.parts) != parts {
+		l.changeLocked()
 	}
 	l.mu.sequence = w.sequence
 	half = l.mu.limit < w.seg.size/2 && w.pos >= w.seg.size/2
