@@ -229,26 +229,33 @@ func changed(t *testing.T, s *suite) {
 			return true
 		}
 	}
+	told := func(ch <-chan struct{}) {
+		select {
+		case <-ch:
+		case <-s.ctx().Done():
+			t.Fatal("nobody was told of what is new")
+		}
+	}
 	ch := s.log.Changed()
 	if !open(ch) {
 		t.Fatal("changed before the first stream")
 	}
 	s.append(Write("events", 0, "a"))
-	<-ch
+	told(ch)
 	ch = s.log.Changed()
 	s.append(Write("events", 0, "b"))
 	if !open(ch) {
 		t.Fatal("changed although nothing is new")
 	}
 	s.append(Write("events", 0, "c"), Write("events", 1, "d"))
-	<-ch
+	told(ch)
 	ch = s.log.Changed()
 	s.append(Write("events", 0, "e"), Write("events", 1, "f"))
 	if !open(ch) {
 		t.Fatal("changed although nothing is new")
 	}
 	s.append(Write("events", 0, "d"), Write("more", 0, "e"))
-	<-ch
+	told(ch)
 	if names, err := s.log.Streams(s.ctx()); err != nil || !slices.Equal(names, []string{"events", "more"}) {
 		t.Fatalf("streams %q, %v", names, err)
 	}
