@@ -163,13 +163,6 @@ func batch(from int64, columns []event.Column, data ...string) *event.Batch {
 	return b
 }
 
-func commit(t *testing.T, s sink.Sink, b *event.Batch) {
-	t.Helper()
-	require.NoError(t, s.Write(t.Context(), b))
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
 var users = []event.Column{{Name: "user", Type: event.LongColumn}, {Name: "state", Type: event.StringColumn}, {Name: "city", Type: event.StringColumn}}
 
 // A writer that was thought dead wakes up and writes what is long out of date.
@@ -180,19 +173,19 @@ func TestZombie(t *testing.T) {
 	first := batch(0, users, `{"user":1,"state":"new","city":"a"}`, `{"user":2,"state":"new","city":"a"}`)
 	require.NoError(t, old.Write(t.Context(), first))
 	young := p.opened(t)
-	commit(t, young, first)
-	commit(t, young, batch(2, users, `{"user":1,"state":"paid"}`))
+	sinktest.Put(t, young, first)
+	sinktest.Put(t, young, batch(2, users, `{"user":1,"state":"paid"}`))
 	_, err := old.Commit(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"1 paid <nil>", "2 new a"}, nils(p.rows(t, "user", "state", "city")), "the older row does not win, and the null of the newer one stays")
 
 	// Read again from the beginning by another life of the process.
-	commit(t, p.opened(t), first)
+	sinktest.Put(t, p.opened(t), first)
 	require.Equal(t, []string{"1 paid <nil>", "2 new a"}, nils(p.rows(t, "user", "state", "city")))
 
 	// Unless that is wanted.
 	p.cfg.Generation = 1
-	commit(t, p.opened(t), first)
+	sinktest.Put(t, p.opened(t), first)
 	require.Equal(t, []string{"1 new a", "2 new a"}, nils(p.rows(t, "user", "state", "city")))
 }
 
@@ -214,7 +207,7 @@ func TestRowsOfOneEventUnderOneKey(t *testing.T) {
 	for i := range b.Rows {
 		b.Rows[i].Offset, b.Rows[i].Row = 0, int32(i)
 	}
-	commit(t, p.opened(t), b)
+	sinktest.Put(t, p.opened(t), b)
 	require.Equal(t, []string{"1 a"}, p.rows(t, "user", "state"))
 }
 
@@ -242,7 +235,7 @@ func TestLostRequests(t *testing.T) {
 			require.ErrorIs(t, err, errBroken)
 			require.NoError(t, s.Close())
 			p.fake.insert = nil
-			commit(t, p.opened(t), b)
+			sinktest.Put(t, p.opened(t), b)
 			require.Len(t, p.rows(t, "_id"), 40)
 		}
 	}
@@ -258,7 +251,7 @@ func TestCutAnywhere(t *testing.T) {
 	whole := 0
 	for i := -1; i < 12; i++ {
 		p := newPlace(t)
-		commit(t, p.opened(t), sinktest.AsRows(sinktest.Batch(life, 0, 100, sinktest.Events("first", 1)...))) // makes the table
+		sinktest.Put(t, p.opened(t), sinktest.AsRows(sinktest.Batch(life, 0, 100, sinktest.Events("first", 1)...))) // makes the table
 		w := sinktest.NewWire()
 		p.cfg.dial, p.cfg.Timeout = w.Dial, quantity.Duration(500*time.Millisecond)
 		s := p.opened(t)
@@ -277,7 +270,7 @@ func TestCutAnywhere(t *testing.T) {
 		}
 		_ = s.Close()
 		p.cfg.dial, p.cfg.Timeout = nil, quantity.Duration(10*time.Second)
-		commit(t, p.opened(t), b)
+		sinktest.Put(t, p.opened(t), b)
 		require.Len(t, p.rows(t, "_id"), 10)
 	}
 }
@@ -286,7 +279,7 @@ func TestRefusals(t *testing.T) {
 	p := newPlace(t)
 	p.cfg.Partition = []string{"user", "state"}
 	s := p.opened(t)
-	commit(t, s, batch(0, users, `{"user":1,"state":"a"}`, `{"user":1}`, `{"user":1,"state":"`+strings.Repeat("x", 70_000)+`"}`, `{"user":1,"state":"b"}`))
+	sinktest.Put(t, s, batch(0, users, `{"user":1,"state":"a"}`, `{"user":1}`, `{"user":1,"state":"`+strings.Repeat("x", 70_000)+`"}`, `{"user":1,"state":"b"}`))
 	refused := s.(sink.Refuser).Refused()
 	if p.fake == nil {
 		require.Len(t, refused, 2, refused)
@@ -301,8 +294,8 @@ func TestRefusals(t *testing.T) {
 func TestColumnsOfTheTable(t *testing.T) {
 	p := newPlace(t)
 	s := p.opened(t)
-	commit(t, s, batch(0, users[:2], `{"user":1,"state":"a"}`))
-	commit(t, s, batch(1, users, `{"user":2,"state":"b","city":"c"}`))
+	sinktest.Put(t, s, batch(0, users[:2], `{"user":1,"state":"a"}`))
+	sinktest.Put(t, s, batch(1, users, `{"user":2,"state":"b","city":"c"}`))
 	require.Equal(t, []string{"1 a <nil>", "2 b c"}, nils(p.rows(t, "user", "state", "city")))
 	p.cfg.Create = false
 	s = p.opened(t)
@@ -310,7 +303,7 @@ func TestColumnsOfTheTable(t *testing.T) {
 	require.ErrorContains(t, err, "it has no column more")
 	require.Contains(t, fault.HintOf(err), "create: true")
 	require.ErrorIs(t, s.Write(t.Context(), batch(2, users, `{}`)), errBroken)
-	commit(t, p.opened(t), batch(2, nil)) // no rows, no columns
+	sinktest.Put(t, p.opened(t), batch(2, nil)) // no rows, no columns
 
 	p.cfg.Table = "gone"
 	_, err = p.open(t)
@@ -321,7 +314,7 @@ func TestColumnsOfTheTable(t *testing.T) {
 func TestTableChangedMeanwhile(t *testing.T) {
 	p := newPlace(t)
 	s := p.opened(t)
-	commit(t, s, batch(0, users, `{"user":1,"state":"a","city":"c"}`))
+	sinktest.Put(t, s, batch(0, users, `{"user":1,"state":"a","city":"c"}`))
 	if p.fake != nil {
 		p.fake.tables[p.cfg.Table] = slices.DeleteFunc(p.fake.tables[p.cfg.Table], func(c column) bool { return c.name == "city" })
 	} else {
@@ -333,7 +326,7 @@ func TestTableChangedMeanwhile(t *testing.T) {
 	require.ErrorContains(t, err, "it was changed")
 	require.Empty(t, s.(sink.Refuser).Refused())
 	if p.fake != nil { // the real one takes a moment until it lets a column of that name come back
-		commit(t, p.opened(t), next)
+		sinktest.Put(t, p.opened(t), next)
 		require.Equal(t, []string{"1 a", "2 b"}, p.rows(t, "user", "state"))
 	}
 }
@@ -341,7 +334,7 @@ func TestTableChangedMeanwhile(t *testing.T) {
 func TestTypes(t *testing.T) {
 	p := newPlace(t)
 	s := p.opened(t)
-	commit(t, s, batch(0, sinktest.Columns[2:9], `{"n":-9223372036854775808,"x":1.5,"yes":true,"at":"2026-03-01T12:30:00.123456Z","day":"2026-03-01","list":[1, {"a":null}],"Text é":"\"a\"\u0000"}`,
+	sinktest.Put(t, s, batch(0, sinktest.Columns[2:9], `{"n":-9223372036854775808,"x":1.5,"yes":true,"at":"2026-03-01T12:30:00.123456Z","day":"2026-03-01","list":[1, {"a":null}],"Text é":"\"a\"\u0000"}`,
 		`{"at":"0001-01-01T00:00:00Z","day":"0001-01-01"}`))
 	if p.fake != nil {
 		return

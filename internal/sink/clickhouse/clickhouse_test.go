@@ -96,34 +96,10 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// batch makes a batch of rows from their data, _id the number of the row from base on.
-func batch(base int64, columns string, data ...string) *event.Batch {
-	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], From: base, Next: base + int64(len(data))}
-	for def := range strings.FieldsSeq(columns) {
-		name, kind, _ := strings.Cut(def, ":")
-		b.Columns = append(b.Columns, event.Column{Name: name, Type: event.ColumnType(kind)})
-	}
-	for i, d := range data {
-		e := sinktest.Row(fmt.Sprint(base+int64(i)), base+int64(i), 0)
-		e.Data = []byte(d)
-		b.Rows = append(b.Rows, e)
-	}
-	return b
-}
-
-func put(t *testing.T, s sink.Sink, batches ...*event.Batch) {
-	t.Helper()
-	for _, b := range batches {
-		require.NoError(t, s.Write(t.Context(), b))
-	}
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
 func TestTypes(t *testing.T) {
 	x := newTarget(t)
 	s := x.open(t, nil)
-	put(t, s, batch(0, "_id:string _time:timestamptz b:bool l:long d:double s:string at:timestamptz day:date j:json",
+	sinktest.Put(t, s, sinktest.Table(0, "_id:string _time:timestamptz b:bool l:long d:double s:string at:timestamptz day:date j:json",
 		`{"b":true,"l":9223372036854775807,"d":1.7976931348623157e308,"s":"a\"b'\\N\t😀","at":"1900-01-01T00:00:00.000001Z","day":"2299-12-31","j":{"a":[1,null]}}`, `{}`))
 	require.Equal(t, []string{`_id|Nullable(String)`, `_time|Nullable(DateTime64(6, \'UTC\'))`, `b|Nullable(Bool)`, `l|Nullable(Int64)`, `d|Nullable(Float64)`, `s|Nullable(String)`,
 		`at|Nullable(DateTime64(6, \'UTC\'))`, `day|Nullable(Date32)`, `j|Nullable(String)`, `_key|String`},
@@ -138,31 +114,31 @@ func TestTypes(t *testing.T) {
 func TestNames(t *testing.T) {
 	x := newTarget(t)
 	s := x.open(t, func(s *Settings) { s.Table, s.OrderBy = x.db+".select`\\", []string{"order"} })
-	put(t, s, batch(0, "order:string a`b:long A`B:long ;'user\\:string a.b:long", "{\"order\":\"1\",\"a`b\":1,\"A`B\":2,\";'user\\\\\":\"u\",\"a.b\":3}"))
+	sinktest.Put(t, s, sinktest.Table(0, "order:string a`b:long A`B:long ;'user\\:string a.b:long", "{\"order\":\"1\",\"a`b\":1,\"A`B\":2,\";'user\\\\\":\"u\",\"a.b\":3}"))
 	require.Equal(t, []string{"1|1|2|u|3"}, x.exec(t, "SELECT order, `a\\`b`, `A\\`B`, `;'user\\\\`, `a.b` FROM %s.`select\\`\\\\`"))
-	put(t, s, batch(1, "order:string more:long", `{"order":"2","more":1}`))
-	require.NoError(t, s.Write(t.Context(), batch(2, "order:string", `{"order":null}`)))
+	sinktest.Put(t, s, sinktest.Table(1, "order:string more:long", `{"order":"2","more":1}`))
+	require.NoError(t, s.Write(t.Context(), sinktest.Table(2, "order:string", `{"order":null}`)))
 	_, err := s.Commit(t.Context())
 	require.NoError(t, err)
 	require.Len(t, s.(sink.Refuser).Refused(), 1, "a column of order_by is never null")
-	require.ErrorContains(t, s.Write(t.Context(), batch(3, "order:string _key:string", `{"order":"3"}`)), "the rows have a column _key of their own")
+	require.ErrorContains(t, s.Write(t.Context(), sinktest.Table(3, "order:string _key:string", `{"order":"3"}`)), "the rows have a column _key of their own")
 	require.NoError(t, s.Close())
 }
 
 func TestNewColumn(t *testing.T) {
 	x := newTarget(t)
-	s := x.open(t, nil)
-	put(t, s, batch(0, "_id:string a:long", `{"a":1}`), batch(1, "_id:string b:string a:long c:json", `{"a":2,"b":"x"}`))
-	put(t, s, batch(2, "_id:string d:date", `{"d":"2026-01-01"}`))
-	x.exec(t, "ALTER TABLE %s.t DROP COLUMN d") // behind the sink's back
-	require.NoError(t, s.Write(t.Context(), batch(3, "_id:string d:date", `{"d":"2026-01-01"}`)))
-	_, err := s.Commit(t.Context())
-	require.Equal(t, "add the column, or set create: true", fault.HintOf(err))
-	require.NoError(t, s.Close())
-	s = x.open(t, nil)
-	put(t, s, batch(3, "_id:string d:date", `{"d":"2026-01-01"}`))
-	require.Equal(t, []string{`0|1|\N|\N`, `1|2|x|\N`, `2|\N|\N|\N`, `3|\N|\N|2026-01-01`}, x.exec(t, "SELECT _id, a, b, d FROM %s.t ORDER BY _id"))
-	require.NoError(t, s.Close())
+	sinktest.NewColumn(t, sinktest.Database{
+		Open: func(...string) sink.Sink { return x.open(t, nil) },
+		Exec: func(statements ...string) (rows []string) {
+			for _, sql := range statements {
+				rows = x.exec(t, strings.NewReplacer(" TABLE t ", " TABLE %s.t ", " FROM t ", " FROM %s.t ").Replace(sql))
+			}
+			for i := range rows {
+				rows[i] = strings.ReplaceAll(rows[i], `\N`, "NULL")
+			}
+			return rows
+		},
+	})
 }
 
 func TestRefusals(t *testing.T) {
@@ -170,7 +146,7 @@ func TestRefusals(t *testing.T) {
 	x.exec(t, "CREATE TABLE %s.t (n Int8, e Enum8('a' = 1), u Nullable(UUID), must String, positive Int64 DEFAULT 1, _key String, CONSTRAINT p CHECK positive > 0) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100")
 	s := x.open(t, nil)
 	columns := "n:long e:string u:string must:string positive:long"
-	b := batch(0, columns,
+	b := sinktest.Table(0, columns,
 		`{"n":1,"e":"a","must":"first","positive":1}`,
 		`{"n":1,"e":"b","must":"a","positive":1}`,
 		`{"n":1,"e":"a","must":"a","positive":1,"u":"none"}`,
@@ -191,7 +167,7 @@ func TestRefusals(t *testing.T) {
 
 	s = x.open(t, nil)
 	b.Rows = append(b.Rows[:1:1], b.Rows[5])
-	put(t, s, b)
+	sinktest.Put(t, s, b)
 	require.Equal(t, []string{"first", "last"}, x.exec(t, "SELECT must FROM %s.t ORDER BY must"))
 	require.NoError(t, s.Close())
 }
@@ -200,18 +176,11 @@ func TestRefusals(t *testing.T) {
 func TestStops(t *testing.T) {
 	x := newTarget(t)
 	never := func(s *Settings) { s.Create = false }
+	row := sinktest.Table(0, "_id:string a:long", `{"a":1}`)
 	stops := func(change func(*Settings)) (string, string) {
 		t.Helper()
 		s, err := x.try(t, change)
-		if err == nil {
-			require.NoError(t, s.Write(t.Context(), batch(0, "_id:string a:long", `{"a":1}`)))
-			_, err = s.Commit(t.Context())
-			require.Empty(t, s.(sink.Refuser).Refused())
-			require.NoError(t, s.Close())
-		}
-		require.Error(t, err)
-		require.False(t, fault.IsTransient(err), err)
-		return err.Error(), fault.HintOf(err)
+		return sinktest.Stops(t, s, err, row)
 	}
 	text, cure := stops(never)
 	require.Contains(t, text, "there is no table")
@@ -228,7 +197,7 @@ func TestStops(t *testing.T) {
 	require.Equal(t, "set user and password_env so that the user may log in", cure)
 	require.NotContains(t, text, getenv("PASS"))
 	require.NotContains(t, x.log.String(), "does not remember")
-	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	sinktest.Put(t, x.open(t, nil), sinktest.Table(0, "_id:string", `{}`))
 	require.Contains(t, x.log.String(), "the table does not remember its inserts")
 }
 
@@ -238,7 +207,7 @@ func TestInsertedAgain(t *testing.T) {
 	x := newTarget(t)
 	columns := "_id:string a:long"
 	s := x.open(t, nil)
-	b := batch(10, columns, `{"a":0}`, `{"a":1}`, `{"a":2}`, `{"a":3}`)
+	b := sinktest.Table(10, columns, `{"a":0}`, `{"a":1}`, `{"a":2}`, `{"a":3}`)
 	require.NoError(t, s.Write(t.Context(), b))
 	require.NoError(t, s.(sink.Preparer).Prepare(t.Context()))
 	require.Len(t, x.ids(t), 4)
@@ -248,13 +217,13 @@ func TestInsertedAgain(t *testing.T) {
 	at, err := s.(sink.Resumer).Resume(t.Context(), sinktest.Stream)
 	require.NoError(t, err)
 	require.Equal(t, event.Positions{b.Incarnation: {0: 10}}, at)
-	require.NoError(t, s.Write(t.Context(), batch(10, columns, `{"a":0}`, `{"a":1}`)))
+	require.NoError(t, s.Write(t.Context(), sinktest.Table(10, columns, `{"a":0}`, `{"a":1}`)))
 	done, err := s.Commit(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, event.Positions{b.Incarnation: {0: 10}}, done, "it waits for the rest of what was put down")
 	require.Positive(t, s.(sink.Pending).PendingBytes())
 	// The steps have changed meanwhile: what was inserted stays as it was.
-	put(t, s, batch(12, columns+" more:string", `{"a":2,"more":"x"}`, `{"a":3,"more":"x"}`, `{"a":4,"more":"x"}`))
+	sinktest.Put(t, s, sinktest.Table(12, columns+" more:string", `{"a":2,"more":"x"}`, `{"a":3,"more":"x"}`, `{"a":4,"more":"x"}`))
 	require.Zero(t, s.(sink.Pending).PendingBytes())
 	require.Equal(t, []string{`10|0|\N`, `11|1|\N`, `12|2|\N`, `13|3|\N`, "14|4|x"}, x.exec(t, "SELECT _id, a, more FROM %s.t ORDER BY _id"))
 	require.Equal(t, []string{"14|15|1"}, x.exec(t, "SELECT from_offset, to_offset, done FROM %s.naru_positions FINAL"))
@@ -262,13 +231,13 @@ func TestInsertedAgain(t *testing.T) {
 
 	// A repair has cut the life off in the middle of what was put down.
 	s = x.open(t, nil)
-	require.NoError(t, s.Write(t.Context(), batch(15, columns, `{"a":5}`, `{"a":6}`)))
+	require.NoError(t, s.Write(t.Context(), sinktest.Table(15, columns, `{"a":5}`, `{"a":6}`)))
 	require.NoError(t, s.(sink.Preparer).Prepare(t.Context()))
 	require.NoError(t, s.Close())
 	s = x.open(t, nil)
-	later := batch(0, columns, `{"a":7}`)
+	later := sinktest.Table(0, columns, `{"a":7}`)
 	later.Incarnation = sinktest.Lives[1]
-	put(t, s, batch(15, columns, `{"a":5}`), later)
+	sinktest.Put(t, s, sinktest.Table(15, columns, `{"a":5}`), later)
 	require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7"}, x.exec(t, "SELECT a FROM %s.t ORDER BY a"))
 	require.NoError(t, s.Close())
 }
@@ -278,9 +247,9 @@ func TestAnotherWriter(t *testing.T) {
 	x := newTarget(t)
 	columns := "_id:string"
 	zombie, s := x.open(t, nil), x.open(t, nil)
-	b := batch(0, columns, `{}`, `{}`)
+	b := sinktest.Table(0, columns, `{}`, `{}`)
 	require.NoError(t, zombie.Write(t.Context(), b))
-	put(t, s, b)
+	sinktest.Put(t, s, b)
 	_, err := zombie.Commit(t.Context())
 	require.ErrorContains(t, err, "another writer has written partition 0 up to 2")
 	require.True(t, fault.IsTransient(err))
@@ -290,7 +259,7 @@ func TestAnotherWriter(t *testing.T) {
 
 	// It had put down what it inserts, and comes back when another has taken over.
 	zombie = x.open(t, nil)
-	c := batch(2, columns, `{}`, `{}`)
+	c := sinktest.Table(2, columns, `{}`, `{}`)
 	require.NoError(t, zombie.Write(t.Context(), c))
 	z := zombie.(*Sink)
 	l := life{c.Incarnation, 0}
@@ -298,14 +267,14 @@ func TestAnotherWriter(t *testing.T) {
 	require.True(t, ok)
 	require.NoError(t, z.putDown(t.Context(), []life{l}, map[life]mark{l: m}))
 	next := x.open(t, nil)
-	put(t, next, c, batch(4, columns, `{}`))
+	sinktest.Put(t, next, c, sinktest.Table(4, columns, `{}`))
 	require.NoError(t, z.insert(t.Context(), l, m, 2))
 	require.Len(t, x.ids(t), 5, "its block has the name of the one that is there")
 	require.NoError(t, zombie.Close())
 
 	// Both looked at the same moment: one has the last word in naru_positions.
 	one, two := x.open(t, nil).(*Sink), x.open(t, nil).(*Sink)
-	d := batch(5, columns, `{}`)
+	d := sinktest.Table(5, columns, `{}`)
 	require.NoError(t, one.Write(t.Context(), d))
 	require.NoError(t, two.Write(t.Context(), d))
 	m, _ = one.next(l)
@@ -344,12 +313,12 @@ func TestCutAnywhere(t *testing.T) {
 func TestAtLeastOnce(t *testing.T) {
 	x := newTarget(t)
 	x.exec(t, "CREATE TABLE %s.t (_id String, _key String) ENGINE = MergeTree ORDER BY tuple()")
-	b := batch(0, "_id:string", `{}`, `{}`)
+	b := sinktest.Table(0, "_id:string", `{}`, `{}`)
 	s := x.open(t, nil)
 	require.NoError(t, s.Write(t.Context(), b))
 	require.NoError(t, s.(sink.Preparer).Prepare(t.Context()))
 	require.NoError(t, s.Close())
-	put(t, x.open(t, nil), b)
+	sinktest.Put(t, x.open(t, nil), b)
 	require.Len(t, x.ids(t), 4)
 	require.Equal(t, []string{"0", "1"}, x.exec(t, "SELECT _id FROM %s.t ORDER BY _id LIMIT 1 BY _key"))
 }

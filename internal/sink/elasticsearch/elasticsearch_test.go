@@ -46,13 +46,6 @@ func opened(t *testing.T, s *Settings) sink.Sink {
 	return out
 }
 
-func commit(t *testing.T, s sink.Sink, b *event.Batch) {
-	t.Helper()
-	require.NoError(t, s.Write(t.Context(), b))
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
 // A double holds no row twice, so the suite runs as for an exact sink.
 func TestConformance(t *testing.T) {
 	for name, change := range map[string]func(*Settings){
@@ -81,16 +74,6 @@ func TestConformance(t *testing.T) {
 }
 
 func TestPage(t *testing.T) { sinktest.Page(t, Kind(), "../../../docs/sinks/elasticsearch.md") }
-
-func idList(lists ...[]sinktest.Spec) (ids []string) {
-	for _, l := range lists {
-		for _, s := range l {
-			ids = append(ids, s.ID)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
 
 func sorted(ids []string) []string {
 	slices.Sort(ids)
@@ -124,8 +107,8 @@ func cut(t *testing.T, n int) int {
 	whole := w.Passed() - before
 	_ = out.Close()
 	s.transport = nil
-	commit(t, opened(t, s), b)
-	require.Equal(t, idList(a), sorted(d.ids()), "cut after %d bytes: %v", n, err)
+	sinktest.Put(t, opened(t, s), b)
+	require.Equal(t, sinktest.IDs(a), sorted(d.ids()), "cut after %d bytes: %v", n, err)
 	return whole
 }
 
@@ -137,11 +120,11 @@ func TestZombie(t *testing.T) {
 	b := sinktest.Batch(life, 0, 0, a...)
 	old, young := opened(t, s), opened(t, s)
 	require.NoError(t, old.Write(t.Context(), b))
-	commit(t, young, b)
+	sinktest.Put(t, young, b)
 	d.mu.docs["rows-2015.09.12"][key+"2/0"]["changed"] = true // by somebody, since
 	_, err := old.Commit(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, idList(a), sorted(d.ids()))
+	require.Equal(t, sinktest.IDs(a), sorted(d.ids()))
 	require.Equal(t, true, d.doc("rows-2015.09.12", key+"2/0")["changed"], "a document that is there is left alone")
 	require.Empty(t, old.(sink.Refuser).Refused())
 }
@@ -159,8 +142,8 @@ func TestItemsWithoutRoom(t *testing.T) {
 	}
 	s := settings(d)
 	a := sinktest.Events("a", 5)
-	commit(t, opened(t, s), sinktest.Batch(life, 0, 0, a...))
-	require.Equal(t, idList(a), sorted(d.ids()))
+	sinktest.Put(t, opened(t, s), sinktest.Batch(life, 0, 0, a...))
+	require.Equal(t, sinktest.IDs(a), sorted(d.ids()))
 	require.Equal(t, []int{5, 2, 1}, d.mu.requests)
 
 	full[key+"7/0"] = 1000
@@ -284,8 +267,8 @@ func TestTooLarge(t *testing.T) {
 	}
 	out := opened(t, settings(d))
 	all := append(sinktest.Events("a", 20), sinktest.Spec{ID: "large", Type: "x", Data: `{"text":"` + strings.Repeat("x", 2000) + `"}`})
-	commit(t, out, sinktest.Batch(life, 0, 0, all...))
-	require.Equal(t, idList(all[:20]), sorted(d.ids()))
+	sinktest.Put(t, out, sinktest.Batch(life, 0, 0, all...))
+	require.Equal(t, sinktest.IDs(all[:20]), sorted(d.ids()))
 	refused := out.(sink.Refuser).Refused()
 	require.Len(t, refused, 1)
 	require.EqualValues(t, 20, refused[0].At.Offset)
@@ -296,7 +279,7 @@ func TestDocuments(t *testing.T) {
 	s := settings(d)
 	s.Index = "rows"
 	out := opened(t, s)
-	commit(t, out, sinktest.Batch(life, 0, 0,
+	sinktest.Put(t, out, sinktest.Batch(life, 0, 0,
 		sinktest.Spec{ID: "a", Type: "t", Data: "{\"n\": {\n\"deep\": [1, null]}, \"s\": \"x\\ny\", \"none\": null}\n"},
 		sinktest.Spec{ID: "b", Type: "t", Data: `{"@timestamp":"2020-01-01T00:00:00Z"}`},
 		sinktest.Spec{ID: "c", Type: "t", Data: "no JSON \xff"},
@@ -324,7 +307,7 @@ func TestIDOfAColumn(t *testing.T) {
 	s.Index, s.ID, s.Envelope = "orders", "order-{order}", ""
 	columns := []event.Column{{Name: "order", Type: event.LongColumn}, {Name: "state", Type: event.StringColumn}}
 	out := opened(t, s)
-	commit(t, out, &event.Batch{Stream: sinktest.Stream, Incarnation: life, Next: 3, Columns: columns, Rows: []event.Event{
+	sinktest.Put(t, out, &event.Batch{Stream: sinktest.Stream, Incarnation: life, Next: 3, Columns: columns, Rows: []event.Event{
 		{Offset: 0, Time: time.Unix(0, 0), Data: []byte(`{"order":7,"state":"new"}`)},
 		{Offset: 1, Time: time.Unix(1, 0), Data: []byte(`{"order":7,"state":"paid"}`)},
 		{Offset: 2, Time: time.Unix(1, 0), Data: []byte(`{"state":"lost"}`)},
@@ -357,11 +340,11 @@ func TestLogin(t *testing.T) {
 	}
 	out, err := s.Open(t.Context(), e)
 	require.NoError(t, err)
-	commit(t, out, sinktest.Batch(life, 0, 0, sinktest.Events("a", 1)...))
+	sinktest.Put(t, out, sinktest.Batch(life, 0, 0, sinktest.Events("a", 1)...))
 	s.User, s.PasswordEnv, s.APIKeyEnv = "", "", "ES_KEY"
 	out, err = s.Open(t.Context(), e)
 	require.NoError(t, err)
-	commit(t, out, sinktest.Batch(life, 0, 1, sinktest.Events("b", 1)...))
+	sinktest.Put(t, out, sinktest.Batch(life, 0, 1, sinktest.Events("b", 1)...))
 	s.APIKeyEnv = "OTHER"
 	_, err = s.Open(t.Context(), e)
 	require.ErrorContains(t, err, "the target answers 401")

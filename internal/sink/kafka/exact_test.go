@@ -28,7 +28,7 @@ import (
 func TestZombie(t *testing.T) {
 	at := brokers(t)
 	s := settings(t, at)
-	a, b := events("a", 4), events("b", 3)
+	a, b := sinktest.Events("a", 4), sinktest.Events("b", 3)
 	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
 	second := sinktest.Batch(sinktest.Lives[0], 0, first.Next, b...)
 
@@ -57,7 +57,7 @@ func TestZombie(t *testing.T) {
 		_, err = idle.Commit(t.Context())
 	}
 	require.Error(t, err)
-	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
+	require.Equal(t, sinktest.IDs(a, b), idsOf(t, at, s.Topic))
 }
 
 // The connection is cut at any byte of writing and committing, also where the
@@ -87,10 +87,10 @@ func cut(t *testing.T, n int) int {
 	s := settings(t, at)
 	w := sinktest.NewWire()
 	s.dial = w.Dial
-	a, b := events("a", 4), events("b", 3)
+	a, b := sinktest.Events("a", 4), sinktest.Events("b", 3)
 	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
 	out := opened(t, s)
-	commit(t, out, first)
+	sinktest.Put(t, out, first)
 
 	s.Timeout = quantity.Duration(300 * time.Millisecond)
 	before := w.Passed()
@@ -104,8 +104,8 @@ func cut(t *testing.T, n int) int {
 	_ = out.Close()
 
 	s.dial, s.Timeout = nil, quantity.Duration(10*time.Second)
-	commit(t, opened(t, s), sinktest.Batch(sinktest.Lives[0], 0, 0, slices.Concat(a, b)...))
-	require.Equal(t, idList(a, b), idsOf(t, at, s.Topic))
+	sinktest.Put(t, opened(t, s), sinktest.Batch(sinktest.Lives[0], 0, 0, slices.Concat(a, b)...))
+	require.Equal(t, sinktest.IDs(a, b), idsOf(t, at, s.Topic))
 	return whole
 }
 
@@ -118,7 +118,7 @@ func TestDeathBehindACommit(t *testing.T) {
 	w := sinktest.NewWire()
 	s.dial = w.Dial
 	out := opened(t, s)
-	a := events("a", 4)
+	a := sinktest.Events("a", 4)
 	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
 	require.NoError(t, out.Write(t.Context(), batch))
 	ended := make(chan struct{}, 1)
@@ -143,7 +143,7 @@ func TestDeathBehindACommit(t *testing.T) {
 	require.NoError(t, out.Write(t.Context(), batch))
 	_, err = out.Commit(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
+	require.Equal(t, sinktest.IDs(a), idsOf(t, c.ListenAddrs(), s.Topic))
 }
 
 // The client does not commit, and says nothing of it: the sink does.
@@ -159,8 +159,8 @@ func TestCommitThatIsNone(t *testing.T) {
 	require.NoError(t, inner.client.EndTransaction(t.Context(), kgo.TryAbort)) // as if it had done so itself
 	require.NoError(t, inner.client.BeginTransaction())
 	require.ErrorIs(t, inner.endTransaction(t.Context()), errNotCommitted)
-	commit(t, opened(t, s), b)
-	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
+	sinktest.Put(t, opened(t, s), b)
+	require.Equal(t, sinktest.IDs(a), idsOf(t, c.ListenAddrs(), s.Topic))
 }
 
 // A record that the broker does not take must not be left out of a commit.
@@ -169,7 +169,7 @@ func TestFailedRecordFailsTheCommit(t *testing.T) {
 	s := settings(t, c.ListenAddrs())
 	out := opened(t, s)
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.Topic, Err: kerr.MessageTooLarge})
-	a := events("a", 9)
+	a := sinktest.Events("a", 9)
 	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
 	err := out.Write(t.Context(), batch)
 	if err == nil {
@@ -186,7 +186,7 @@ func TestFailedRecordFailsTheCommit(t *testing.T) {
 	require.NoError(t, out.Write(t.Context(), batch))
 	_, err = out.Commit(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, idList(a), idsOf(t, c.ListenAddrs(), s.Topic))
+	require.Equal(t, sinktest.IDs(a), idsOf(t, c.ListenAddrs(), s.Topic))
 }
 
 // Somebody else's transaction is open in the positions topic and hides what was
@@ -205,7 +205,7 @@ func TestOpenWaitsForOthersTransactions(t *testing.T) {
 	}
 	begin()
 	out := openedBehind(t, s, func() error { return other.EndTransaction(t.Context(), kgo.TryCommit) })
-	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, events("a", 3)...)
+	batch := sinktest.Batch(sinktest.Lives[0], 0, 0, sinktest.Events("a", 3)...)
 	require.NoError(t, out.Write(t.Context(), batch))
 	begin()
 	_, err = out.Commit(t.Context()) // its position stands behind the open transaction

@@ -189,25 +189,6 @@ func TestConformanceWithoutTransactions(t *testing.T) {
 
 func TestPage(t *testing.T) { sinktest.Page(t, Kind(), "../../../docs/sinks/kafka.md") }
 
-func events(prefix string, n int) []sinktest.Spec { return sinktest.Events(prefix, n) }
-
-func idList(lists ...[]sinktest.Spec) (ids []string) {
-	for _, l := range lists {
-		for _, s := range l {
-			ids = append(ids, s.ID)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-func commit(t *testing.T, s sink.Sink, b *event.Batch) {
-	t.Helper()
-	require.NoError(t, s.Write(t.Context(), b))
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
 func TestRefusals(t *testing.T) {
 	at := brokers(t)
 	s := settings(t, at)
@@ -215,7 +196,7 @@ func TestRefusals(t *testing.T) {
 	s.Topic += ".{_type}"
 	s.MaxTopics, s.Batch, s.Buffer = 2, 1<<16, 1<<20
 	out := opened(t, s)
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0,
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0,
 		sinktest.Spec{ID: "fits", Type: "a b", Data: `{}`},
 		sinktest.Spec{ID: "large", Type: "a b", Data: `{"text":"` + strings.Repeat("x", 1<<16) + `"}`},
 		sinktest.Spec{ID: "name", Type: strings.Repeat("n", 250), Data: `{}`},
@@ -258,7 +239,7 @@ func TestTopicsSmallerBatchesHold(t *testing.T) {
 		all = append(all, sinktest.Spec{ID: fmt.Sprint("e", i), Type: "x", Data: `{"text":"` + strings.Repeat("y", 300) + `"}`})
 	}
 	all = append(all, sinktest.Spec{ID: "large", Type: "x", Data: `{"text":"` + strings.Repeat("y", 4000) + `"}`})
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, all...))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, all...))
 	require.Len(t, out.(sink.Refuser).Refused(), 1)
 	require.Len(t, idsOf(t, at, s.Topic), 100)
 }
@@ -274,7 +255,7 @@ func TestKeysAndHeaders(t *testing.T) {
 			{ID: []byte("a"), Type: []byte("x"), Offset: 7, Data: []byte(`{"page":"Home"}`)},
 			{ID: []byte("a"), Type: []byte("x"), Offset: 7, Row: 1, Data: []byte(`{}`)},
 		}}
-	commit(t, out, b)
+	sinktest.Put(t, out, b)
 	got := map[string]string{}
 	for _, r := range contents(t, at, s.Topic) {
 		require.Len(t, r.Headers, 1)

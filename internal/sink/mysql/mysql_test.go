@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
-	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/sink"
 	"naru/internal/sink/relational"
@@ -101,6 +100,27 @@ func (x *target) ids(t *testing.T) []string {
 	return x.exec(t, "SELECT _id FROM t")
 }
 
+// database is the target for what databases have in common.
+func (x *target) database(t *testing.T) sinktest.Database {
+	return sinktest.Database{
+		Open: func(key ...string) sink.Sink {
+			if len(key) > 0 {
+				return x.open(t, upsert(key...))
+			}
+			return x.open(t, nil)
+		},
+		Impatient: func(d time.Duration) sink.Sink {
+			return x.open(t, func(s *Settings) { s.Timeout = quantity.Duration(d) })
+		},
+		Exec: func(statements ...string) []string { return x.exec(t, statements...) },
+		Kill: func() {
+			for _, id := range x.exec(t, "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND ID <> CONNECTION_ID()") {
+				x.exec(t, "KILL "+id)
+			}
+		},
+	}
+}
+
 func upsert(key ...string) func(*Settings) {
 	return func(s *Settings) { s.Mode, s.Key = relational.Upsert, key }
 }
@@ -122,48 +142,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// batch makes a batch of rows from their data, _id the number of the row from base on.
-func batch(base int64, columns string, data ...string) *event.Batch {
-	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], From: base, Next: base + int64(len(data))}
-	for def := range strings.FieldsSeq(columns) {
-		name, kind, _ := strings.Cut(def, ":")
-		b.Columns = append(b.Columns, event.Column{Name: name, Type: event.ColumnType(kind)})
-	}
-	for i, d := range data {
-		e := sinktest.Row(fmt.Sprint(base+int64(i)), base+int64(i), 0)
-		e.Data = []byte(d)
-		b.Rows = append(b.Rows, e)
-	}
-	return b
-}
-
-func put(t *testing.T, s sink.Sink, batches ...*event.Batch) {
-	t.Helper()
-	for _, b := range batches {
-		require.NoError(t, s.Write(t.Context(), b))
-	}
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
-// failing gives the error of writing one batch, and its hint.
-func failing(t *testing.T, s sink.Sink, err error, b *event.Batch) (string, string) {
-	t.Helper()
-	if err == nil {
-		require.NoError(t, s.Write(t.Context(), b))
-		_, err = s.Commit(t.Context())
-		require.Empty(t, s.(sink.Refuser).Refused())
-		require.NoError(t, s.Close())
-	}
-	require.Error(t, err)
-	require.False(t, fault.IsTransient(err), err)
-	return err.Error(), fault.HintOf(err)
-}
-
 func TestTypes(t *testing.T) {
 	x := newTarget(t)
 	s := x.open(t, nil)
-	put(t, s, batch(0, "_id:string _time:timestamptz b:bool l:long d:double s:string at:timestamptz day:date j:json",
+	sinktest.Put(t, s, sinktest.Table(0, "_id:string _time:timestamptz b:bool l:long d:double s:string at:timestamptz day:date j:json",
 		`{"b":true,"l":9223372036854775807,"d":1.7976931348623157e308,"s":"a\"b'\\N\t\u0000😀","at":"0001-01-01T00:00:00.000001Z","day":"9999-12-31","j":{"a":[1,null,"\u0000'\\"]}}`, `{}`))
 	require.Equal(t, []string{"_id|longtext|utf8mb4_bin", "_time|datetime(6)|NULL", "b|tinyint(1)|NULL", "l|bigint(20)|NULL", "d|double|NULL", "s|longtext|utf8mb4_bin", "at|datetime(6)|NULL", "day|date|NULL", "j|longtext|utf8mb4_bin"},
 		x.exec(t, "SELECT COLUMN_NAME, COLUMN_TYPE, COLLATION_NAME FROM information_schema.COLUMNS WHERE TABLE_NAME = 't' AND TABLE_SCHEMA = DATABASE() ORDER BY ORDINAL_POSITION"))
@@ -177,52 +159,44 @@ func TestNames(t *testing.T) {
 	x := newTarget(t)
 	long := strings.Repeat("ü", 64)
 	s := x.open(t, func(s *Settings) { upsert("order")(s); s.Table = x.schema + ".select`" })
-	put(t, s, batch(0, "order:string a`b:long ;'user:string "+long+":long", "{\"order\":\"1\",\"a`b\":1,\";'user\":\"u\",\""+long+"\":3}"))
+	sinktest.Put(t, s, sinktest.Table(0, "order:string a`b:long ;'user:string "+long+":long", "{\"order\":\"1\",\"a`b\":1,\";'user\":\"u\",\""+long+"\":3}"))
 	require.Equal(t, []string{"1|1|u|3"}, x.exec(t, "SELECT `order`, `a``b`, `;'user`, `"+long+"` FROM `select```"))
-	text, cure := failing(t, s, nil, batch(1, "order:string "+long+"x:long", `{"order":"1"}`))
+	text, cure := sinktest.Stops(t, s, nil, sinktest.Table(1, "order:string "+long+"x:long", `{"order":"1"}`))
 	require.Contains(t, text, "has 65 characters, a name in MySQL has at most 64")
 	require.Equal(t, `give it another name in the last step: SELECT "..." AS shorter`, cure)
-	text, _ = failing(t, x.open(t, nil), nil, batch(1, "a:string A:long", `{}`))
+	text, _ = sinktest.Stops(t, x.open(t, nil), nil, sinktest.Table(1, "a:string A:long", `{}`))
 	require.Contains(t, text, "MySQL takes the columns a and A for one")
 }
 
 func TestNewColumn(t *testing.T) {
+	sinktest.NewColumn(t, newTarget(t).database(t))
+
+	// The server takes names of columns in any case for one.
 	x := newTarget(t)
 	s := x.open(t, nil)
-	put(t, s, batch(0, "_id:string a:long", `{"a":1}`), batch(1, "_id:string b:string A:long c:json", `{"A":2,"b":"x"}`))
-	put(t, s, batch(2, "_id:string d:date", `{"d":"2026-01-01"}`))
-	x.exec(t, "ALTER TABLE t DROP COLUMN d") // behind the sink's back
-	_, cure := failing(t, s, nil, batch(3, "_id:string d:date", `{"d":"2026-01-01"}`))
-	require.Equal(t, "add the column, or set create: true", cure)
-	s = x.open(t, nil)
-	put(t, s, batch(3, "_id:string d:date", `{"d":"2026-01-01"}`))
-	require.Equal(t, []string{"0|1|NULL|NULL", "1|2|x|NULL", "2|NULL|NULL|NULL", "3|NULL|NULL|2026-01-01"}, x.exec(t, "SELECT _id, a, b, d FROM t ORDER BY _id"))
+	sinktest.Put(t, s, sinktest.Table(0, "_id:string a:long", `{"a":1}`), sinktest.Table(1, "_id:string A:long", `{"A":2}`))
+	require.Equal(t, []string{"0|1", "1|2"}, x.exec(t, "SELECT _id, a FROM t ORDER BY _id"))
 	require.NoError(t, s.Close())
 }
 
 func TestUpsert(t *testing.T) {
 	x := newTarget(t)
-	s := x.open(t, upsert("k", "day"))
-	put(t, s, batch(0, "k:string day:date v:long w:long", `{"k":"a","day":"2026-01-01","v":1,"w":1}`, `{"k":"b","day":"2026-01-01","v":2}`, `{"k":"a","day":"2026-01-01","v":3}`))
-	put(t, s, batch(3, "k:string day:date v:long", `{"k":"b","day":"2026-01-01","v":4}`, `{"k":"a","day":"2026-01-02","v":5}`, `{"k":"b","day":"2026-01-01","v":6}`))
-	put(t, s, batch(6, "k:string day:date", `{"k":"b","day":"2026-01-01"}`, `{"k":"c","day":"2026-01-01"}`))
-	require.Equal(t, []string{"a|2026-01-01|3|NULL", "a|2026-01-02|5|NULL", "b|2026-01-01|6|NULL", "c|2026-01-01|NULL|NULL"}, x.exec(t, "SELECT k, day, v, w FROM t ORDER BY 1, 2"))
-	require.NoError(t, s.Close())
+	sinktest.Upsert(t, x.database(t))
 
 	// The table decides what the same key is; a number of its own stands in no way.
 	x.exec(t, "CREATE TABLE u (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) COLLATE utf8mb4_general_ci UNIQUE, v BIGINT, w BIGINT)")
 	in := func(s *Settings) { upsert("name")(s); s.Table = "u" }
-	s = x.open(t, in)
-	put(t, s, batch(8, "name:string v:long", `{"name":"Ann","v":1}`, `{"name":"ANN","v":2}`))
+	s := x.open(t, in)
+	sinktest.Put(t, s, sinktest.Table(8, "name:string v:long", `{"name":"Ann","v":1}`, `{"name":"ANN","v":2}`))
 	require.Equal(t, []string{"2"}, x.exec(t, "SELECT v FROM u"))
 	require.NoError(t, s.Close())
 
 	x.exec(t, "ALTER TABLE u ADD UNIQUE other (v)")
-	text, cure := failing(t, x.open(t, in), nil, batch(10, "name:string v:long", `{"name":"Bob","v":2}`))
+	text, cure := sinktest.Stops(t, x.open(t, in), nil, sinktest.Table(10, "name:string v:long", `{"name":"Bob","v":2}`))
 	require.Contains(t, text, "a row would also replace another one by the unique index other (v)")
 	require.Contains(t, cure, "leave one of its columns out")
 	x.exec(t, "ALTER TABLE u DROP INDEX other, DROP INDEX name")
-	text, cure = failing(t, x.open(t, in), nil, batch(10, "name:string", `{"name":"Bob"}`))
+	text, cure = sinktest.Stops(t, x.open(t, in), nil, sinktest.Table(10, "name:string", `{"name":"Bob"}`))
 	require.Contains(t, text, "it has no unique index over its key")
 	require.Equal(t, "ALTER TABLE `u` ADD UNIQUE (`name`)", cure)
 }
@@ -235,7 +209,7 @@ func TestRefusals(t *testing.T) {
 		"CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW BEGIN IF NEW.code = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'code is bad'; END IF; END",
 		"SET GLOBAL max_allowed_packet = 1048576")
 	s := x.open(t, nil)
-	b := batch(0, "n:long code:string must:string positive:long parent:long once:long j:string latin:string day:timestamptz",
+	b := sinktest.Table(0, "n:long code:string must:string positive:long parent:long once:long j:string latin:string day:timestamptz",
 		`{"n":1,"must":"first"}`,
 		`{"n":40000,"must":"a"}`,
 		`{"code":"long","must":"a"}`,
@@ -276,11 +250,11 @@ func TestRefusals(t *testing.T) {
 func TestStops(t *testing.T) {
 	x := newTarget(t)
 	never := func(s *Settings) { s.Create = false }
-	row := batch(0, "_id:string a:long", `{"a":1}`)
+	row := sinktest.Table(0, "_id:string a:long", `{"a":1}`)
 	stops := func(change func(*Settings)) (string, string) {
 		t.Helper()
 		s, err := x.try(t, change)
-		return failing(t, s, err, row)
+		return sinktest.Stops(t, s, err, row)
 	}
 	text, cure := stops(never)
 	require.Contains(t, text, "there is no table")
@@ -310,46 +284,7 @@ func TestStops(t *testing.T) {
 	require.Contains(t, cure, "GRANT the user of the url SELECT, INSERT and UPDATE")
 }
 
-// A writer that was overtaken changes nothing, and one that hangs in its transaction
-// holds up the next one no longer than its timeout.
-func TestAnotherWriter(t *testing.T) {
-	x := newTarget(t)
-	columns := "_id:string"
-	within := func(d time.Duration) func(*Settings) {
-		return func(s *Settings) { s.Timeout = quantity.Duration(d) }
-	}
-	zombie, s := x.open(t, nil), x.open(t, within(500*time.Millisecond))
-	b := batch(0, columns, `{}`, `{}`)
-	require.NoError(t, zombie.Write(t.Context(), b))
-	require.NoError(t, s.Write(t.Context(), b))
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-	_, err = zombie.Commit(t.Context())
-	require.ErrorContains(t, err, "another writer has moved partition 0 to 2, this one continues from 0; nothing was written")
-	require.Equal(t, []string{"2"}, x.exec(t, "SELECT count(*) FROM t"))
-	require.NoError(t, zombie.Close())
-
-	zombie = x.open(t, within(2*time.Second))
-	c := batch(2, columns, `{}`)
-	require.NoError(t, zombie.Write(t.Context(), c))
-	require.NoError(t, zombie.(sink.Preparer).Prepare(t.Context()), "it stays in its transaction")
-	require.NoError(t, s.Write(t.Context(), c))
-	err = s.(sink.Preparer).Prepare(t.Context())
-	require.Error(t, err)
-	require.True(t, fault.IsTransient(err))
-	require.NoError(t, s.Close())
-	require.Eventually(t, func() bool { // the server ends the connection of the one that says no more
-		s := x.open(t, nil)
-		defer s.Close()
-		require.NoError(t, s.Write(t.Context(), c))
-		_, err := s.Commit(t.Context())
-		return err == nil
-	}, 30*time.Second, time.Millisecond)
-	_, err = zombie.Commit(t.Context())
-	require.Error(t, err)
-	require.Equal(t, []string{"3"}, x.exec(t, "SELECT count(*) FROM t"))
-	require.NoError(t, zombie.Close())
-}
+func TestAnotherWriter(t *testing.T) { sinktest.AnotherWriter(t, newTarget(t).database(t)) }
 
 // The connection is cut after any number of bytes.
 func TestCutAnywhere(t *testing.T) {
@@ -380,34 +315,15 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// The server ends the connection between the rows and their commit.
-func TestKilled(t *testing.T) {
-	x := newTarget(t)
-	s := x.open(t, nil)
-	b := batch(0, "_id:string", `{}`, `{}`)
-	require.NoError(t, s.Write(t.Context(), b))
-	require.NoError(t, s.(sink.Preparer).Prepare(t.Context()))
-	for _, id := range x.exec(t, "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND ID <> CONNECTION_ID()") {
-		x.exec(t, "KILL "+id)
-	}
-	_, err := s.Commit(t.Context())
-	require.Error(t, err)
-	require.True(t, fault.IsTransient(err))
-	require.NoError(t, s.Close())
-	require.Empty(t, x.ids(t))
-	s = x.open(t, nil)
-	put(t, s, b)
-	require.Len(t, x.ids(t), 2)
-	require.NoError(t, s.Close())
-}
+func TestKilled(t *testing.T) { sinktest.Killed(t, newTarget(t).database(t)) }
 
 // A call that is given up ends soon, and the connection with it.
 func TestGivenUp(t *testing.T) {
 	x := newTarget(t)
-	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	sinktest.Put(t, x.open(t, nil), sinktest.Table(0, "_id:string", `{}`))
 	x.exec(t, "SET autocommit = 0", "SELECT * FROM naru_positions FOR UPDATE")
 	s := x.open(t, nil)
-	require.NoError(t, s.Write(t.Context(), batch(1, "_id:string", `{}`)))
+	require.NoError(t, s.Write(t.Context(), sinktest.Table(1, "_id:string", `{}`)))
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
@@ -420,7 +336,7 @@ func TestGivenUp(t *testing.T) {
 // Rows are not there without their positions.
 func TestRowsWithPositions(t *testing.T) {
 	x := newTarget(t)
-	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	sinktest.Put(t, x.open(t, nil), sinktest.Table(0, "_id:string", `{}`))
 	set := defaults()
 	set.URL, set.Table = "mysql://naru@"+x.host+"/"+x.schema, "t"
 	to, err := set.server()

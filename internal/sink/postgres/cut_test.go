@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
-	"naru/internal/fault"
 	"naru/internal/sink"
 	"naru/internal/sink/sinktest"
 )
@@ -46,30 +45,14 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// The server ends the connection between the rows and their commit.
-func TestTerminated(t *testing.T) {
-	x := newTarget(t)
-	s := x.open(t, nil)
-	b := batch(0, "_id:string", `{}`, `{}`)
-	require.NoError(t, s.Write(t.Context(), b))
-	require.NoError(t, s.(sink.Preparer).Prepare(t.Context()))
-	x.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'naru' AND state LIKE 'idle in transaction%'")
-	_, err := s.Commit(t.Context())
-	require.Error(t, err)
-	require.NotErrorIs(t, err, io.ErrUnexpectedEOF, "the server's word is told")
-	require.True(t, fault.IsTransient(err))
-	require.NoError(t, s.Close())
-	require.Empty(t, x.ids(t))
-	s = x.open(t, nil)
-	put(t, s, b)
-	require.Len(t, x.ids(t), 2)
-	require.NoError(t, s.Close())
+func TestKilled(t *testing.T) {
+	require.NotErrorIs(t, sinktest.Killed(t, newTarget(t).database(t)), io.ErrUnexpectedEOF, "the server's word is told")
 }
 
 // Rows are not there without their positions.
 func TestRowsWithPositions(t *testing.T) {
 	x := newTarget(t)
-	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	sinktest.Put(t, x.open(t, nil), sinktest.Table(0, "_id:string", `{}`))
 	set := x.settings(nil)
 	cfg, err := pgconn.ParseConfig(set.URL)
 	require.NoError(t, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
-	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/quantity"
 	"naru/internal/sink"
@@ -96,6 +95,25 @@ func (x *target) ids(t *testing.T) []string {
 	return x.exec(t, `SELECT "_id" FROM t`)
 }
 
+// database is the target for what databases have in common.
+func (x *target) database(t *testing.T) sinktest.Database {
+	return sinktest.Database{
+		Open: func(key ...string) sink.Sink {
+			if len(key) > 0 {
+				return x.open(t, upsert(key...))
+			}
+			return x.open(t, nil)
+		},
+		Impatient: func(d time.Duration) sink.Sink {
+			return x.open(t, func(s *Settings) { s.Timeout = quantity.Duration(d) })
+		},
+		Exec: func(statements ...string) []string { return x.exec(t, strings.Join(statements, "; ")) },
+		Kill: func() {
+			x.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'naru' AND state LIKE 'idle in transaction%'")
+		},
+	}
+}
+
 func upsert(key ...string) func(*Settings) {
 	return func(s *Settings) { s.Mode, s.Key = relational.Upsert, key }
 }
@@ -117,34 +135,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// batch makes a batch of rows from their data, _id the number of the row from base on.
-func batch(base int64, columns string, data ...string) *event.Batch {
-	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], From: base, Next: base + int64(len(data))}
-	for def := range strings.FieldsSeq(columns) {
-		name, kind, _ := strings.Cut(def, ":")
-		b.Columns = append(b.Columns, event.Column{Name: name, Type: event.ColumnType(kind)})
-	}
-	for i, d := range data {
-		e := sinktest.Row(fmt.Sprint(base+int64(i)), base+int64(i), 0)
-		e.Data = []byte(d)
-		b.Rows = append(b.Rows, e)
-	}
-	return b
-}
-
-func put(t *testing.T, s sink.Sink, batches ...*event.Batch) {
-	t.Helper()
-	for _, b := range batches {
-		require.NoError(t, s.Write(t.Context(), b))
-	}
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
 func TestTypes(t *testing.T) {
 	x := newTarget(t)
 	s := x.open(t, nil)
-	put(t, s, batch(0, "_id:string _time:timestamptz b:bool l:long d:double s:string at:timestamptz day:date j:json",
+	sinktest.Put(t, s, sinktest.Table(0, "_id:string _time:timestamptz b:bool l:long d:double s:string at:timestamptz day:date j:json",
 		`{"b":true,"l":9223372036854775807,"d":0.1,"s":"a\"b\\N\t","at":"0001-01-01T00:00:00.000001Z","day":"9999-12-31","j":{"a":[1,null]}}`, `{}`))
 	require.Equal(t, []string{`_id|text`, `_time|timestamp with time zone`, `b|boolean`, `l|bigint`, `d|double precision`, `s|text`, `at|timestamp with time zone`, `day|date`, `j|jsonb`},
 		x.exec(t, `SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum`))
@@ -158,44 +152,25 @@ func TestNames(t *testing.T) {
 	x := newTarget(t)
 	long := strings.Repeat("ü", 31) + "x"
 	s := x.open(t, func(s *Settings) { s.Table, s.Mode, s.Key = x.schema+`.select"`, relational.Upsert, []string{"order"} })
-	put(t, s, batch(0, `order:string a"b:long A"B:long "; user:string `+long+`:long`, `{"order":"1","a\"b":1,"A\"B":2,"user":"u","`+long+`":3}`))
+	sinktest.Put(t, s, sinktest.Table(0, `order:string a"b:long A"B:long "; user:string `+long+`:long`, `{"order":"1","a\"b":1,"A\"B":2,"user":"u","`+long+`":3}`))
 	require.Equal(t, []string{"1|1|2|u|3"}, x.exec(t, `SELECT "order", "a""b", "A""B", "user", "`+long+`" FROM "select"""`))
-	require.NoError(t, s.Write(t.Context(), batch(1, "order:string "+long+"x:long", `{"order":"1"}`)))
+	require.NoError(t, s.Write(t.Context(), sinktest.Table(1, "order:string "+long+"x:long", `{"order":"1"}`)))
 	_, err := s.Commit(t.Context())
 	require.ErrorContains(t, err, "has 64 bytes, a name in PostgreSQL has at most 63")
 	require.Equal(t, `give it another name in the last step: SELECT "..." AS shorter`, fault.HintOf(err))
 	require.NoError(t, s.Close())
 }
 
-func TestNewColumn(t *testing.T) {
-	x := newTarget(t)
-	s := x.open(t, nil)
-	put(t, s, batch(0, "_id:string a:long", `{"a":1}`), batch(1, "_id:string b:string a:long c:json", `{"a":2,"b":"x"}`))
-	put(t, s, batch(2, "_id:string d:date", `{"d":"2026-01-01"}`))
-	x.exec(t, "ALTER TABLE t DROP COLUMN d") // behind the sink's back
-	require.NoError(t, s.Write(t.Context(), batch(3, "_id:string d:date", `{"d":"2026-01-01"}`)))
-	_, err := s.Commit(t.Context())
-	require.Equal(t, "add the column, or set create: true", fault.HintOf(err))
-	require.NoError(t, s.Close())
-	s = x.open(t, nil)
-	put(t, s, batch(3, "_id:string d:date", `{"d":"2026-01-01"}`))
-	require.Equal(t, []string{"0|1|NULL|NULL", "1|2|x|NULL", "2|NULL|NULL|NULL", "3|NULL|NULL|2026-01-01"}, x.exec(t, `SELECT "_id", a, b, d FROM t ORDER BY "_id"`))
-	require.NoError(t, s.Close())
-}
+func TestNewColumn(t *testing.T) { sinktest.NewColumn(t, newTarget(t).database(t)) }
 
 func TestUpsert(t *testing.T) {
 	x := newTarget(t)
-	s := x.open(t, upsert("k", "day"))
-	put(t, s, batch(0, "k:string day:date v:long w:long", `{"k":"a","day":"2026-01-01","v":1,"w":1}`, `{"k":"b","day":"2026-01-01","v":2}`, `{"k":"a","day":"2026-01-01","v":3}`))
-	put(t, s, batch(3, "k:string day:date v:long", `{"k":"b","day":"2026-01-01","v":4}`, `{"k":"a","day":"2026-01-02","v":5}`, `{"k":"b","day":"2026-01-01","v":6}`))
-	put(t, s, batch(6, "k:string day:date", `{"k":"b","day":"2026-01-01"}`, `{"k":"c","day":"2026-01-01"}`))
-	require.Equal(t, []string{"a|2026-01-01|3|NULL", "a|2026-01-02|5|NULL", "b|2026-01-01|6|NULL", "c|2026-01-01|NULL|NULL"}, x.exec(t, "SELECT k, day, v, w FROM t ORDER BY 1, 2"))
-	require.NoError(t, s.Close())
+	sinktest.Upsert(t, x.database(t))
 
 	// The table decides what the same key is.
 	x.exec(t, `CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE u (name text COLLATE nocase UNIQUE, v bigint)`)
-	s = x.open(t, func(s *Settings) { upsert("name")(s); s.Table = x.schema + ".u" })
-	put(t, s, batch(8, "name:string v:long", `{"name":"Ann","v":1}`, `{"name":"ANN","v":2}`))
+	s := x.open(t, func(s *Settings) { upsert("name")(s); s.Table = x.schema + ".u" })
+	sinktest.Put(t, s, sinktest.Table(8, "name:string v:long", `{"name":"Ann","v":1}`, `{"name":"ANN","v":2}`))
 	require.Equal(t, []string{"2"}, x.exec(t, "SELECT v FROM u"))
 	require.NoError(t, s.Close())
 }
@@ -213,7 +188,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()`
 		fmt.Fprintf(&long, "%x", i*i*7919%104729) // nothing that compresses well
 	}
 	s := x.open(t, nil)
-	b := batch(0, "n:long code:string must:string positive:long parent:long once:long j:json indexed:string",
+	b := sinktest.Table(0, "n:long code:string must:string positive:long parent:long once:long j:json indexed:string",
 		`{"n":1,"must":"first"}`,
 		`{"n":40000,"must":"a"}`,
 		`{"code":"long","must":"a"}`,
@@ -249,17 +224,10 @@ CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()`
 // What is set wrong stops the sink and says what to do; no row is refused for it.
 func TestStops(t *testing.T) {
 	x := newTarget(t)
+	row := sinktest.Table(0, "_id:string a:long", `{"a":1}`)
 	hint := func(s sink.Sink, err error) (string, string) {
 		t.Helper()
-		if err == nil {
-			require.NoError(t, s.Write(t.Context(), batch(0, "_id:string a:long", `{"a":1}`)))
-			_, err = s.Commit(t.Context())
-			require.Empty(t, s.(sink.Refuser).Refused())
-			require.NoError(t, s.Close())
-		}
-		require.Error(t, err)
-		require.False(t, fault.IsTransient(err), err)
-		return err.Error(), fault.HintOf(err)
+		return sinktest.Stops(t, s, err, row)
 	}
 	try := func(change func(*Settings)) (sink.Sink, error) { return x.try(t, change) }
 	never := func(s *Settings) { s.Create = false }
@@ -289,54 +257,15 @@ func TestStops(t *testing.T) {
 	require.Contains(t, cure, "GRANT the user of the url INSERT")
 }
 
-// A writer that was overtaken changes nothing, and one that hangs in its transaction
-// holds up the next one no longer than its timeout.
-func TestAnotherWriter(t *testing.T) {
-	x := newTarget(t)
-	columns := "_id:string"
-	within := func(d time.Duration) func(*Settings) {
-		return func(s *Settings) { s.Timeout = quantity.Duration(d) }
-	}
-	zombie, s := x.open(t, nil), x.open(t, within(200*time.Millisecond))
-	b := batch(0, columns, `{}`, `{}`)
-	require.NoError(t, zombie.Write(t.Context(), b))
-	require.NoError(t, s.Write(t.Context(), b))
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-	_, err = zombie.Commit(t.Context())
-	require.ErrorContains(t, err, "another writer has moved partition 0 to 2, this one continues from 0; nothing was written")
-	require.Equal(t, []string{"2"}, x.exec(t, "SELECT count(*) FROM t"))
-	require.NoError(t, zombie.Close())
-
-	zombie = x.open(t, within(time.Second))
-	c := batch(2, columns, `{}`)
-	require.NoError(t, zombie.Write(t.Context(), c))
-	require.NoError(t, zombie.(sink.Preparer).Prepare(t.Context()), "it stays in its transaction")
-	require.NoError(t, s.Write(t.Context(), c))
-	err = s.(sink.Preparer).Prepare(t.Context())
-	require.Error(t, err)
-	require.True(t, fault.IsTransient(err))
-	require.NoError(t, s.Close())
-	require.Eventually(t, func() bool { // the server ends the transaction of the one that says no more
-		s := x.open(t, nil)
-		defer s.Close()
-		require.NoError(t, s.Write(t.Context(), c))
-		_, err := s.Commit(t.Context())
-		return err == nil
-	}, 20*time.Second, time.Millisecond)
-	_, err = zombie.Commit(t.Context())
-	require.Error(t, err)
-	require.Equal(t, []string{"3"}, x.exec(t, "SELECT count(*) FROM t"))
-	require.NoError(t, zombie.Close())
-}
+func TestAnotherWriter(t *testing.T) { sinktest.AnotherWriter(t, newTarget(t).database(t)) }
 
 func TestReaders(t *testing.T) {
 	x := newTarget(t)
-	put(t, x.open(t, nil), batch(0, "_id:string", `{}`))
+	sinktest.Put(t, x.open(t, nil), sinktest.Table(0, "_id:string", `{}`))
 	s := x.settings(nil)
 	other, err := s.Open(t.Context(), sink.Env{Stream: sinktest.Stream, Reader: "pipeline/other/postgres", Getenv: getenv})
 	require.NoError(t, err)
-	put(t, other, batch(0, "_id:string", `{}`))
+	sinktest.Put(t, other, sinktest.Table(0, "_id:string", `{}`))
 	require.Equal(t, []string{reader + "|1", "pipeline/other/postgres|1"}, x.exec(t, "SELECT reader, next_offset FROM naru_positions ORDER BY 1"))
 	require.Len(t, x.ids(t), 2)
 	require.NoError(t, other.Close())

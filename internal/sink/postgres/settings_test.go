@@ -13,7 +13,6 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/fault"
-	"naru/internal/sink"
 	"naru/internal/sink/relational"
 	"naru/internal/sink/sinktest"
 )
@@ -53,12 +52,7 @@ func TestValidate(t *testing.T) {
 func TestPasswordIsMissing(t *testing.T) {
 	s := defaults()
 	s.URL, s.Table, s.PasswordEnv = "postgres://u@127.0.0.1:1/d", "t", "SHOP_PASSWORD"
-	_, err := s.Open(t.Context(), sink.Env{Name: "shop", Getenv: func(string) string { return "" }})
-	require.ErrorContains(t, err, "the variable SHOP_PASSWORD is not set")
-	_, err = s.Open(t.Context(), sink.Env{Name: "shop", Getenv: func(string) string { return "hunter2" }})
-	require.ErrorContains(t, err, "connect to PostgreSQL")
-	require.True(t, fault.IsTransient(err))
-	require.NotContains(t, err.Error(), "hunter2")
+	sinktest.NoPassword(t, s)
 }
 
 func TestAppendRow(t *testing.T) {

@@ -154,23 +154,6 @@ func TestConformance(t *testing.T) {
 
 func TestPage(t *testing.T) { sinktest.Page(t, Kind(), "../../../docs/sinks/redis.md") }
 
-func commit(t *testing.T, s sink.Sink, b *event.Batch) {
-	t.Helper()
-	require.NoError(t, s.Write(t.Context(), b))
-	_, err := s.Commit(t.Context())
-	require.NoError(t, err)
-}
-
-func idList(lists ...[]sinktest.Spec) (ids []string) {
-	for _, l := range lists {
-		for _, s := range l {
-			ids = append(ids, s.ID)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 // Two writers of one reader: the one that is behind changes nothing, not even when
 // the other has committed between its Prepare and its Commit.
 func TestZombie(t *testing.T) {
@@ -182,7 +165,7 @@ func TestZombie(t *testing.T) {
 	require.NoError(t, old.Write(t.Context(), first))
 	require.NoError(t, older.Write(t.Context(), first))
 	require.NoError(t, older.(sink.Preparer).Prepare(t.Context()))
-	commit(t, young, first)
+	sinktest.Put(t, young, first)
 	_, err := older.Commit(t.Context())
 	require.ErrorContains(t, err, "was changed by somebody else")
 	_, err = old.Commit(t.Context())
@@ -190,8 +173,8 @@ func TestZombie(t *testing.T) {
 	require.Contains(t, fault.HintOf(err), "positions_key")
 	_, err = old.Commit(t.Context())
 	require.Error(t, err, "what has failed once commits nothing any more")
-	commit(t, young, second)
-	require.Equal(t, idList(a, b), idsOf(t, s, s.Key))
+	sinktest.Put(t, young, second)
+	require.Equal(t, sinktest.IDs(a, b), idsOf(t, s, s.Key))
 }
 
 // The connection is cut at any byte of the commit, also where its answer is lost.
@@ -216,7 +199,7 @@ func cut(t *testing.T, n int) int {
 	a, b := sinktest.Events("a", 4), sinktest.Events("b", 3)
 	first := sinktest.Batch(sinktest.Lives[0], 0, 0, a...)
 	out := opened(t, s)
-	commit(t, out, first)
+	sinktest.Put(t, out, first)
 
 	before := w.Passed()
 	w.CutAfter(n)
@@ -240,7 +223,7 @@ func cut(t *testing.T, n int) int {
 		require.True(t, fault.IsTransient(err), err)
 		require.ErrorContains(t, err, "this sink continues")
 	}
-	require.Equal(t, idList(a, b), idsOf(t, s, s.Key))
+	require.Equal(t, sinktest.IDs(a, b), idsOf(t, s, s.Key))
 	return whole
 }
 
@@ -251,10 +234,10 @@ func TestHangUpBetweenCommits(t *testing.T) {
 	s.dial = w.Dial
 	out := opened(t, s)
 	a := sinktest.Events("a", 4)
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, a[:2]...))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, a[:2]...))
 	w.HangUp()
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 2, a[2:]...))
-	require.Equal(t, idList(a), idsOf(t, s, s.Key))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 2, a[2:]...))
+	require.Equal(t, sinktest.IDs(a), idsOf(t, s, s.Key))
 }
 
 // A server that has lost its last moments comes back with rows and positions of
@@ -263,9 +246,9 @@ func TestServerSetBack(t *testing.T) {
 	s := settings(t, server(t))
 	out := opened(t, s)
 	a := sinktest.Events("a", 6)
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, a[:2]...))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, a[:2]...))
 	kept := ask(t, s, "HGETALL", s.PositionsKey)
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 2, a[2:4]...))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 2, a[2:4]...))
 	entries := ask(t, s, "XREVRANGE", s.Key, "+", "-", "COUNT", "2").([]any)
 	for _, e := range entries {
 		ask(t, s, "XDEL", s.Key, e.([]any)[0].(string))
@@ -281,8 +264,8 @@ func TestServerSetBack(t *testing.T) {
 	require.NoError(t, err)
 	off, _ := at.Get(sinktest.Lives[0], 0)
 	require.EqualValues(t, 2, off)
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 2, a[2:]...))
-	require.Equal(t, idList(a), idsOf(t, s, s.Key))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 2, a[2:]...))
+	require.Equal(t, sinktest.IDs(a), idsOf(t, s, s.Key))
 }
 
 // A key that becomes something else behind Prepare's back fails its rows alone.
@@ -316,7 +299,7 @@ func TestValues(t *testing.T) {
 			{Offset: 8, Time: time.Unix(1, 0), Data: []byte(`{"user":7,"name":"c"}`)},
 			{Offset: 8, Row: 1, Data: []byte(`{"name":"nobody"}`)},
 		}}
-	commit(t, out, b)
+	sinktest.Put(t, out, b)
 	key := strings.TrimSuffix(s.Key, "{user}") + "7"
 	got := map[string]string{}
 	for pair := range slices.Chunk(texts(ask(t, s, "HGETALL", key)), 2) {
@@ -334,7 +317,7 @@ func TestValues(t *testing.T) {
 func TestMaxLen(t *testing.T) {
 	s := settings(t, server(t))
 	s.Mode, s.MaxLen = modeList, 3
-	commit(t, opened(t, s), sinktest.Batch(sinktest.Lives[0], 0, 0, sinktest.Events("a", 9)...))
+	sinktest.Put(t, opened(t, s), sinktest.Batch(sinktest.Lives[0], 0, 0, sinktest.Events("a", 9)...))
 	require.Equal(t, []string{"a-6", "a-7", "a-8"}, idsOf(t, s, s.Key))
 }
 
@@ -345,7 +328,7 @@ func TestLargeCommit(t *testing.T) {
 	for i := range 20_000 {
 		all = append(all, sinktest.Spec{ID: fmt.Sprintf("e-%05d", i), Type: "x", Data: `{"text":"` + strings.Repeat("y", 100) + `"}`})
 	}
-	commit(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, all...))
+	sinktest.Put(t, out, sinktest.Batch(sinktest.Lives[0], 0, 0, all...))
 	require.EqualValues(t, len(all), ask(t, s, "XLEN", s.Key))
 }
 

@@ -75,48 +75,46 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestDo(t *testing.T) {
-	var answer http.HandlerFunc
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // from then on the server notices a client that leaves
-		answer(w, r)
-	}))
-	defer srv.Close()
-	do := func(timeout time.Duration) (*Answer, error) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/s3cr3t", strings.NewReader("x"))
-		require.NoError(t, err)
-		return Do(NewClient(http.DefaultTransport), req, quantity.Duration(timeout), 10)
-	}
-	answer = func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/busy", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(http.StatusTooManyRequests)
 		_, _ = w.Write([]byte("0123456789"))
+	})
+	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("0123456789a")) })
+	mux.HandleFunc("/short", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		_, _ = w.Write([]byte("0123"))
+	})
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/long", http.StatusMovedPermanently) })
+	mux.HandleFunc("/hangs", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	mux.HandleFunc("/s3cr3t", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // from then on the server notices a client that leaves
+		mux.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	do := func(path string, timeout time.Duration) (*Answer, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+path, strings.NewReader("x"))
+		require.NoError(t, err)
+		return Do(NewClient(http.DefaultTransport), req, quantity.Duration(timeout), 10)
 	}
-	a, err := do(time.Minute)
+	a, err := do("/busy", time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, &Answer{Status: 429, Body: []byte("0123456789"), RetryAfter: 7 * time.Second}, a)
-	answer = func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("0123456789a")) }
-	a, err = do(time.Minute)
+	a, err = do("/long", time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, "0123456789", string(a.Body))
 	require.ErrorIs(t, a.Cut, fault.ErrLimit)
-	answer = func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "10")
-		_, _ = w.Write([]byte("0123"))
-	}
-	a, err = do(time.Minute)
+	a, err = do("/short", time.Minute)
 	require.NoError(t, err)
 	require.ErrorContains(t, a.Cut, "read answer: unexpected EOF")
-	answer = func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
-	}
-	a, err = do(time.Minute)
+	a, err = do("/moved", time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusMovedPermanently, a.Status)
-	answer = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-	_, err = do(30 * time.Millisecond)
+	_, err = do("/hangs", 30*time.Millisecond)
 	require.EqualError(t, err, "no answer within 30ms")
-	answer = func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
-	_, err = do(time.Minute)
+	_, err = do("/s3cr3t", time.Minute)
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "s3cr3t")
 }
