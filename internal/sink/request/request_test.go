@@ -86,7 +86,9 @@ func TestDo(t *testing.T) {
 		w.Header().Set("Content-Length", "10")
 		_, _ = w.Write([]byte("0123"))
 	})
-	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/long", http.StatusMovedPermanently) })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/long", http.StatusMovedPermanently)
+	})
 	mux.HandleFunc("/hangs", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	mux.HandleFunc("/s3cr3t", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
