@@ -25,13 +25,15 @@ func (c *cli) pipelineRewind() *cobra.Command {
 		Long: `Sinks of the pipeline read again from the first event that was received at the time
 on, by the steps that the file has now. A table is filled anew beside the one that
 there is, and replaced when it has caught up, so that readers see the old rows or
-the new ones; its rows of events before that time stay. Targets that keep no
-positions of their own, as http, get the rows again with the same keys.
+the new ones; its rows of events before that time stay. Files go and come anew, and so
+do rows of postgres and mysql that have a row_key. A target that cannot give back what
+it has (kafka, stream, http, redis, ...) is refused, unless --again is given: it then
+keeps what it has, and gets the rows again beside it, with the same keys.
 
 An event that the steps refuse again is in the rejections once. The rejection of one
 that passes now stays open: naru rejected discard.`,
 		Example: `  naru pipeline rewind edits --to earliest
-  naru pipeline rewind edits --to 2026-01-31T00:00:00Z --sink hook`,
+  naru pipeline rewind edits --to 2026-01-31T00:00:00Z --sink hook --again`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if ask.To, err = startOf("to", to); err != nil {
@@ -51,6 +53,7 @@ that passes now stays open: naru rejected discard.`,
 	server = c.serverFlag(cmd)
 	cmd.Flags().StringVar(&to, "to", "", "a time of receipt, as in 2026-01-31T00:00:00Z, a date, or earliest")
 	cmd.Flags().StringVar(&ask.Sink, "sink", "", "only this sink; all if not given")
+	cmd.Flags().BoolVar(&ask.Again, "again", false, "send rows again to targets that cannot give back what they have")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -69,6 +72,9 @@ func startOf(flag, text string) (at definition.Start, err error) {
 func (c *cli) showRereading(r *pipeline.Rereading) {
 	for _, s := range r.Sinks {
 		how := "reads %d events again"
+		if s.Again {
+			how = "reads %d events again; its target keeps what it has, and gets the rows beside it"
+		}
 		if s.Backfill {
 			how = "is filled with %d events beside what it has, and then replaced"
 		}

@@ -21,7 +21,8 @@ import (
 type rewinding struct {
 	// Readers are where each one reads again from, with the counts of what lies before.
 	Readers map[string]stream.Progress `json:"readers"`
-	Sinks   []string                   `json:"sinks,omitempty"` // whose targets go back to their reader's place
+	// Targets are those that go back with their readers, by sink.
+	Targets map[string]givesBack `json:"targets,omitempty"`
 	// Redo is, by partition, up to where steps count as computed then of what is computed
 	// again. It goes on in the events of the reader that says how far steps were computed.
 	Redo    map[int32]int64 `json:"redo,omitempty"`
@@ -35,6 +36,8 @@ type rewinding struct {
 type Rewind struct {
 	To   definition.Start `json:"to"`
 	Sink string           `json:"sink,omitempty"` // empty: all
+	// Again: a target that cannot give back what it has keeps it, and gets its rows again.
+	Again bool `json:"again,omitempty"`
 }
 
 // Rereading says what was begun.
@@ -52,6 +55,8 @@ type RereadingOne struct {
 	Events int64  `json:"events"` // to be read again, as far as the sink had got
 	// Backfill: a target beside its own is filled with them, and then replaces it.
 	Backfill bool `json:"backfill,omitempty"`
+	// Again: the target keeps what it has, and gets the rows beside it.
+	Again bool `json:"again,omitempty"`
 }
 
 // ErrAsk: what is asked of a pipeline cannot be done, for a reason that the error says.
@@ -111,9 +116,6 @@ func (c *Configured) Rewind(ctx context.Context, name string, ask Rewind) (*Rere
 			}
 			continue
 		}
-		if err := r.rewindable(ctx, s, p); err != nil {
-			return nil, err
-		}
 		to, n, err := r.back(ctx, sinkReader(name, s.Name), ask.To)
 		if err != nil {
 			return nil, err
@@ -121,8 +123,11 @@ func (c *Configured) Rewind(ctx context.Context, name string, ask Rewind) (*Rere
 		if n == 0 {
 			continue
 		}
-		p.read(sinkReader(name, s.Name), to)
-		out.Sinks = append(out.Sinks, RereadingOne{Sink: s.Name, Kind: s.Kind.Name, Events: n})
+		one, err := r.rewindable(ctx, s, ask, p, to, n)
+		if err != nil {
+			return nil, err
+		}
+		out.Sinks = append(out.Sinks, one)
 	}
 	if len(out.Sinks) == 0 {
 		return nil, refuseAsk("", "there is nothing to read again: no event that a sink has passed was received at %s or later", startText(ask.To))
@@ -158,24 +163,6 @@ func (r *running) chosen(name string) (out []*definition.Sink, err error) {
 		return nil, refuseAsk(fmt.Sprintf("its sinks are %v", known), "pipeline %s has no sink %q", def.Name, name)
 	}
 	return out, nil
-}
-
-// rewindable tells why a sink cannot be taken back; its target is asked.
-func (r *running) rewindable(ctx context.Context, s *definition.Sink, p *rewinding) (err error) {
-	k, err := r.opener(s)(ctx, r.flow.stream)
-	if err != nil {
-		return fmt.Errorf("open sink %s: %w", s.Name, err)
-	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	if _, ok := k.(sink.Rewinder); ok {
-		p.Sinks = append(p.Sinks, s.Name)
-		return nil
-	}
-	if _, ok := k.(sink.Resumer); ok {
-		return refuseAsk("take a new target, or leave it out: --sink names the one that is meant",
-			"sink %s (%s) keeps positions beside its rows and cannot be taken back: it would skip all that it has", s.Name, s.Kind.Name)
-	}
-	return nil
 }
 
 // back is the progress of a reader that reads again from a time on, and how many events
@@ -245,7 +232,7 @@ func (r *running) plan(ctx context.Context) (*rewinding, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.mu.state
-	p := &rewinding{Readers: map[string]stream.Progress{}, Redo: map[int32]int64{}, Version: s.Versions[len(s.Versions)-1], Again: again{Until: event.Positions{}, Records: event.Positions{}}}
+	p := &rewinding{Readers: map[string]stream.Progress{}, Targets: map[string]givesBack{}, Redo: map[int32]int64{}, Version: s.Versions[len(s.Versions)-1], Again: again{Until: event.Positions{}, Records: event.Positions{}}}
 	p.Version.From = event.Positions{}
 	judged, err := f.log.Progress(ctx, judgedReader(f.name))
 	if err != nil {
@@ -369,11 +356,10 @@ func (r *running) finish(ctx context.Context) error {
 	}
 	def := r.def.Load()
 	for _, s := range def.To {
-		if !slices.Contains(p.Sinks, s.Name) {
-			continue
-		}
-		if err := r.takeBack(ctx, s, p.Readers[sinkReader(def.Name, s.Name)].Positions); err != nil {
-			return fmt.Errorf("take sink %s back: %w", s.Name, err)
+		if x, ok := p.Targets[s.Name]; ok {
+			if err := r.takeBack(ctx, s, x); err != nil {
+				return fmt.Errorf("take sink %s back: %w", s.Name, err)
+			}
 		}
 	}
 	for _, reader := range slices.Sorted(maps.Keys(p.Readers)) {
@@ -413,18 +399,6 @@ func (r *running) update(change func(next *state)) error {
 	next := *r.flow.mu.state
 	change(&next)
 	return r.keep(&next)
-}
-
-func (r *running) takeBack(ctx context.Context, s *definition.Sink, to event.Positions) (err error) {
-	k, err := r.opener(s)(ctx, r.flow.stream)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	if back, ok := k.(sink.Rewinder); ok {
-		return back.Rewind(ctx, to)
-	}
-	return nil
 }
 
 // reopen loads anew what the sinks share.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/fault"
 	"naru/internal/pipeline/definition"
 	"naru/internal/recordbatch"
 	"naru/internal/sink"
@@ -26,6 +27,7 @@ type ledgerOf struct {
 	rows      []placed
 	positions event.Positions
 	failing   func() bool // at a commit or a rewind, before it or behind it
+	every     int64       // it can only be taken back to a multiple of this
 }
 
 type placed struct {
@@ -108,15 +110,28 @@ func (k *keeper) Commit(context.Context) (event.Positions, error) {
 
 type backward struct{ *keeper }
 
-func (k backward) Rewind(_ context.Context, to event.Positions) error {
+func (k backward) Rewindable(_ context.Context, from event.Positions) (event.Positions, error) {
+	out := from.Clone()
+	for inc, parts := range out {
+		for p, off := range parts {
+			out[inc][p] = off - off%max(k.target.every, 1)
+		}
+	}
+	return out, nil
+}
+
+func (k backward) Rewind(_ context.Context, from event.Positions, _ bool) error {
 	t := k.target
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.fails(); err != nil {
 		return err
 	}
-	t.positions = to.Clone()
-	t.rows = slices.DeleteFunc(t.rows, func(r placed) bool { return !to.Covers(r.at) })
+	t.positions = sink.Lowered(t.positions, from)
+	t.rows = slices.DeleteFunc(t.rows, func(r placed) bool {
+		off, ok := from.Get(r.at.Incarnation, r.at.Partition)
+		return ok && r.at.Offset >= off
+	})
 	return t.fails()
 }
 
@@ -129,7 +144,7 @@ func (s *stand) keeping() *ledgerOf {
 
 func (s *stand) rewind(to definition.Start, only string) (*Rereading, error) {
 	s.ready()
-	return s.set.Rewind(context.Background(), "p", Rewind{To: to, Sink: only})
+	return s.set.Rewind(context.Background(), "p", Rewind{To: to, Sink: only, Again: true})
 }
 
 var earliest = definition.Start{}
@@ -205,7 +220,7 @@ func TestRewindSaysWhyNot(t *testing.T) {
 		to         definition.Start
 		only, want string
 	}{
-		{earliest, "", "sink keep (keep) keeps positions beside its rows and cannot be taken back"},
+		{earliest, "keep", "sink keep (keep) keeps positions beside its rows and cannot be taken back"},
 		{earliest, "other", `no sink "other"`},
 		{definition.Start{Latest: true}, "into", "a rewind goes back"},
 		{definition.Start{At: time.Now().Add(time.Hour)}, "into", "there is nothing to read again"},
@@ -214,14 +229,76 @@ func TestRewindSaysWhyNot(t *testing.T) {
 		require.ErrorIs(t, err, ErrAsk)
 		require.ErrorContains(t, err, c.want)
 	}
-	_, err := s.set.Rewind(t.Context(), "q", Rewind{})
+	_, err := s.set.Rewind(t.Context(), "p", Rewind{Sink: "into"})
+	require.ErrorIs(t, err, ErrAsk)
+	require.ErrorContains(t, err, "sink into (into) cannot be taken back: what the target has stays there")
+	require.Contains(t, fault.HintOf(err), "--again")
+	_, err = s.set.Rewind(t.Context(), "q", Rewind{})
 	require.ErrorIs(t, err, ErrNoPipeline)
 	appendEvents(t, s.log, "events", 6, 5)
 	s.caughtUp(10, "pipeline/p/into", "pipeline/p/keep")
-	_, err = s.rewind(earliest, "into")
+	back, err := s.rewind(earliest, "into")
 	require.NoError(t, err)
+	require.True(t, back.Sinks[0].Again)
 	s.caughtUp(10, "pipeline/p/into")
 	require.Len(t, s.stores["a"].ids, 10, "it skips what it has")
+}
+
+// A target goes back farther than was asked for, as to where a file begins: its sink
+// reads again from there.
+func TestRewindGoesFarther(t *testing.T) {
+	s := newStand(t)
+	kept := s.keeping()
+	kept.every = 4
+	s.file("p.yaml", "steps: [{sql: as a}]\nto: [{keep: {}, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 0, 6)
+	s.caughtUp(6, "pipeline/p/keep")
+	middle := time.Now()
+	require.Eventually(t, func() bool { return time.Now().After(middle.Add(2 * time.Millisecond)) }, time.Second, time.Millisecond)
+	appendEvents(t, s.log, "events", 6, 4)
+	s.caughtUp(10, "pipeline/p/keep")
+	s.file("p.yaml", "steps: [{sql: as b}]\nto: [{keep: {}, every: 2ms}]\n")
+	s.inForce("as b")
+	back, err := s.set.Rewind(t.Context(), "p", Rewind{To: definition.Start{At: middle.Add(time.Millisecond)}})
+	require.NoError(t, err)
+	require.Equal(t, []RereadingOne{{Sink: "keep", Kind: "keep", Events: 6}}, back.Sinks)
+	s.caughtUp(10, "pipeline/p/keep")
+	require.Equal(t, []string{"0a.0", "1a.0", "2a.0", "3a.0", "4b.0", "5b.0", "6b.0", "7b.0", "8b.0", "9b.0"}, kept.ids())
+	require.Equal(t, stream.Counts{Written: 6, Filtered: 4}, s.progress("pipeline/p/keep").Counts)
+}
+
+// Where that would take rows along whose events the log has dropped, it is refused.
+func TestRewindWouldTakeTooMuch(t *testing.T) {
+	life, former, older := event.Incarnation{2}, event.Incarnation{1}, event.Incarnation{9}
+	st := stream.Stat{Incarnation: life, Ranges: []stream.Range{{Incarnation: former, Start: 100, End: 150}, {Incarnation: life, Start: 150, End: 200}, {Incarnation: life, Partition: 1, Start: 0, End: 50}},
+		Trimmed: map[int32]int64{0: 100}}
+	to := progressAt(st, map[int32]int64{0: 120, 1: 50})
+	require.Equal(t, event.Positions{former: {0: 120}, life: {0: 0}}, gone(st, to.Positions))
+	require.Equal(t, event.Positions{former: {0: 100}, life: {0: 0, 1: 0}}, gone(st, event.Positions{}), "as far as the log has it")
+	r := &running{}
+	at := func(from event.Positions) (map[int32]int64, error) {
+		got, err := r.earlier(st, to, from)
+		return map[int32]int64{0: stream.Reached(st, got.Positions, 0), 1: stream.Reached(st, got.Positions, 1)}, err
+	}
+	for _, c := range []struct {
+		from event.Positions
+		want map[int32]int64
+	}{
+		{event.Positions{former: {0: 120}, life: {0: 0}}, map[int32]int64{0: 120, 1: 50}},
+		{event.Positions{former: {0: 100}, life: {0: 0, 1: 7}}, map[int32]int64{0: 100, 1: 7}},
+		{event.Positions{former: {0: 99}, life: {0: 0}}, nil},
+		{event.Positions{former: {0: 120}, life: {0: 0}, older: {0: 3}}, nil},
+	} {
+		got, err := at(c.from)
+		if c.want == nil {
+			require.ErrorIs(t, err, sink.ErrStays, "%s", c.from)
+			require.ErrorContains(t, err, "events that the log does not have any more")
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, c.want, got, "%s", c.from)
+	}
 }
 
 // The process ends at each step of a rewind: the next one does the rest.
@@ -309,7 +386,7 @@ func rewindAtRandom(t *testing.T, rng *rand.Rand) {
 			write()
 		case 2:
 			sinks := []string{"", "keep"}
-			if _, err := s.set.Rewind(context.Background(), "p", Rewind{Sink: sinks[draw(2)]}); err != nil && !errors.Is(err, ErrNoPipeline) && !errors.Is(err, ErrAsk) {
+			if _, err := s.set.Rewind(context.Background(), "p", Rewind{Sink: sinks[draw(2)], Again: true}); err != nil && !errors.Is(err, ErrNoPipeline) && !errors.Is(err, ErrAsk) {
 				t.Logf("rewind: %v", err) // it goes on by itself
 			}
 		}

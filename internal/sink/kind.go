@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"naru/internal/event"
@@ -82,12 +83,37 @@ type Preparer interface {
 	Prepare(ctx context.Context) error
 }
 
-// Rewinder is an optional power of a Resumer: Rewind takes the target back to a place,
-// durably, so that the sink gets all from there on again: what the target has of that
-// goes, or is replaced when it comes. It may be called again with the same place. A
-// target that cannot be taken back says so.
+// Rewinder is an optional power of a Resumer: its target goes back, so that the sink
+// gets all from a place on again. The place is given as the first offsets that go, in
+// each life of the log and partition of which something goes (0: all of it); what the
+// target has of others stays.
 type Rewinder interface {
-	Rewind(ctx context.Context, to event.Positions) error
+	// Rewindable gives the place to which the target can be taken back so that it has
+	// nothing from there on any more: the one that is asked for, or one before it. It
+	// changes nothing, and the sink is closed next. ErrStays: it cannot, for a reason
+	// that stays; the rows can only be sent again.
+	Rewindable(ctx context.Context, from event.Positions) (event.Positions, error)
+	// Rewind takes the target back to a place that Rewindable has given, durably, and
+	// Resume says so from then on. With again its rows stay as they are, and come
+	// again. It may be called again with the same place, after a crash too.
+	Rewind(ctx context.Context, from event.Positions, again bool) error
+}
+
+// ErrStays: the target cannot give back rows that it has.
+var ErrStays = errors.New("what the target has stays there")
+
+// Lowered is what is left of positions when all from a place on goes, given as for a
+// Rewinder.
+func Lowered(have, from event.Positions) event.Positions {
+	out := have.Clone()
+	for inc, parts := range from {
+		for partition, off := range parts {
+			if had, ok := out.Get(inc, partition); ok {
+				out[inc][partition] = min(had, off)
+			}
+		}
+	}
+	return out
 }
 
 // Shadower is an optional power of Settings: the target can be filled anew beside

@@ -331,3 +331,25 @@ func TestErrors(t *testing.T) {
 	require.Equal(t, 60, said.code)
 	require.NotContains(t, err.Error(), "DB::Exception")
 }
+
+// Rows that a rewind sends again are no blocks that the table has.
+func TestRewindSendsAgain(t *testing.T) {
+	x := newTarget(t)
+	for i, want := range []string{"a0 a1", "a0 a1 b0 b1", "a0 a1 b0 b1 c0 c1"} {
+		from := event.Positions{sinktest.Lives[0]: {0: 0}}
+		if i > 0 {
+			s := x.open(t, nil)
+			require.ErrorIs(t, s.(sink.Rewinder).Rewind(t.Context(), from, false), sink.ErrStays)
+			require.NoError(t, s.(sink.Rewinder).Rewind(t.Context(), from, true))
+			require.NoError(t, s.Close())
+		}
+		mark := string(rune('a' + i))
+		rows := batch(0, "s:string", `{"s":"`+mark+`0"}`, `{"s":"`+mark+`1"}`)
+		for range 2 { // read again, they are there once
+			s := x.open(t, nil)
+			put(t, s, rows)
+			require.NoError(t, s.Close())
+		}
+		require.Equal(t, want, strings.Join(x.exec(t, "SELECT s FROM %s.t ORDER BY s"), " "))
+	}
+}

@@ -91,7 +91,7 @@ func (s *Sink) insert(ctx context.Context, l life, m mark, n int) error {
 	if err := s.shape(ctx, q.columns); err != nil {
 		return err
 	}
-	name := fmt.Sprintf("%s/%s/%d/%d-%d", s.env.Reader, l.inc, l.partition, m.from, m.to)
+	name := s.blockName(l, m)
 	into := func(data []byte) error {
 		_, err := s.client.query(ctx, "INSERT INTO "+s.table+" ("+s.insertColumns(q)+") SETTINGS insert_deduplicate = 1, insert_deduplication_token = "+text(name)+", "+block+" FORMAT JSONEachRow", data)
 		return err

@@ -64,6 +64,7 @@ type Sink struct {
 	refused  []sink.Refusal
 	prepared map[life]mark // inserted, and not marked as done
 	broken   error
+	rewinds  int64 // how often the marks were taken back
 }
 
 var (
@@ -101,6 +102,10 @@ func (s *Sink) load(ctx context.Context) error {
 		l, m, err := parseMark(r)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", positionsTable, err)
+		}
+		if l == (life{}) { // no life of a log
+			s.rewinds = m.to
+			continue
 		}
 		s.marks[l] = m
 	}

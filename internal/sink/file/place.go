@@ -34,6 +34,10 @@ type Place interface {
 	// file may be put again after a failure or a crash. fs.ErrNotExist tells that
 	// nothing is at temp any more: it has been put before.
 	Put(ctx context.Context, temp string, p Published) error
+	// Remove takes a file away that has appeared; fs.ErrNotExist: somebody else has.
+	Remove(ctx context.Context, folder, name string) error
+	// Where names the place for people, the same one by the same name.
+	Where() string
 }
 
 // Published is a file that appears: Name in Folder, written as Temp.
@@ -46,8 +50,15 @@ type Published struct {
 // folder is a Place below a folder in which the files have been written: they are
 // renamed. A rename within one folder is one step, also at a power cut.
 type folder struct {
-	fs  vfs.FS
-	dir string
+	fs   vfs.FS
+	dir  string
+	name string // as the settings have it
+}
+
+func (f folder) Where() string { return f.name }
+
+func (f folder) Remove(_ context.Context, in, name string) error {
+	return f.fs.Remove(filepath.Join(f.dir, in, name))
 }
 
 func (f folder) Taken(_ context.Context, p Published) (bool, error) {

@@ -44,6 +44,7 @@ type Files struct {
 	// last row is the oldest is finished. Memory is what they gather in all.
 	OpenFiles int            `yaml:"open_files"`
 	Memory    quantity.Bytes `yaml:"memory"`
+	History   quantity.Bytes `yaml:"history"` // of the list of files, by which a rewind takes them back
 
 	now func() time.Time // for tests
 }
@@ -67,6 +68,7 @@ func DefaultFiles() Files {
 		Roll:      Roll{Bytes: 64 << 20, Every: quantity.Duration(5 * time.Minute)},
 		OpenFiles: 64,
 		Memory:    64 * quantity.MiB,
+		History:   16 * quantity.MiB,
 		now:       time.Now,
 	}
 }
@@ -108,6 +110,9 @@ func (s *Files) Validate() error {
 	if s.Memory < quantity.MiB {
 		wrong("memory: must be at least 1MiB")
 	}
+	if s.History < quantity.MiB {
+		wrong("history: must be at least 1MiB")
+	}
 	return errors.Join(errs...)
 }
 
@@ -117,7 +122,7 @@ func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(env.Dir, dir)
 	}
-	return Open(ctx, s.Files, env, Target{Dir: dir, Place: folder{env.FS, dir}})
+	return Open(ctx, s.Files, env, Target{Dir: dir, Place: folder{env.FS, dir, s.Dir}})
 }
 
 // Open opens a sink of files that go to a target.
@@ -133,7 +138,7 @@ func Open(ctx context.Context, files Files, env sink.Env, to Target) (*Sink, err
 	if to.Flat {
 		path = &rowfile.Path{}
 	}
-	if out.state, err = openState(ctx, env, to, path); err != nil {
+	if out.state, err = openState(ctx, env, to, path, int64(files.History)); err != nil {
 		return nil, fmt.Errorf("open sink %s: %w", env.Name, err)
 	}
 	out.begin()

@@ -148,6 +148,9 @@ func (s *Sink) create(folder string, e *event.Event, at event.Position) (_ *file
 	if e.Row > 0 {
 		f.Name += fmt.Sprintf("-%d", e.Row)
 	}
+	if s.state.Rewinds > 0 {
+		f.Name += fmt.Sprintf("-r%d", s.state.Rewinds)
+	}
 	f.Name += s.cfg.options().Extension()
 	s.count++
 	temp := s.to.temp(f.Published)
@@ -265,6 +268,13 @@ func (s *Sink) publish(ctx context.Context) error {
 		for partition, off := range parts {
 			next.Positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
 		}
+	}
+	done := publication{Seq: next.Seq, Where: s.to.Place.Where(), Before: s.state.Positions, After: next.Positions}
+	for _, p := range next.Publish {
+		done.Files = append(done.Files, named{p.Folder, p.Name})
+	}
+	if err := s.state.history.add(done); err != nil {
+		return err
 	}
 	s.handed = true
 	if err := s.state.save(next); err != nil {

@@ -23,8 +23,9 @@ import (
 // state is what the sink holds durably: which rows are in files that have appeared,
 // and which files are to appear with them. docs/format/files.md has the bytes.
 type state struct {
-	fs   vfs.FS
-	path string
+	fs      vfs.FS
+	path    string
+	history record
 	stateText
 }
 
@@ -41,6 +42,10 @@ type stateText struct {
 	Seq       int64           `json:"seq"`
 	Positions event.Positions `json:"positions"`
 	Publish   []Published     `json:"publish"`
+	// Rewinds counts those of the sink; names of files have it. Back is the first
+	// publication whose files are to go, 0: none is.
+	Rewinds int64 `json:"rewinds,omitempty"`
+	Back    int64 `json:"back,omitempty"`
 }
 
 const (
@@ -60,8 +65,9 @@ type sealed struct {
 
 // openState loads the state or begins one, finishes the publication that it tells of
 // and removes what was being written.
-func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path) (*state, error) {
+func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path, most int64) (*state, error) {
 	s := &state{fs: env.FS, path: filepath.Join(env.State, stateName)}
+	s.history = record{fs: env.FS, path: filepath.Join(env.State, historyName), limit: most}
 	err := s.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -77,6 +83,14 @@ func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path)
 	default:
 		if err := s.finish(ctx, env.Dir, to); err != nil {
 			return nil, err
+		}
+		if err := s.takeBack(ctx, to); err != nil {
+			return nil, err
+		}
+		if s.Project != env.Dir { // what has appeared may be the original's
+			if err := s.history.forget(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := s.fs.MkdirAll(to.Dir); err != nil {
@@ -176,19 +190,20 @@ func (s *state) save(next stateText) error {
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	if err := s.replace(append(text, '\n')); err != nil {
+	if err := replace(s.fs, s.path, append(text, '\n')); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	s.stateText = next
 	return nil
 }
 
-func (s *state) replace(text []byte) error {
-	dir := filepath.Dir(s.path)
-	if err := s.fs.MkdirAll(dir); err != nil {
+// replace puts a text in the place of a file, in one step.
+func replace(fsys vfs.FS, name string, text []byte) error {
+	dir := filepath.Dir(name)
+	if err := fsys.MkdirAll(dir); err != nil {
 		return err
 	}
-	f, err := s.fs.Create(s.path + tempSuffix)
+	f, err := fsys.Create(name + tempSuffix)
 	if err != nil {
 		return err
 	}
@@ -199,10 +214,10 @@ func (s *state) replace(text []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := s.fs.Rename(s.path+tempSuffix, s.path); err != nil {
+	if err := fsys.Rename(name+tempSuffix, name); err != nil {
 		return err
 	}
-	return s.fs.SyncDir(dir)
+	return fsys.SyncDir(dir)
 }
 
 // publish makes the files appear that the state tells of, and notes that they have.

@@ -125,12 +125,15 @@ func upsert(key ...string) func(*Settings) {
 	return func(s *Settings) { s.Mode, s.Key = relational.Upsert, key }
 }
 
+func keyed(s *Settings) { s.RowKey = "_key" }
+
 func TestConformance(t *testing.T) {
-	for name, change := range map[string]func(*Settings){"append": nil, "upsert": upsert("_id")} {
+	keyedUpsert := func(s *Settings) { keyed(s); upsert("_id")(s) }
+	for name, change := range map[string]func(*Settings){"append": nil, "upsert": upsert("_id"), "append keyed": keyed, "upsert keyed": keyedUpsert} {
 		t.Run(name, func(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 				x := newTarget(t)
-				return sinktest.Harness{Exact: true, Tabular: true, Typed: true,
+				return sinktest.Harness{Exact: true, Tabular: true, Rewinds: map[string]sinktest.Rewinds{"append keyed": sinktest.Anywhere, "upsert keyed": sinktest.Wholly}[name], Typed: true,
 					Open: func(t *testing.T) sink.Sink { return x.open(t, change) },
 					IDs:  x.ids,
 					Refuse: func(ids ...string) {

@@ -98,7 +98,7 @@ func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	sunk, err := relational.Open(ctx, db, relational.Config{Stream: env.Stream, Target: "table " + s.Table, Key: s.Key,
+	sunk, err := relational.Open(ctx, db, relational.Config{Stream: env.Stream, Target: "table " + s.Table, Key: s.Key, RowKey: s.RowKey,
 		StatementBytes: statementBytes, StatementRows: statementRows})
 	if err != nil {
 		return nil, err // not a nil *relational.Sink

@@ -34,8 +34,10 @@ func TestValidate(t *testing.T) {
 		`mode: "replace" is neither append nor upsert`:                                            func(s *Settings) { s.Mode = "replace" },
 		"key: is missing: the columns by which mode upsert finds the row to replace, as in [_id]": func(s *Settings) { s.Mode = "upsert" },
 		"key: is of mode upsert alone: set mode: upsert, or leave the key out":                    func(s *Settings) { s.Key = []string{"a"} },
-		"key: names a twice":            func(s *Settings) { s.Mode, s.Key = "upsert", []string{"a", "a"} },
-		"timeout: must be more than 0s": func(s *Settings) { s.Timeout = 0 },
+		"key: names a twice": func(s *Settings) { s.Mode, s.Key = "upsert", []string{"a", "a"} },
+		"row_key: \"" + strings.Repeat("é", 32) + "\" has 64 bytes":      func(s *Settings) { s.RowKey = strings.Repeat("é", 32) },
+		"row_key: a is a column of key, and each row has one of its own": func(s *Settings) { s.Mode, s.Key, s.RowKey = "upsert", []string{"a"}, "a" },
+		"timeout: must be more than 0s":                                  func(s *Settings) { s.Timeout = 0 },
 	} {
 		s := defaults()
 		s.URL, s.Table = "postgres://u@h/d", "public.t"

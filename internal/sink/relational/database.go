@@ -35,6 +35,13 @@ type Database interface {
 	// Commit stores positions, of these partitions alone, and ends the transaction. An
 	// error leaves open whether it was committed.
 	Commit(ctx context.Context, at event.Positions) error
+	// Keyed tells whether every row of the table has a value in a column; also when there
+	// is no such table.
+	Keyed(ctx context.Context, column string) (bool, error)
+	// Delete removes, in the open transaction, the rows whose key (sink.AppendKey) in a
+	// column is of these places or lies behind them, in its life of the log and
+	// partition. It takes its time: the statement's timeout is not its own.
+	Delete(ctx context.Context, column string, from event.Positions) error
 	// Close ends the connection; a transaction that is open is rolled back.
 	Close() error
 }

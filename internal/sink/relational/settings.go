@@ -12,10 +12,11 @@ import (
 
 // Settings are what these sinks have in common, inlined into those of each.
 type Settings struct {
-	Table   string            `yaml:"table"`  // t, or schema.t
-	Mode    string            `yaml:"mode"`   // append or upsert
-	Key     []string          `yaml:"key"`    // of an upsert
-	Create  bool              `yaml:"create"` // tables and columns that are missing
+	Table   string            `yaml:"table"`   // t, or schema.t
+	Mode    string            `yaml:"mode"`    // append or upsert
+	Key     []string          `yaml:"key"`     // of an upsert
+	RowKey  string            `yaml:"row_key"` // a column that each row's place goes to; empty: none
+	Create  bool              `yaml:"create"`  // tables and columns that are missing
 	Timeout quantity.Duration `yaml:"timeout"`
 }
 
@@ -58,6 +59,14 @@ func (s *Settings) Validate(name func(string) error) error {
 		}
 		if slices.Contains(s.Key[:i], column) {
 			return fmt.Errorf("key: names %s twice", column)
+		}
+	}
+	if s.RowKey != "" {
+		if err := name(s.RowKey); err != nil {
+			return fmt.Errorf("row_key: %w", err)
+		}
+		if slices.Contains(s.Key, s.RowKey) {
+			return fmt.Errorf("row_key: %s is a column of key, and each row has one of its own", s.RowKey)
 		}
 	}
 	if s.Timeout.Std() <= 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -18,6 +19,7 @@ type Config struct {
 	Stream string
 	Target string   // the table, for people
 	Key    []string // columns by which a row replaces an older one; none: rows are appended
+	RowKey string   // the column that gets the row's key (sink.AppendKey); empty: none
 	// What one statement takes at most; a row that is larger has one of its own.
 	StatementBytes, StatementRows int
 }
@@ -107,10 +109,17 @@ func (s *Sink) Write(_ context.Context, b *event.Batch) error {
 
 // partOf finds where rows with these columns go: to the last part, or to a new one.
 func (s *Sink) partOf(columns []event.Column) (*part, error) {
-	if n := len(s.parts); n > 0 && slices.Equal(s.parts[n-1].columns, columns) {
+	if n := len(s.parts); n > 0 && slices.Equal(s.parts[n-1].given, columns) {
 		return s.parts[n-1], nil
 	}
-	p := &part{columns: columns, reader: row.NewReader(columns)}
+	p := &part{given: columns, columns: columns, reader: row.NewReader(columns)}
+	if s.cfg.RowKey != "" {
+		p.columns = append(slices.Clone(columns), event.Column{Name: s.cfg.RowKey, Type: event.StringColumn})
+		p.named = true
+	}
+	if s.cfg.RowKey != "" && slices.ContainsFunc(columns, func(c event.Column) bool { return strings.EqualFold(c.Name, s.cfg.RowKey) }) {
+		return nil, fault.WithHint(fmt.Errorf("write %s: the rows have a column %s of their own", s.cfg.Target, s.cfg.RowKey), "give row_key another name, or the column")
+	}
 	if len(columns) == 0 {
 		return nil, fault.WithHint(fmt.Errorf("write %s: the rows have no columns", s.cfg.Target), "let the last step select some")
 	}
@@ -256,8 +265,10 @@ func (s *Sink) Commit(ctx context.Context) (event.Positions, error) {
 
 // part is a run of rows that have the same columns.
 type part struct {
-	columns []event.Column
+	given   []event.Column // that the rows come with
+	columns []event.Column // of the table
 	reader  *row.Reader
+	named   bool  // the last column is the row's own key
 	keys    []int // places of the key's columns
 	data    []byte
 	ends    []int // of each row in data; a row without a key is empty
@@ -276,6 +287,9 @@ const placeBytes = 56
 // add encodes a row.
 func (p *part) add(db Database, e *event.Event, at place) {
 	values := p.reader.Values(e, at.at.Partition)
+	if p.named {
+		values = append(values[:len(p.given):len(p.given)], string(sink.AppendKey(nil, at.at, at.row)))
+	}
 	p.places = append(p.places, at)
 	// A null in a key is equal to nothing, so each write would add the row anew.
 	if !slices.ContainsFunc(p.keys, func(i int) bool { return values[i] == nil }) {

@@ -24,6 +24,7 @@ type server struct {
 	rows      []map[string]any
 	positions event.Positions
 	refuse    map[string]bool
+	holdsOn   bool // to its rows
 	calls     int
 	fail      func(call string, n int) (before, after error) // n counts all calls
 }
@@ -37,7 +38,8 @@ type conn struct {
 	*server
 	open  bool // a transaction
 	added []map[string]any
-	sizes []int // rows of each Insert
+	gone  event.Positions // deleted in the transaction
+	sizes []int           // rows of each Insert
 }
 
 func (c *conn) call(name string, do func() error) error {
@@ -122,12 +124,43 @@ func (c *conn) Commit(_ context.Context, at event.Positions) error {
 		for inc, parts := range at {
 			for p, off := range parts {
 				c.positions.Advance(event.Position{Incarnation: inc, Partition: p, Offset: off})
+				c.positions[inc][p] = off // also back
 			}
 		}
-		c.rows, c.added, c.open = append(c.rows, c.added...), nil, false
+		c.rows = slices.DeleteFunc(c.rows, func(m map[string]any) bool {
+			at, _, err := sink.ParseKey(fmt.Sprint(m[rowKey]))
+			off, ok := c.gone.Get(at.Incarnation, at.Partition)
+			return err == nil && ok && at.Offset >= off
+		})
+		c.rows, c.added, c.gone, c.open = append(c.rows, c.added...), nil, nil, false
 		return nil
 	})
 }
+
+func (c *conn) Keyed(_ context.Context, column string) (keyed bool, err error) {
+	err = c.call("keyed", func() error {
+		keyed = !slices.ContainsFunc(c.rows, func(m map[string]any) bool { return m[column] == nil })
+		return nil
+	})
+	return keyed, err
+}
+
+func (c *conn) Delete(_ context.Context, column string, from event.Positions) error {
+	return c.call("delete", func() error {
+		if !c.open || column != rowKey {
+			return fmt.Errorf("delete by %s, in a transaction: %t", column, c.open)
+		}
+		if c.holdsOn {
+			return &RowError{Err: errors.New("something refers to it")}
+		}
+		c.gone = from
+		return nil
+	})
+}
+
+const rowKey = "_key"
+
+func keyed(c *Config) { c.RowKey = rowKey }
 
 func (c *conn) Close() error { return nil }
 
@@ -158,18 +191,30 @@ func open(t *testing.T, srv *server, change func(*Config)) (*Sink, *conn) {
 }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, func(*testing.T) sinktest.Harness {
-		srv := newServer()
-		return sinktest.Harness{Exact: true, Tabular: true,
-			Open: func(t *testing.T) sink.Sink { s, _ := open(t, srv, nil); return s },
-			IDs:  func(*testing.T) []string { return srv.ids() },
-			Refuse: func(ids ...string) {
-				for _, id := range ids {
-					srv.refuse[id] = true
+	for name, rewinds := range map[string]sinktest.Rewinds{"plain": sinktest.Never, "keyed": sinktest.Anywhere, "upsert": sinktest.Wholly} {
+		t.Run(name, func(t *testing.T) {
+			change := func(cfg *Config) {
+				if name != "plain" {
+					cfg.RowKey = rowKey
 				}
-			},
-		}
-	})
+				if name == "upsert" {
+					cfg.Key = []string{"_id"}
+				}
+			}
+			sinktest.Run(t, func(*testing.T) sinktest.Harness {
+				srv := newServer()
+				return sinktest.Harness{Exact: true, Tabular: true, Rewinds: rewinds,
+					Open: func(t *testing.T) sink.Sink { s, _ := open(t, srv, change); return s },
+					IDs:  func(*testing.T) []string { return srv.ids() },
+					Refuse: func(ids ...string) {
+						for _, id := range ids {
+							srv.refuse[id] = true
+						}
+					},
+				}
+			})
+		})
+	}
 }
 
 // Two sinks of one reader: the one that was overtaken changes nothing.

@@ -174,6 +174,20 @@ func (b *bucket) Put(ctx context.Context, temp string, p file.Published) (err er
 	return b.fs.Remove(temp)
 }
 
+// Where implements file.Place.
+func (b *bucket) Where() string { return b.core.EndpointURL().String() + "/" + b.name }
+
+// Remove implements file.Place. The store does not say whether there was something.
+func (b *bucket) Remove(ctx context.Context, folder, name string) error {
+	p := file.Published{Folder: folder, Name: name}
+	ctx, cancel := b.within(ctx)
+	defer cancel()
+	if err := b.core.RemoveObject(ctx, b.name, key(p), minio.RemoveObjectOptions{}); err != nil {
+		return b.fail(ctx, "remove", p, err)
+	}
+	return nil
+}
+
 func (b *bucket) upload(ctx context.Context, f vfs.File, p file.Published) error {
 	sum := sha256.New()
 	size, err := io.Copy(sum, f)
@@ -209,7 +223,7 @@ func (b *bucket) fail(ctx context.Context, verb string, p file.Published, err er
 	case said.Code == minio.NoSuchBucket:
 		hint = "make the bucket, or correct bucket and region of the sink"
 	case said.StatusCode == http.StatusForbidden, said.StatusCode == http.StatusUnauthorized:
-		hint = "the credentials must allow s3:PutObject, s3:GetObject and s3:ListBucket there: without the last one nobody is told that an object is not there"
+		hint = "the credentials must allow s3:PutObject, s3:GetObject and s3:ListBucket there: without the last one nobody is told that an object is not there; a rewind needs s3:DeleteObject"
 	case said.StatusCode == http.StatusMovedPermanently, said.Code == "AuthorizationHeaderMalformed":
 		hint = "the bucket is in another region: correct region of the sink"
 	default:

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		w := newWorld(t)
 		w.cfg.Path, w.cfg.Compress, w.cfg.Roll.Bytes = "id={_id}", "gzip", 500
 		return sinktest.Harness{
-			Exact: true,
+			Exact: true, Rewinds: sinktest.Anywhere,
 			Open: func(t *testing.T) sink.Sink {
 				s, err := w.open(t.Context())
 				require.NoError(t, err)
@@ -245,4 +245,52 @@ func TestTaken(t *testing.T) {
 	require.ErrorContains(t, err, "it is there already")
 	require.NoError(t, s.Close())
 	w.requireIDs(t, []string{"old"})
+}
+
+// The store fails while objects are taken back: the next start goes on with it.
+func TestRewindFails(t *testing.T) {
+	w := newWorld(t)
+	for at := int64(0); at < 9; at += 3 {
+		s, err := w.open(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Write(t.Context(), sinktest.Batch(life, 0, at, sinktest.Events("a", int(at)+3)[at:]...)))
+		_, err = s.(sink.Drainer).Drain(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+	}
+	rewind := func() error {
+		s, err := w.open(t.Context())
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return s.(sink.Rewinder).Rewind(t.Context(), event.Positions{life: {0: 3}}, false)
+	}
+	for i, code := range []string{"SlowDown", "AccessDenied", ""} {
+		n := 0
+		w.store.fault = func(rw http.ResponseWriter, r *http.Request, kept func()) bool {
+			if r.Method != http.MethodDelete {
+				return true
+			}
+			if n++; n != 1 { // one of two goes
+				refuse(rw, []int{503, 403, 500}[i], code)
+				return false
+			}
+			return true
+		}
+		if code == "" {
+			w.store.fault = nil
+			break
+		}
+		err := rewind()
+		require.ErrorContains(t, err, "remove s3://lake/part-a1000000-0-")
+		if code == "AccessDenied" {
+			require.Contains(t, fault.HintOf(err), "a rewind needs s3:DeleteObject")
+		}
+	}
+	require.NoError(t, rewind())
+	w.requireIDs(t, numbers(3))
+	left, err := w.fs.List("/p/data/pipelines/p/s3")
+	require.NoError(t, err)
+	require.Contains(t, left, "published.ndjson")
 }

@@ -58,6 +58,9 @@ func (x *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.mu.Unlock()
 	key := strings.TrimPrefix(r.URL.Path, "/")
 	kept := func() {
+		if r.Method == http.MethodDelete {
+			delete(x.objects, key)
+		}
 		if r.Method == http.MethodPut {
 			x.objects[key] = body
 			x.puts[key]++
@@ -71,6 +74,9 @@ func (x *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "XAmzContentSHA256Mismatch")
 	case r.Method == http.MethodPut:
 		kept()
+	case r.Method == http.MethodDelete:
+		kept()
+		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodHead && x.objects[key] != nil:
 		w.Header().Set("Last-Modified", "Sun, 01 Mar 2026 00:00:00 GMT")
 	default:
@@ -166,7 +172,7 @@ func TestMinIO(t *testing.T) {
 		w.fs = vfs.NewMemory() // and forget it
 		require.NoError(t, client.MakeBucket(t.Context(), w.cfg.Bucket, minio.MakeBucketOptions{}))
 		return sinktest.Harness{
-			Exact: true,
+			Exact: true, Rewinds: sinktest.Anywhere,
 			Open: func(t *testing.T) sink.Sink {
 				s, err := w.open(t.Context())
 				require.NoError(t, err)

@@ -34,6 +34,8 @@ type Harness struct {
 	Tabular bool
 	// Exact: the target skips what it has when it is written again.
 	Exact bool
+	// Rewinds is what the target gives back when it is taken back to a place.
+	Rewinds Rewinds
 	// Refuse makes the target refuse rows with these ids for good; nil: it cannot.
 	Refuse func(ids ...string)
 	// Narrow: the target cannot hold values at the ends of their ranges, the character
@@ -70,6 +72,10 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"RowsOfOtherColumns", testOtherColumns},
 		{"Refused", testRefused},
 		{"AnyCuts", testAnyCuts},
+		{"Rewind", testRewind},
+		{"RewindAll", testRewindAll},
+		{"RewindIntoALife", testRewindIntoALife},
+		{"RewindSendsAgain", testRewindSendsAgain},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
