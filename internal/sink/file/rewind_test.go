@@ -103,6 +103,34 @@ func TestPowerCutInARewind(t *testing.T) {
 	require.Less(t, begun, len(cuts)-2)
 }
 
+// Power is cut at every sync while files appear: the list has all of them that count.
+func TestPowerCutBeforeARewind(t *testing.T) {
+	w := newWorld(func(s *Settings) { s.Path = "type={_type}" })
+	var cuts []*vfs.Memory
+	w.fs.OnSync(func(n int, _ vfs.Op, _ string) {
+		for _, seed := range []uint64{0, 1, uint64(n) + 2} {
+			cuts = append(cuts, w.fs.CrashClone(seed))
+		}
+		cuts = append(cuts, w.fs.KillClone())
+	})
+	w.fill(t, "a", 0, 9)
+	w.fs.OnSync(nil)
+	for i, c := range cuts {
+		after := *w
+		after.fs = c
+		after.cfg.now = func() time.Time { return after.now }
+		off := after.at(t)
+		for from := max(off-3, 0); from >= 0; from -= 3 {
+			_, err := after.rewindable(t, from)
+			require.NoError(t, err, "cut %d", i)
+			require.NoError(t, after.rewind(t, from, false), "cut %d", i)
+			after.requireIDs(t, numbers(int(from)), "cut %d", i)
+		}
+		after.fill(t, "a", 0, 6)
+		after.requireIDs(t, numbers(6), "cut %d", i)
+	}
+}
+
 // Whatever fails and whenever it is killed, also in rewinds: the files have the rows of
 // the last run of each place, once.
 func TestRewindsAtRandom(t *testing.T) {
