@@ -73,6 +73,15 @@ func TestRewindFencesOff(t *testing.T) {
 	require.ErrorContains(t, err, "another writer has moved partition 0 to 2")
 	require.Equal(t, []string{"a-0", "a-1"}, srv.ids())
 	require.Error(t, back.Write(t.Context(), rows(sinktest.Lives[0], 0, 2, sinktest.Events("b", 5)...)), "it is opened anew")
+
+	// Nor does one take the database back that does not know it any more.
+	late, _ := open(t, srv, keyed)
+	s, _ = open(t, srv, keyed)
+	require.NoError(t, s.Write(t.Context(), rows(sinktest.Lives[0], 0, 2, sinktest.Events("c", 5)...)))
+	_, err = s.Commit(t.Context())
+	require.NoError(t, err)
+	require.ErrorContains(t, late.Rewind(t.Context(), event.Positions{sinktest.Lives[0]: {0: 1}}, false), "another writer has moved partition 0 to 7")
+	require.Len(t, srv.ids(), 7)
 }
 
 func TestRewindableSaysWhyNot(t *testing.T) {
