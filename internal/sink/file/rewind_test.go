@@ -350,13 +350,14 @@ func TestRewindElsewhere(t *testing.T) {
 	require.EqualValues(t, 6, w.at(t))
 
 	// A copy of the project does not take the original's files away.
-	w.fill(t, "a", 6, 9)
 	w.cfg.Dir = "/p/other"
+	w.fill(t, "a", 6, 9)
 	env := w.env()
 	env.Dir = "/copy"
 	s, err := w.cfg.Open(t.Context(), env)
 	require.NoError(t, err)
 	_, err = s.(*Sink).Rewindable(t.Context(), to(6))
 	require.ErrorIs(t, err, sink.ErrStays)
+	require.ErrorContains(t, err, "does not go back as far")
 	require.NoError(t, s.Close())
 }
