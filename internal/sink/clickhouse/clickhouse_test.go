@@ -344,10 +344,10 @@ func TestRewindSendsAgain(t *testing.T) {
 			require.NoError(t, s.Close())
 		}
 		mark := string(rune('a' + i))
-		rows := batch(0, "s:string", `{"s":"`+mark+`0"}`, `{"s":"`+mark+`1"}`)
+		rows := sinktest.Table(0, "s:string", `{"s":"`+mark+`0"}`, `{"s":"`+mark+`1"}`)
 		for range 2 { // read again, they are there once
 			s := x.open(t, nil)
-			put(t, s, rows)
+			sinktest.Put(t, s, rows)
 			require.NoError(t, s.Close())
 		}
 		require.Equal(t, want, strings.Join(x.exec(t, "SELECT s FROM %s.t ORDER BY s"), " "))

@@ -27,7 +27,7 @@ func TestRewindBesideOthers(t *testing.T) {
 	x.exec(t, `CREATE TABLE t (a text PRIMARY KEY, _key varchar(80))`)
 	from := event.Positions{sinktest.Lives[0]: {0: 1}}
 	s := x.open(t, keyed)
-	put(t, s, batch(0, "a:string", `{"a":"0"}`, `{"a":"1"}`, `{"a":"2"}`))
+	sinktest.Put(t, s, sinktest.Table(0, "a:string", `{"a":"0"}`, `{"a":"1"}`, `{"a":"2"}`))
 	require.NoError(t, s.Close())
 	life := "a1000000000000000000000000000000"
 	x.exec(t, `INSERT INTO t VALUES ('x', 'x'), ('y', ''), ('z', '`+life+`/0/99999999999999999999999/0/1'), ('o', '`+life+`/10/5/0'), ('b', 'b1000000000000000000000000000000/0/5/0')`)
@@ -52,7 +52,7 @@ func TestRewindBesideOthers(t *testing.T) {
 func TestRewindNeedsARight(t *testing.T) {
 	x := newTarget(t)
 	s := x.open(t, keyed)
-	put(t, s, batch(0, "a:string", `{"a":"0"}`))
+	sinktest.Put(t, s, sinktest.Table(0, "a:string", `{"a":"0"}`))
 	require.NoError(t, s.Close())
 	role := x.schema + "_poor"
 	x.exec(t, `CREATE ROLE `+role+`; GRANT USAGE ON SCHEMA `+x.schema+` TO `+role+`; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA `+x.schema+` TO `+role)
