@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -135,7 +136,8 @@ func (b *verifyBar) end() {
 	}
 }
 
-// showVerified prints one block for each stream, then what is wrong.
+// showVerified prints one block for each stream and one for the tables of pipelines,
+// then what is wrong elsewhere.
 func (c *cli) showVerified(r *verify.Report) error {
 	for _, s := range r.Streams {
 		fmt.Fprintf(c.out, "stream %s\n", s.Stream)
@@ -162,32 +164,19 @@ func (c *cli) showVerified(r *verify.Report) error {
 		if st := s.States; st != nil {
 			fmt.Fprintf(w, "  of these rejections\t%d open, %d replayed, %d discarded\n", st.Open, st.Replayed, st.Discarded)
 		}
-		for _, t := range s.Tables {
-			note := t.Note
-			if t.Foreign > 0 {
-				note = strings.TrimPrefix(note+"; "+plural(int(t.Foreign), "row")+" of other writers", "; ")
-			}
-			fmt.Fprintf(w, "  table %s\t%s in %s\t%s\n", t.Table, plural(int(t.Rows), "row"), plural(t.Files, "file"), note)
-		}
-		if err := w.Flush(); err != nil {
+		if err := c.showTables(w, s.Tables); err != nil {
 			return err
 		}
-		wrong := 0
-		for _, d := range r.Differences {
-			if d.Stream == s.Stream {
-				wrong++
-				c.showDifference(d)
-			}
+		c.showFound(r, func(d verify.Difference) bool { return d.Stream == s.Stream })
+	}
+	if len(r.Pipelines) > 0 {
+		fmt.Fprintln(c.out, "pipelines")
+		if err := c.showTables(tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0), r.Pipelines); err != nil {
+			return err
 		}
-		for _, d := range r.Explained {
-			if d.Stream == s.Stream {
-				c.showDifference(d)
-			}
-		}
-		if wrong == 0 {
-			fmt.Fprintln(c.out, "  verified: nothing missing, nothing doubled")
-		}
-		fmt.Fprintln(c.out)
+		c.showFound(r, func(d verify.Difference) bool {
+			return slices.ContainsFunc(r.Pipelines, func(t verify.Table) bool { return t.Table == d.Table })
+		})
 	}
 	for _, d := range r.Differences {
 		if d.Stream == "" {
@@ -212,6 +201,37 @@ func (c *cli) showVerified(r *verify.Report) error {
 	fmt.Fprintf(c.out, "%s: %d events in %s of log and all rows of the tables%s, in %s%s\n", verdict, r.Log.Events, quantity.Bytes(r.Log.Bytes),
 		how, r.Took.Round(time.Millisecond), beside)
 	return nil
+}
+
+func (c *cli) showTables(w *tabwriter.Writer, tables []verify.Table) error {
+	for _, t := range tables {
+		note := t.Note
+		if t.Foreign > 0 {
+			note = strings.TrimPrefix(note+"; "+plural(int(t.Foreign), "row")+" of other writers", "; ")
+		}
+		fmt.Fprintf(w, "  table %s\t%s in %s\t%s\n", t.Table, plural(int(t.Rows), "row"), plural(t.Files, "file"), note)
+	}
+	return w.Flush()
+}
+
+// showFound prints what was found of a stream, or of pipelines' tables.
+func (c *cli) showFound(r *verify.Report, of func(verify.Difference) bool) {
+	wrong := 0
+	for _, d := range r.Differences {
+		if of(d) {
+			wrong++
+			c.showDifference(d)
+		}
+	}
+	for _, d := range r.Explained {
+		if of(d) {
+			c.showDifference(d)
+		}
+	}
+	if wrong == 0 {
+		fmt.Fprintln(c.out, "  verified: nothing missing, nothing doubled")
+	}
+	fmt.Fprintln(c.out)
 }
 
 // showDifference prints one of them, indented.

@@ -13,7 +13,7 @@ import (
 
 // report puts together what was found.
 func (v *verifier) report() *Report {
-	r := &Report{Deep: v.Deep, Beside: v.Beside, Streams: []Stream{},
+	r := &Report{Deep: v.Deep, Beside: v.Beside, Streams: []Stream{}, Pipelines: v.reportFilled(),
 		Log: Log{Incarnation: v.log.Incarnation, Segments: v.log.Segments, Bytes: v.log.Bytes, Events: v.events}}
 	refused := int64(0)
 	kept, trimmed := int64(0), int64(0)

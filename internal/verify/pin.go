@@ -91,8 +91,7 @@ func (v *verifier) pinOne(ctx context.Context, id lake.Ident) error {
 		}
 	}
 	if err == nil && a.Stream != "" {
-		// A configured pipeline's: what its steps make of events is not for the log to say.
-		a.Release()
+		v.filled = append(v.filled, &filled{ident: id, audit: a, lanes: map[laneID]*filledLane{}})
 		return nil
 	}
 	t := v.stream(id.Namespace).add(&pinned{ident: id, audit: a, err: err})

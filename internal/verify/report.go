@@ -18,6 +18,8 @@ type Report struct {
 	Beside  bool     `json:"beside_server"`
 	Log     Log      `json:"log"`
 	Streams []Stream `json:"streams"`
+	// Pipelines are the tables that configured pipelines fill.
+	Pipelines []Table `json:"pipelines"`
 	// Differences are what should not be.
 	Differences []Difference `json:"differences"`
 	// Explained are rows and events whose absence or presence is accounted for:

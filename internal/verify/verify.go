@@ -85,6 +85,7 @@ type verifier struct {
 	judged      *dedupe.Found
 	states      *states
 	files       []dataFile
+	filled      []*filled // tables of pipelines
 	dec         recordbatch.Decoder
 	hash        *hasher
 
@@ -139,6 +140,9 @@ func (v *verifier) run(ctx context.Context) (*Report, error) {
 	}
 	v.checkStates()
 	if err := v.oneByOne(ctx, v.compare()); err != nil {
+		return nil, err
+	}
+	if err := v.readFilled(ctx); err != nil {
 		return nil, err
 	}
 	if v.Deep {
@@ -217,6 +221,9 @@ func (v *verifier) gone(err error) bool { return v.Beside && errors.Is(err, fs.E
 
 // release lets the tables' files go.
 func (v *verifier) release() {
+	for _, t := range v.filled {
+		t.audit.Release()
+	}
 	for _, s := range v.streams {
 		for _, t := range s.tables {
 			if t.audit != nil && t.audit.Release != nil {

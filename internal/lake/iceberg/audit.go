@@ -26,6 +26,9 @@ type Audit struct {
 	// Stream is the one that Positions are of where a configured pipeline fills the
 	// table; empty: the namespace's.
 	Stream string
+	// Committed are the rows of all commits that naru has made of a pipeline's table, by
+	// their places; nil: some are from before they were counted.
+	Committed *lake.Tally
 	// Schema has the columns; nil when they are not naru's.
 	Schema *columnar.Schema
 	// RolledBack: see State. Refused: see Lake.Refusal.
@@ -65,6 +68,7 @@ func (l *Lake) Audit(ctx context.Context, t lake.Ident) (_ *Audit, err error) {
 	}
 	a := &Audit{View: lake.View{Ident: t, Columns: columns(h.meta.CurrentSchema()), Positions: h.positions.Clone(), Release: release},
 		Stream: h.meta.Properties()[keyStream], Own: h.commitID != "" || len(h.positions) > 0, RolledBack: ahead(h.property, h.positions)}
+	a.Committed = h.rows
 	if h.schemaErr == nil {
 		a.Schema = h.schema.Clone()
 	}

@@ -227,6 +227,9 @@ type Commit struct {
 	Rescued []lake.PathCount
 	// Stream is the one that Positions are of; empty: that of the table's namespace.
 	Stream string
+	// Rows are those of Files by their places, so that the table knows which it should
+	// have; nil: nobody counts them.
+	Rows *lake.Tally
 }
 
 // maxAttempts bounds the retries against other writers' commits, maxUnclear
@@ -419,7 +422,11 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 		}
 	}
 	w.added = append(w.added, entries...)
-	snap, err := w.write(ctx, had, ice.Properties{keyPositions: c.Positions.String(), keyCommitID: a.id, keyWriter: l.writer})
+	summary := ice.Properties{keyPositions: c.Positions.String(), keyCommitID: a.id, keyWriter: l.writer}
+	if rows := a.rows(); rows != nil {
+		summary[keyRows] = rows.String()
+	}
+	snap, err := w.write(ctx, had, summary)
 	if err != nil {
 		return nil, w, fmt.Errorf("commit %s: %w", a.t.ident, err)
 	}
@@ -447,52 +454,4 @@ func (a *attempt) build(ctx context.Context) (*head, *snapshotWork, error) {
 	}
 	h.lists.manifests, h.lists.haveList = w.manifests, true
 	return h, w, nil
-}
-
-// properties of the commit: naru's own, as they will be.
-func (a *attempt) properties(schema *columnar.Schema) (ice.Properties, error) {
-	// The property never goes back: as long as it is ahead of the ancestry, rows
-	// that somebody rolled back are still to be loaded.
-	positions := a.c.Positions.Clone()
-	var had ice.Properties
-	if a.head != nil {
-		for inc, parts := range a.head.reached() {
-			for p, off := range parts {
-				positions.Advance(event.Position{Incarnation: inc, Partition: p, Offset: off})
-			}
-		}
-		had = a.head.meta.Properties()
-	}
-	props := ice.Properties{keyPositions: positions.String(), keyCommitID: a.id}
-	if text := schema.MarshalProperty(); had[columnar.Property] != text {
-		props[columnar.Property] = text
-	}
-	if a.c.Stream != "" && had[keyStream] != a.c.Stream {
-		props[keyStream] = a.c.Stream
-	}
-	if len(a.c.Rescued) > 0 {
-		props[keyRescued] = mergeRescued(had[keyRescued], a.c.Rescued)
-	}
-	return props, nil
-}
-
-// mainRef moves main to the snapshot and keeps the ref's retention settings.
-func mainRef(base table.Metadata, id int64) table.Update {
-	var maxRef, maxAge int64
-	var minKeep int
-	for name, ref := range base.Refs() {
-		if name != table.MainBranch {
-			continue
-		}
-		if ref.MaxRefAgeMs != nil {
-			maxRef = *ref.MaxRefAgeMs
-		}
-		if ref.MaxSnapshotAgeMs != nil {
-			maxAge = *ref.MaxSnapshotAgeMs
-		}
-		if ref.MinSnapshotsToKeep != nil {
-			minKeep = *ref.MinSnapshotsToKeep
-		}
-	}
-	return table.NewSetSnapshotRefUpdate(table.MainBranch, id, table.BranchRef, maxRef, maxAge, minKeep)
 }

@@ -22,6 +22,7 @@ const (
 	keyPositions = "naru.positions" // event.Positions in JSON: in the summary, and as a property
 	keyCommitID  = "naru.commit-id" // a UUID for each commit: in the summary, and as a property
 	keyWriter    = "naru.writer"    // summary only: who wrote the files
+	keyRows      = "naru.rows"      // lake.Tally: summary only, of a pipeline's table
 	keyRescued   = "naru.rescued"   // property: the paths most often in _rescued
 	keyStream    = "naru.stream"    // property: the stream of the positions, where it is not the namespace (a pipeline's table)
 )
@@ -38,7 +39,8 @@ type head struct {
 	positions event.Positions // whose word counts: see positionsOf
 	property  event.Positions
 	commitID  string
-	cut       cut // guarded by lists until lookAhead is done
+	rows      *lake.Tally // of all that naru has committed; nil: not known
+	cut       cut         // guarded by lists until lookAhead is done
 
 	lists struct {
 		sync.Mutex
@@ -123,6 +125,13 @@ func (h *head) readPositions() error {
 			return fmt.Errorf("summary of snapshot %d of %s: %w", s.SnapshotID, h.location, err)
 		}
 		h.commitID = s.Summary.Properties[keyCommitID]
+		if text, ok := s.Summary.Properties[keyRows]; ok {
+			rows, err := lake.ParseTally(text)
+			if err != nil {
+				return fmt.Errorf("summary of snapshot %d of %s: %w", s.SnapshotID, h.location, err)
+			}
+			h.rows = &rows
+		}
 		return nil
 	}
 	h.positions = h.property

@@ -40,11 +40,11 @@ func (l *Lake) Begin(ctx context.Context, t lake.Ident, b Beginning) error {
 	}
 	release := l.garbage.lease() // what is read stays
 	defer release()
-	schema, files, err := l.copyRows(ctx, state.Location, b)
+	schema, files, rows, err := l.copyRows(ctx, state.Location, b)
 	if err != nil {
 		return fmt.Errorf("make table %s of rows of %s: %w", t, b.From, err)
 	}
-	c := Commit{Base: state, Files: files, Schema: schema, Positions: b.Positions.Clone(), Stream: b.Stream}
+	c := Commit{Base: state, Files: files, Schema: schema, Positions: b.Positions.Clone(), Stream: b.Stream, Rows: &rows}
 	if len(files) > 0 { // what comes is put together as it was
 		from, err := l.Table(b.From).Load(ctx)
 		if err != nil {
@@ -57,16 +57,16 @@ func (l *Lake) Begin(ctx context.Context, t lake.Ident, b Beginning) error {
 }
 
 // copyRows writes files for the rows that are kept; a schema comes with them.
-func (l *Lake) copyRows(ctx context.Context, location string, b Beginning) (_ *columnar.Schema, _ []columnar.DataFile, err error) {
+func (l *Lake) copyRows(ctx context.Context, location string, b Beginning) (_ *columnar.Schema, _ []columnar.DataFile, rows lake.Tally, err error) {
 	h, err := l.current(ctx, b.From)
 	if errors.Is(err, lake.ErrNoTable) || b.Keep == nil {
-		return b.Schema, nil, nil
+		return b.Schema, nil, rows, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, rows, err
 	}
 	if h.schemaErr != nil {
-		return nil, nil, h.schemaErr
+		return nil, nil, rows, h.schemaErr
 	}
 	c := &rowCopier{lake: l, from: b.From, keep: b.Keep, head: h, to: location, parts: map[string]*copiedPart{}}
 	defer func() {
@@ -78,12 +78,12 @@ func (l *Lake) copyRows(ctx context.Context, location string, b Beginning) (_ *c
 		}
 	}()
 	if err := c.all(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, rows, err
 	}
 	if len(c.out) == 0 {
-		return b.Schema, nil, nil
+		return b.Schema, nil, rows, nil
 	}
-	return h.schema, c.out, nil
+	return h.schema, c.out, c.rows, nil
 }
 
 // rowCopier copies rows of one table.
@@ -95,6 +95,7 @@ type rowCopier struct {
 	to    string                 // location of the new table
 	parts map[string]*copiedPart // by spec and folder of the partition
 	out   []columnar.DataFile
+	rows  lake.Tally
 }
 
 // copiedPart waits to become a file.
@@ -155,7 +156,15 @@ func (c *rowCopier) file(ctx context.Context, spec ice.PartitionSpec, d ice.Data
 	}
 	runs, n, err := columnar.RowsWhere(ctx, c.lake.fs, f.Path, func(log []byte, partition int32, offset int64) bool {
 		inc, err := event.ParseIncarnation(string(log))
-		return log == nil || err != nil || c.keep(event.Position{Incarnation: inc, Partition: partition, Offset: offset})
+		if log == nil || err != nil {
+			return true
+		}
+		at := event.Position{Incarnation: inc, Partition: partition, Offset: offset}
+		if !c.keep(at) {
+			return false
+		}
+		c.rows.Add(at)
+		return true
 	})
 	if err != nil || n == 0 {
 		return err

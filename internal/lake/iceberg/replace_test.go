@@ -142,3 +142,41 @@ func TestDiscardOutlivesACrash(t *testing.T) {
 	require.True(t, load(t, w.lake.Table(views)).Exists)
 	require.True(t, load(t, w.lake.Table(former)).Exists)
 }
+
+// A table knows how many rows naru has committed, if it ever knew all of them.
+func TestRowsAreCounted(t *testing.T) {
+	w := newWorld(t)
+	h := w.lake.Table(shadow)
+	counted := func() *lake.Tally {
+		t.Helper()
+		a, err := w.lake.Audit(t.Context(), shadow)
+		require.NoError(t, err)
+		a.Release()
+		return a.Committed
+	}
+	commit := func(next int64, rows *lake.Tally) {
+		t.Helper()
+		s := load(t, h)
+		c := work(t, h, s, 1, next)
+		c.Rows = rows
+		if next == 0 {
+			c.Files, c.Positions = nil, s.Positions
+		}
+		_, err := h.Commit(t.Context(), c)
+		require.NoError(t, err)
+	}
+	commit(1, &lake.Tally{Rows: 1, Places: 1 << 63})
+	commit(2, &lake.Tally{Rows: 1, Places: 1<<63 + 5})
+	require.Equal(t, &lake.Tally{Rows: 2, Places: 5}, counted())
+	commit(0, nil) // of no rows
+	require.Equal(t, &lake.Tally{Rows: 2, Places: 5}, counted())
+	w.kill()
+	w.lake = w.open()
+	h = w.lake.Table(shadow)
+	commit(3, &lake.Tally{Rows: 1, Places: 7})
+	require.Equal(t, &lake.Tally{Rows: 3, Places: 12}, counted())
+	commit(4, nil) // an older naru does not count
+	require.Nil(t, counted())
+	commit(5, &lake.Tally{Rows: 1, Places: 7})
+	require.Nil(t, counted(), "some are not known")
+}

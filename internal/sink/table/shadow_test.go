@@ -9,6 +9,7 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/lake"
+	"naru/internal/lake/columnar"
 	"naru/internal/lake/iceberg"
 	"naru/internal/sink"
 	"naru/internal/sink/sinktest"
@@ -74,6 +75,27 @@ func backfillOnce(ctx context.Context, tables *Tables) error {
 	return x.Swap(ctx, editEnv)
 }
 
+// requireCounted holds the rows of the table against what its commits say.
+func (w *world) requireCounted() {
+	w.t.Helper()
+	a, err := w.lake.Audit(w.t.Context(), edits)
+	require.NoError(w.t, err)
+	defer a.Release()
+	var have lake.Tally
+	for _, f := range a.Files {
+		_, err := columnar.ReadPlaces(w.t.Context(), w.fs, f.Path, columnar.PlacesOptions{}, func(p *columnar.Places) error {
+			for i, off := range p.Offset {
+				inc, err := event.ParseIncarnation(string(p.Log[i]))
+				require.NoError(w.t, err)
+				have.Add(event.Position{Incarnation: inc, Partition: p.Partition[i], Offset: off})
+			}
+			return nil
+		})
+		require.NoError(w.t, err)
+	}
+	require.Equal(w.t, &have, a.Committed)
+}
+
 func TestShadowReplacesATable(t *testing.T) {
 	w := newWorld(t)
 	w.tables = New(w.lake, streamLog{w.log}, quiet)
@@ -84,6 +106,7 @@ func TestShadowReplacesATable(t *testing.T) {
 		require.NoError(t, fill(ctx, own, "a", i*2, i*2+1))
 	}
 	require.NoError(t, fill(ctx, own, "a", 8, 9))
+	w.requireCounted()
 	view, err := w.lake.View(ctx, edits)
 	require.NoError(t, err)
 	require.NoError(t, backfillOnce(ctx, w.tables))
@@ -111,6 +134,7 @@ func TestShadowReplacesATable(t *testing.T) {
 	// The sink goes on where the new table stands, and a second backfill has a folder.
 	require.NoError(t, fill(ctx, own, "c", 8, 12))
 	require.ElementsMatch(t, marks("a", 0, 3, "b", 4, 9, "c", 10, 12), w.column(edits, "_id"))
+	w.requireCounted()
 	require.NoError(t, backfillOnce(ctx, w.tables))
 	require.NoError(t, x.Drop(ctx, editEnv))
 	require.ElementsMatch(t, marks("a", 0, 3, "b", 4, 9), w.column(edits, "_id"))
@@ -190,6 +214,7 @@ func TestPowerCutsOfABackfill(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, x.Drop(t.Context(), editEnv), "cut %d", i)
 		require.ElementsMatch(t, after, v.column(edits, "_id"), "cut %d", i)
+		v.requireCounted()
 		list, err := v.lake.List(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, []lake.Ident{edits}, list)

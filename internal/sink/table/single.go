@@ -80,7 +80,7 @@ func (s *Settings) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open table %s: %w", id, err)
 	}
-	single := &Single{fresh: at.Counts.Written == 0, lake: t.lake, now: t.now, stream: env.Stream, to: &target{ident: id, stream: env.Stream, handle: handle, state: state, oldest: event.Positions{}, blocked: event.Positions{}},
+	single := &Single{fresh: at.Counts.Written == 0, lake: t.lake, now: t.now, stream: env.Stream, to: &target{ident: id, stream: env.Stream, handle: handle, state: state, oldest: event.Positions{}, blocked: event.Positions{}, tally: &lake.Tally{}},
 		end: event.Positions{}, log: st, shapes: map[string][]byte{}}
 	single.leave = t.lake.Join()
 	return single, nil
@@ -149,6 +149,7 @@ func (s *Single) Write(_ context.Context, b *event.Batch) error {
 			t.since = s.now()
 		}
 		s.rows++
+		t.tally.Add(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
 		s.bytes += rowBytes + int64(len(e.Data))
 		return t.builder.Append(&row, b.Incarnation, b.Partition)
 	})

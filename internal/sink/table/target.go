@@ -32,6 +32,7 @@ type target struct {
 	noted bool  // oldest or blocked knows the batch's partition
 
 	rows   int64
+	tally  *lake.Tally     // of the rows since the last commit, where they are counted
 	bytes  int64           // of data
 	held   int64           // memory of the builder, as told to the lake
 	oldest event.Positions // of the rows in the builder
@@ -333,11 +334,14 @@ func (t *target) commit(ctx context.Context, l *iceberg.Lake, end event.Position
 	}
 	rescued, seen := t.newRescued()
 	state, err := t.handle.Commit(ctx, iceberg.Commit{Base: t.state, Files: files, Schema: t.builder.Schema().Clone(),
-		Positions: positions, Asked: asked, Rescued: rescued, Stream: t.stream})
+		Positions: positions, Asked: asked, Rescued: rescued, Stream: t.stream, Rows: t.tally})
 	if err != nil {
 		return err
 	}
 	t.state, t.reported = state, seen
+	if t.tally != nil {
+		*t.tally = lake.Tally{}
+	}
 	t.rows, t.since, t.oldest = 0, time.Time{}, event.Positions{}
 	if !t.builder.Schema().Equal(state.Schema) {
 		if err := t.builder.Reset(state.Schema); err != nil {
