@@ -148,6 +148,8 @@ to:
 		t.Fatal(err)
 	}
 	s := serve(t, dir)
+	watch := watchLags(t, "edits")
+	watch.serves(s, 0)
 
 	// What must come out, by the same rules in Go.
 	type edit struct {
@@ -190,12 +192,16 @@ to:
 	}
 	const query = "?type=wikipedia_edit&id_field=k&source=/wiki"
 	kills, sent := 0, 0
+	pace := time.Until(h.until) / 2 / time.Duration(len(bodies)) // events come while the hook hangs
 	for i := 0; i < len(bodies); {
-		if rng.IntN(6) == 0 && kills < 8 {
+		if rng.IntN(3) == 0 && kills < 8 && i < len(bodies)/2 { // then it is let alone for a while
 			kills++
+			watch.serves(nil, 0)
 			s.kill()
 			s = serve(t, dir)
+			watch.serves(s, sent)
 		}
+		time.Sleep(pace)
 		s.post(query, "application/x-ndjson", bodies[i])
 		sent, i = sent+strings.Count(bodies[i], "\n"), i+1
 	}
@@ -228,6 +234,7 @@ to:
 	if os.Getenv("NARU_TEST_ENGINES") != "" && !hung {
 		t.Error("the hook no longer hung when the others were done")
 	}
+	watch.judge(t, hung, "hook")
 	s.kill() // once more, with the hook behind
 	s = serve(t, dir)
 	eventually(t, "the hook has all rows", func() (bool, string) {
