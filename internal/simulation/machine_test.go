@@ -370,33 +370,66 @@ func (c catalog) Drop(ctx context.Context, t lake.Ident) error {
 }
 
 func (c catalog) Replace(ctx context.Context, t, by, old lake.Ident) error {
-	return c.call(vfs.OpWrite, func() error { return c.m.rows.Replace(ctx, t, by, old) })
+	return c.call(vfs.OpWrite, func() error {
+		c.m.mu.Lock()
+		mood := c.m.mood(answersLate) // it names no former state that a late one would be held against
+		c.m.mu.Unlock()
+		switch mood {
+		case refuses:
+			return iceberg.ErrConflict
+		case losesRequest:
+			return errNoAnswer
+		}
+		if err := c.m.rows.Replace(ctx, t, by, old); err != nil {
+			return err
+		}
+		c.m.flight.swapped(t)
+		if mood == losesAnswer {
+			return errNoAnswer
+		}
+		return nil
+	})
+}
+
+// What a catalog may do in place of what it is asked to.
+const (
+	refuses = iota
+	losesRequest
+	losesAnswer
+	answersLate
+	well
+)
+
+// mood draws one of those before end, or well. With mu held.
+func (m *machine) mood(end int) int {
+	if m.faults.catalog == 0 || m.rng.Float64() >= m.faults.catalog {
+		return well
+	}
+	mood := m.rng.IntN(end)
+	m.hit["the catalog: "+[]string{"refuses", "loses the request", "loses the answer", "answers late"}[mood]]++
+	return mood
 }
 
 func (c catalog) Swap(ctx context.Context, t lake.Ident, from, to string) error {
 	return c.call(vfs.OpWrite, func() error {
 		m := c.m
 		m.mu.Lock()
-		mood := 4
-		if m.faults.catalog > 0 && m.rng.Float64() < m.faults.catalog {
-			mood = m.rng.IntN(4)
-			m.hit["the catalog: "+[]string{"refuses", "loses the request", "loses the answer", "answers late"}[mood]]++
-		}
-		if mood == 3 {
+		mood := m.mood(well)
+		if mood == answersLate {
 			m.late = append(m.late, swap{t, from, to, m.step + m.rng.IntN(60)})
 		}
 		m.mu.Unlock()
 		switch mood {
-		case 0:
+		case refuses:
 			return iceberg.ErrConflict
-		case 1, 3:
+		case losesRequest, answersLate:
 			return errNoAnswer
 		}
 		if err := m.rows.Swap(ctx, t, from, to); err != nil {
 			return err
 		}
 		m.flight.swapped(t)
-		if mood == 2 {
+		if mood == losesAnswer {
 			return errNoAnswer
 		}
 		return nil
