@@ -226,6 +226,12 @@ func (c *cli) showPipeline(p *pipeline.Report) error {
 		return err
 	}
 	c.showTroubles(p)
+	for i, b := range p.Backfills {
+		if i == 0 {
+			fmt.Fprint(c.out, "\nbackfills\n")
+		}
+		fmt.Fprintln(c.out, backfillLine(b))
+	}
 	for _, s := range p.Sinks {
 		if s.Counts.Rejections > 0 {
 			fmt.Fprintf(c.out, "\nWhat was refused, and why: naru rejected ls --rule %s%s\n", stream.PipelineReader, p.Name)

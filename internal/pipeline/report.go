@@ -37,6 +37,8 @@ type Report struct {
 	Broken  string       `json:"broken,omitempty"`
 	Version string       `json:"version,omitempty"` // of the newest steps
 	Sinks   []SinkReport `json:"sinks"`
+	// Backfills are those that go on.
+	Backfills []BackfillReport `json:"backfills,omitempty"`
 
 	// Steps and Versions are in the report of one pipeline alone.
 	Steps    []StepReport    `json:"steps,omitempty"`
@@ -152,6 +154,13 @@ func (c *Configured) report(ctx context.Context, name string, r *running, wrong 
 			one.LastError = fmt.Sprintf("report how far it is: %v", err)
 		}
 		out.Sinks = append(out.Sinks, one)
+	}
+	for _, b := range r.flow.backfills() {
+		x, err := r.report(ctx, b)
+		if err != nil {
+			x.LastError = fmt.Sprintf("report how far it is: %v", err)
+		}
+		out.Backfills = append(out.Backfills, x)
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/obs"
+	"naru/internal/pipeline/definition"
 	"naru/internal/stream"
 	"naru/internal/vfs"
 )
@@ -182,15 +184,7 @@ func TestReportsOfWhatFails(t *testing.T) {
 		require.Equal(t, want, s.ask(method, Path+rest, nil), path)
 	}
 
-	reg := obs.NewRegistry()
-	s.set.Register(reg)
-	scrape := func() string {
-		w := httptest.NewRecorder()
-		reg.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-		text, err := io.ReadAll(w.Body)
-		require.NoError(t, err)
-		return string(text)
-	}
+	scrape := s.scrapes()
 	text := scrape()
 	for _, want := range []string{
 		`naru_pipeline_up{pipeline="p",sink="into"} 0`, `naru_pipeline_up{pipeline="p",sink="other"} 1`,
@@ -208,4 +202,69 @@ func TestReportsOfWhatFails(t *testing.T) {
 	s.one("p", func(r Report) bool { return r.State == Running })
 	s.file("p.yaml", twoSinks)
 	assert.Eventually(t, func() bool { return strings.Contains(scrape(), "naru_pipelines_broken 1") }, soon, time.Millisecond)
+}
+
+// scrapes registers the pipelines, and gives what asks for their metrics.
+func (s *stand) scrapes() func() string {
+	reg := obs.NewRegistry()
+	s.set.Register(reg)
+	return func() string {
+		w := httptest.NewRecorder()
+		reg.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		text, err := io.ReadAll(w.Body)
+		require.NoError(s.t, err)
+		return string(text)
+	}
+}
+
+// The counts of a sink begin anew with a rewind; its counters go on.
+func TestCountersAfterARewind(t *testing.T) {
+	s := newStand(t, "a")
+	s.file("p.yaml", "to: [{into: a, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 0, 5)
+	s.caughtUp(5, "pipeline/p/into")
+	middle := time.Now()
+	require.Eventually(t, func() bool { return time.Now().After(middle.Add(2 * time.Millisecond)) }, time.Second, time.Millisecond)
+	appendEvents(t, s.log, "events", 5, 3)
+	s.caughtUp(8, "pipeline/p/into")
+	scrape := s.scrapes()
+	has := func(written, filtered int) {
+		t.Helper()
+		text := scrape()
+		require.Contains(t, text, fmt.Sprintf("naru_pipeline_events_total{pipeline=\"p\",result=\"written\",sink=\"into\"} %d\n", written))
+		require.Contains(t, text, fmt.Sprintf("naru_pipeline_events_total{pipeline=\"p\",result=\"filtered\",sink=\"into\"} %d\n", filtered))
+	}
+	has(8, 0)
+	_, err := s.rewind(definition.Start{At: middle.Add(time.Millisecond)}, "")
+	require.NoError(t, err)
+	s.caughtUp(8, "pipeline/p/into")
+	require.Equal(t, stream.Counts{Written: 3, Filtered: 5}, s.progress("pipeline/p/into").Counts)
+	has(8, 0)
+	appendEvents(t, s.log, "events", 8, 2)
+	s.caughtUp(10, "pipeline/p/into")
+	has(10, 0)
+}
+
+// A backfill that goes on is in the report and in the metrics.
+func TestBackfillIsShown(t *testing.T) {
+	s := newStand(t)
+	s.shelved()
+	s.file("p.yaml", "steps: [{sql: as a}]\nto: [{tab: t, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 0, 300) // at one a second
+	s.caughtUp(300, "pipeline/p/tab")
+	scrape := s.scrapes()
+	require.NotContains(t, scrape(), "naru_pipeline_backfill_events{")
+	_, err := s.backfill(Backfill{From: earliest, Into: "once", Rate: 1})
+	require.NoError(t, err)
+	r := s.one("p", func(r Report) bool { return len(r.Backfills) == 1 })
+	require.Equal(t, "once", r.Backfills[0].Table)
+	require.EqualValues(t, 300, r.Backfills[0].Of)
+	text := scrape()
+	require.Contains(t, text, `naru_pipeline_backfill_events{pipeline="p",sink="tab",state="read"} 0`)
+	require.Contains(t, text, `naru_pipeline_backfill_events{pipeline="p",sink="tab",state="left"} 300`)
+	require.NoError(t, s.set.CancelBackfill(t.Context(), "p", ""))
+	s.over()
+	require.NotContains(t, scrape(), "naru_pipeline_backfill_events{")
 }

@@ -68,6 +68,11 @@ func (c Counts) Plus(d Counts) Counts {
 		Filtered: c.Filtered + d.Filtered, Dropped: c.Dropped + d.Dropped}
 }
 
+// Minus is c without d.
+func (c Counts) Minus(d Counts) Counts {
+	return c.Plus(Counts{Written: -d.Written, Rejections: -d.Rejections, Duplicates: -d.Duplicates, Filtered: -d.Filtered, Dropped: -d.Dropped})
+}
+
 // Progress is a reader's watermark: it may lag behind what the reader has
 // done, it never leads.
 type Progress struct {
