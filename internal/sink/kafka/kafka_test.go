@@ -84,6 +84,17 @@ func opened(t *testing.T, s *Settings) sink.Sink {
 	return out
 }
 
+// makeTopic makes a topic as an operator might have done.
+func makeTopic(t *testing.T, s *Settings, name string, config map[string]string) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...))
+	require.NoError(t, err)
+	defer cl.Close()
+	tt := newTopics(s)
+	tt.client = cl
+	require.NoError(t, tt.create(t.Context(), name, 1, 1, config))
+}
+
 // contents are the committed records of the topics that begin with a prefix.
 func contents(t *testing.T, brokers []string, prefix string) (records []*kgo.Record) {
 	t.Helper()
@@ -226,12 +237,7 @@ func TestRefusals(t *testing.T) {
 func TestTopicsSmallerBatchesHold(t *testing.T) {
 	at := brokers(t)
 	s := settings(t, at)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(at...))
-	require.NoError(t, err)
-	defer cl.Close()
-	tt := newTopics(s)
-	tt.client = cl
-	require.NoError(t, tt.create(t.Context(), s.Topic, 1, 1, map[string]string{"max.message.bytes": "4096"}))
+	makeTopic(t, s, s.Topic, map[string]string{"max.message.bytes": "4096"})
 	s.Compression = "none"
 	out := opened(t, s)
 	var all []sinktest.Spec

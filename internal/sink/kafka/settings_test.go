@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"naru/internal/fault"
 	"naru/internal/quantity"
@@ -69,14 +68,8 @@ func TestTopicThatDoesNotExist(t *testing.T) {
 
 // Positions in a topic that forgets them would be worse than none.
 func TestPositionsTopicThatForgets(t *testing.T) {
-	at := brokers(t)
-	s := settings(t, at)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(at...))
-	require.NoError(t, err)
-	defer cl.Close()
-	tt := newTopics(s)
-	tt.client = cl
-	require.NoError(t, tt.create(t.Context(), s.PositionsTopic, 1, 1, map[string]string{"cleanup.policy": "delete"}))
-	_, err = s.Open(t.Context(), env())
+	s := settings(t, brokers(t))
+	makeTopic(t, s, s.PositionsTopic, map[string]string{"cleanup.policy": "delete"})
+	_, err := s.Open(t.Context(), env())
 	require.ErrorContains(t, err, "cleanup.policy is delete")
 }
