@@ -109,6 +109,7 @@ func (x *target) database(t *testing.T) sinktest.Database {
 			}
 			return x.open(t, nil)
 		},
+		Keyed: func() sink.Sink { return x.open(t, keyed) },
 		Impatient: func(d time.Duration) sink.Sink {
 			return x.open(t, func(s *Settings) { s.Timeout = quantity.Duration(d) })
 		},
@@ -316,6 +317,10 @@ func TestCutAnywhere(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRewindBesideOthers(t *testing.T) {
+	sinktest.RewindBesideOthers(t, newTarget(t).database(t))
 }
 
 func TestKilled(t *testing.T) { sinktest.Killed(t, newTarget(t).database(t)) }

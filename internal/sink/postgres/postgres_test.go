@@ -104,6 +104,7 @@ func (x *target) database(t *testing.T) sinktest.Database {
 			}
 			return x.open(t, nil)
 		},
+		Keyed: func() sink.Sink { return x.open(t, keyed) },
 		Impatient: func(d time.Duration) sink.Sink {
 			return x.open(t, func(s *Settings) { s.Timeout = quantity.Duration(d) })
 		},

@@ -1,11 +1,14 @@
 package sinktest
 
 import (
+	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/sink"
 )
@@ -18,6 +21,8 @@ type Database struct {
 	// Impatient opens one that waits no longer than that, and of which the server does
 	// not hear longer than that.
 	Impatient func(time.Duration) sink.Sink
+	// Keyed opens one with row_key: _key.
+	Keyed func() sink.Sink
 	// Exec runs statements and gives the rows of the last one, values by '|', nulls NULL.
 	Exec func(statements ...string) []string
 	// Kill ends the connections of the sinks that are within a transaction.
@@ -109,6 +114,48 @@ func AnotherWriter(t *testing.T, d Database) {
 	}
 	d.has(t, "SELECT count(*) FROM t", "3")
 	closeSink(t, zombie)
+}
+
+// RewindBesideOthers: a rewind leaves rows of others, whatever they have in the column.
+// What refers to rows is told before anything has changed.
+func RewindBesideOthers(t *testing.T, d Database) {
+	from := event.Positions{Lives[0]: {0: 1}}
+	ask := func() error {
+		s := d.Keyed()
+		defer closeSink(t, s)
+		_, err := s.(sink.Rewinder).Rewindable(t.Context(), from)
+		return err
+	}
+	stays := func(why string) {
+		t.Helper()
+		if err := ask(); !errors.Is(err, sink.ErrStays) || !strings.Contains(strings.ToLower(err.Error()), why) {
+			t.Fatalf("Rewindable: %v, want %q", err, why)
+		}
+	}
+	d.Exec("CREATE TABLE t (a varchar(50) PRIMARY KEY, _key varchar(80))")
+	s := d.Keyed()
+	Put(t, s, Table(0, "a:string", `{"a":"0"}`, `{"a":"1"}`, `{"a":"2"}`))
+	closeSink(t, s)
+	life, other := hex.EncodeToString(Lives[0][:]), hex.EncodeToString(Lives[1][:])
+	d.Exec("INSERT INTO t VALUES ('x', 'x'), ('y', ''), ('z', '" + life + "/0/5/0/1'), ('o', '" + life + "/10/5/0'), ('b', '" + other + "/0/5/0')")
+	d.Exec("INSERT INTO t VALUES ('null', NULL)")
+	stays("rows without a value in _key")
+	d.Exec("DELETE FROM t WHERE _key IS NULL")
+	d.Exec("CREATE TABLE child (a varchar(50), FOREIGN KEY (a) REFERENCES t (a))")
+	d.Exec("INSERT INTO child VALUES ('2')")
+	stays("foreign key constraint")
+	d.Exec("DROP TABLE child")
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, "SELECT count(*) FROM t", "8") // it was only asked
+	s = d.Keyed()
+	if err := s.(sink.Rewinder).Rewind(t.Context(), from, false); err != nil {
+		t.Fatal(err)
+	}
+	closeSink(t, s)
+	d.has(t, "SELECT a FROM t ORDER BY a", "0", "b", "o", "x", "y", "z")
+	d.has(t, "SELECT next_offset FROM naru_positions", "1")
 }
 
 // Killed: the server ends the connection between the rows and their commit, whose error
