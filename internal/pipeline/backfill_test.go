@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -233,6 +234,36 @@ func TestBackfillSwapsInOrder(t *testing.T) {
 	require.Contains(t, []int{3, 4}, len(h.log), "%v", h.log) // drop of leftovers, make, swap, drop
 	require.Equal(t, "swap t", h.log[len(h.log)-2])
 	require.Equal(t, "drop of t", h.log[len(h.log)-1])
+}
+
+// What a backfill has read and not committed does not count: as long as its target takes
+// nothing the sink's stays as it is.
+func TestBackfillWaitsForItsCommits(t *testing.T) {
+	s := newStand(t)
+	h := s.shelved()
+	s.file("p.yaml", "steps: [{sql: as a}]\nto: [{tab: t, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 20)
+	s.caughtUp(20, "pipeline/p/tab")
+	old := h.ids("t")
+	s.file("p.yaml", "steps: [{sql: as b}]\nto: [{tab: t, every: 2ms}]\n")
+	s.inForce("as b")
+	var refused atomic.Int64
+	var takes atomic.Bool
+	h.refuses = func() bool {
+		if takes.Load() {
+			return false
+		}
+		refused.Add(1)
+		return true
+	}
+	_, err := s.backfill(Backfill{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return refused.Load() > 20 || !slices.Equal(h.ids("t"), old) }, soon, time.Millisecond)
+	require.Equal(t, old, h.ids("t"))
+	takes.Store(true)
+	s.over()
+	require.Equal(t, marked(1, 20, 100, 100, "b"), h.ids("t"))
 }
 
 // The process ends at each step: the next one goes on where it was.

@@ -16,6 +16,7 @@ type shelf struct {
 	targets map[string]*ledgerOf
 	log     []string     // what was done, in order
 	failing func() error // before a step of a backfill, or behind it
+	refuses func() bool  // at each commit to what a backfill fills
 }
 
 func (s *shelf) get(name string) *ledgerOf {
@@ -90,7 +91,7 @@ func (x *tabShadow) Make(_ context.Context, _ sink.Env, at event.Positions, keep
 		if x.shelf.targets[x.Name] != nil {
 			return
 		}
-		l := &ledgerOf{positions: at}
+		l := &ledgerOf{positions: at, failing: x.shelf.refuses}
 		if old := x.shelf.targets[x.of]; old != nil && x.replaces {
 			old.mu.Lock()
 			l.rows = slices.DeleteFunc(slices.Clone(old.rows), func(r placed) bool { return !keep(r.at) })
