@@ -27,6 +27,7 @@ type flow struct {
 	engine transform.Engine
 	logger *slog.Logger
 	now    func() time.Time
+	reads  func() int              // how many sinks and backfills read it; with mu held
 	shares func() int64            // of how many sinks and pipelines the limits are for
 	most   int64                   // bytes of a read, of all sinks together
 	cached int64                   // bytes of rows that are kept, of all pipelines together
@@ -41,7 +42,7 @@ type flow struct {
 		judged  stream.Progress // durable: up to where steps have been computed
 		known   *refusals       // durable
 		former  former          // rejections of runs before a rewind
-		recent  []*portion      // oldest first
+		recent  []kept          // oldest first
 		size    int             // bytes of recent
 		passed  func(lane) int64
 		scanned event.Positions // of the stream `rejected`: what known has
@@ -187,14 +188,28 @@ func (t tap) next(ctx context.Context, from event.Position) (*portion, error) {
 // errVersion: other steps came into force at that place while it was computed.
 var errVersion = errors.New("the steps have changed meanwhile")
 
-// recent is a portion that another sink has had before; nil: none.
+// kept is a portion that waits for further sinks.
+type kept struct {
+	*portion
+	weight int
+	left   int // so many have not had it
+}
+
+// recent is a portion that another sink has had before; nil: none. With the last that has
+// it, it goes.
 func (f *flow) recent(b *event.Batch, tabular bool) *portion {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, x := range f.mu.recent {
-		if x.in.From == b.From && x.in.Partition == b.Partition && x.in.Incarnation == b.Incarnation && x.in.Next <= b.Next && (x.out.Columns != nil || !tabular) {
-			return x
+	for i := range f.mu.recent {
+		x := &f.mu.recent[i]
+		if x.in.From != b.From || x.in.Partition != b.Partition || x.in.Incarnation != b.Incarnation || x.in.Next > b.Next || x.out.Columns == nil && tabular {
+			continue
 		}
+		found := x.portion
+		if x.left--; x.left == 0 {
+			f.drop(i)
+		}
+		return found
 	}
 	return nil
 }
@@ -205,14 +220,22 @@ func weight(x *portion) int {
 	return x.out.Size() + row*len(x.out.Rows)
 }
 
-// remember keeps a portion for the sinks behind.
+// remember keeps a portion for the sinks behind, if there are any. With f.mu held.
 func (f *flow) remember(x *portion) {
-	f.mu.recent = append(f.mu.recent, x)
+	left := f.reads() - 1
+	if left <= 0 {
+		return
+	}
+	f.mu.recent = append(f.mu.recent, kept{x, weight(x), left})
 	f.mu.size += weight(x)
 	for len(f.mu.recent) > 1 && (int64(f.mu.size) > f.cached/max(f.shares(), 1) || len(f.mu.recent) > 64) {
-		f.mu.size -= weight(f.mu.recent[0])
-		f.mu.recent = f.mu.recent[1:]
+		f.drop(0)
 	}
+}
+
+func (f *flow) drop(i int) {
+	f.mu.size -= f.mu.recent[i].weight
+	f.mu.recent = slices.Delete(f.mu.recent, i, i+1)
 }
 
 // compute makes rows of a batch, by the version that is in force at its place. With

@@ -62,6 +62,7 @@ func (c *Configured) openRunning(ctx context.Context, def *definition.Definition
 		logger: c.deps.Logger.With(slog.String("pipeline", def.Name)), now: time.Now, most: int64(c.cfg.ReadBytes), cached: int64(c.cfg.Shared), shares: c.sinks.Load}
 	f.mu.steps = map[string]transform.Transform{}
 	f.mu.passed = r.passed
+	f.reads = func() int { return len(r.def.Load().To) + len(f.mu.state.Backfills) }
 	f.save = r.keep
 	r.flow = f
 	st, err := readState(c.deps.FS, c.stateFile(def.Name))

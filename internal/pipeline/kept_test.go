@@ -1,0 +1,50 @@
+package pipeline
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Computed rows are kept as long as some sink has still to have them: they are computed
+// once for all sinks that are there, and a pipeline with one sink keeps none.
+func TestRowsAreKeptForOthers(t *testing.T) {
+	s := newStand(t, "a", "b")
+	hang := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(goOn) // before the stand stops, which waits for the sink
+	s.stores["b"].fail = func(call string, n int) error {
+		if call == "write" && n == 3 {
+			<-hang
+		}
+		return nil
+	}
+	kept := func(pipeline string) int {
+		s.set.mu.Lock()
+		f := s.set.mu.running[pipeline].flow
+		s.set.mu.Unlock()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if len(f.mu.recent) == 0 {
+			require.Zero(t, f.mu.size)
+		}
+		return len(f.mu.recent)
+	}
+	s.file("p.yaml", "steps: [{sql: drop 3}]\nto: [{into: a}, {into: b, name: other}]\n")
+	s.start()
+	for i := range 10 {
+		appendEvents(t, s.log, "events", 10*i, 10)
+	}
+	s.caughtUp(100, "pipeline/p/into")
+	require.Greater(t, kept("p"), 5)
+	goOn()
+	s.caughtUp(100, "pipeline/p/other")
+	require.Zero(t, kept("p"), "all have had them")
+	require.EqualValues(t, 100, s.engine.computed.Load())
+
+	s.stores["c"] = newStore(true)
+	s.file("q.yaml", "steps: [{sql: drop 3}]\nto: [{into: c}]\n")
+	s.caughtUp(100, "pipeline/q/into")
+	require.Zero(t, kept("q"), "nobody else wants them")
+}
