@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"sync"
 	"testing"
 
@@ -47,4 +48,23 @@ func TestRowsAreKeptForOthers(t *testing.T) {
 	s.file("q.yaml", "steps: [{sql: drop 3}]\nto: [{into: c}]\n")
 	s.caughtUp(100, "pipeline/q/into")
 	require.Zero(t, kept("q"), "nobody else wants them")
+}
+
+// A sink that begins anew before its first commit has rows computed again that nobody has
+// kept: what was refused then, and is not on record yet, is refused again and stands there
+// once.
+func TestRefusedAgainBeforeItIsOnRecord(t *testing.T) {
+	s := newStand(t, "a")
+	s.stores["a"].fail = func(call string, n int) error {
+		if call == "write" && n <= 2 {
+			return errors.New("not yet")
+		}
+		return nil
+	}
+	s.file("p.yaml", "steps: [{sql: drop 3}, {sql: refuse 5}]\nto: [{into: a}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 10)
+	s.caughtUp(10, "pipeline/p/into")
+	require.Equal(t, []string{"1.0", "2.0", "4.0", "7.0", "8.0"}, s.stores["a"].ids)
+	require.Equal(t, []string{"5 2 sql", "10 2 sql"}, s.rejections())
 }

@@ -74,10 +74,15 @@ func (f *flow) refuse(k lane, l *flowLane, in *event.Batch, fresh []transform.Re
 	row := func(r transform.Refused) refusedRow {
 		return refusedRow{step: r.Step, at: event.Position{Incarnation: k.inc, Partition: k.partition, Offset: r.Offset}}
 	}
+	waiting := map[int64]bool{}
+	for _, p := range l.pending {
+		waiting[p.offset] = true
+	}
 	for _, r := range fresh {
 		// What an earlier run had refused too is not written down a second time, so it
-		// is computed again where others are only looked up.
-		if l.judged(r.Offset) && r.Offset >= floor && !f.mu.former.has(row(r)) {
+		// is computed again where others are only looked up; so is what is not durable yet,
+		// when a sink begins anew.
+		if l.judged(r.Offset) && r.Offset >= floor && !f.mu.former.has(row(r)) && !waiting[r.Offset] {
 			return fault.Transient(fmt.Errorf("step %s refuses the event at %s, which it had let pass before: %s", r.Step, row(r).at, r.Detail))
 		}
 		at[r.Offset] = r
@@ -88,7 +93,7 @@ func (f *flow) refuse(k lane, l *flowLane, in *event.Batch, fresh []transform.Re
 	var dec recordbatch.Decoder
 	return dec.EachIn(in, func(e *event.Event) error {
 		r, ok := at[e.Offset]
-		if !ok || l.judged(e.Offset) || slices.ContainsFunc(l.pending, func(p rejectedAt) bool { return p.offset == e.Offset }) {
+		if !ok || l.judged(e.Offset) || waiting[e.Offset] {
 			return nil
 		}
 		p := rejectedAt{offset: e.Offset, former: f.mu.former.has(row(r))}
