@@ -36,8 +36,7 @@ type refill struct {
 	phase phase
 	own   lineage // of the table
 	next  lineage // of the one that is filled to replace it
-	rest  []lineage
-	done  int // swaps
+	done  int     // swaps
 	story []string
 }
 

@@ -32,27 +32,27 @@ func TestPausesGrow(t *testing.T) {
 func TestUntil(t *testing.T) {
 	var pauses []time.Duration
 	a := Attempts{Most: 3, Wait: func(ctx context.Context, d time.Duration) error { pauses = append(pauses, d); return ctx.Err() }}
-	until := func(after time.Duration, errs ...error) (error, int) {
+	until := func(after time.Duration, errs ...error) (int, error) {
 		pauses = nil
 		made := 0
 		err := a.Until(t.Context(), func() (time.Duration, error) { made++; return after, errs[made-1] })
-		return err, made
+		return made, err
 	}
 	full, wrong := fault.Transient(errors.New("full")), errors.New("wrong")
-	err, made := until(3*time.Second, full, nil)
+	made, err := until(3*time.Second, full, nil)
 	require.NoError(t, err)
 	require.Equal(t, 2, made)
 	require.Equal(t, []time.Duration{3 * time.Second}, pauses)
-	err, made = until(0, full, wrong)
+	made, err = until(0, full, wrong)
 	require.Equal(t, wrong, err)
 	require.Equal(t, 2, made)
 	var later *fault.RetryAfter
-	err, made = until(time.Second, full, full, full)
+	made, err = until(time.Second, full, full, full)
 	require.ErrorAs(t, err, &later)
 	require.Equal(t, time.Second, later.After)
 	require.Equal(t, 3, made)
 	// Longer than it waits by itself.
-	err, made = until(time.Minute, full)
+	made, err = until(time.Minute, full)
 	require.ErrorAs(t, err, &later)
 	require.Equal(t, time.Minute, later.After)
 	require.Equal(t, 1, made)
