@@ -81,7 +81,7 @@ func TestPipelineCommands(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	out := must(t, "", "pipeline", "show", "edits", "--url", s.url)
-	for _, want := range []string{"types      edit", "exactly once", "naru rejected ls --rule pipeline/edits", "step 2"} {
+	for _, want := range []string{"types      edit", "exactly once", "naru rejected ls --pipeline edits", "step 2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

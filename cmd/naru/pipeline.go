@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"naru/internal/client"
 	"naru/internal/fault"
 	"naru/internal/pipeline"
-	"naru/internal/stream"
+	"naru/internal/rejection"
 )
 
 func (c *cli) pipelineCommand() *cobra.Command {
@@ -170,7 +171,10 @@ they hold for, LOG/PARTITION/OFFSET.`,
 			if err := c.askPipelines(cmd, server, "show pipeline "+args[0], get, asJSON, &p); err != nil || asJSON {
 				return err
 			}
-			return c.showPipeline(&p)
+			if err := c.showPipeline(&p); err != nil {
+				return err
+			}
+			return c.showRefused(cmd, server, &p)
 		},
 	}
 	server = c.serverFlag(cmd)
@@ -233,11 +237,31 @@ func (c *cli) showPipeline(p *pipeline.Report) error {
 		fmt.Fprintln(c.out, backfillLine(b))
 	}
 	for _, s := range p.Sinks {
-		if s.Counts.Rejections > 0 {
-			fmt.Fprintf(c.out, "\nWhat was refused, and why: naru rejected ls --rule %s%s\n", stream.PipelineReader, p.Name)
-			break
+		if s.Replays > 0 {
+			fmt.Fprintf(c.out, "\n%s has still to take %d replays of what was refused.\n", s.Name, s.Replays)
 		}
 	}
+	return nil
+}
+
+// showRefused prints the newest kinds of what a pipeline has refused and is open.
+func (c *cli) showRefused(cmd *cobra.Command, server *server, p *pipeline.Report) error {
+	if !slices.ContainsFunc(p.Sinks, func(s pipeline.SinkReport) bool { return s.Counts.Rejections > 0 }) {
+		return nil
+	}
+	var l rejection.List
+	get := func(ctx context.Context, remote *client.Client) (json.RawMessage, error) {
+		return remote.RejectedGroups(ctx, listQuery(rejection.Filter{Pipeline: p.Name}, string(rejection.Open)))
+	}
+	if err := c.answer(cmd, server, get, false, &l); err != nil {
+		return err
+	}
+	slices.SortFunc(l.Groups, func(a, b rejection.Group) int { return b.Last.Compare(a.Last) })
+	const most = 3
+	for _, g := range l.Groups[:min(len(l.Groups), most)] {
+		fmt.Fprintf(c.out, "\n%d refused by %s %s, the last one %s: %s\n  %s\n", g.Open, g.Reason, cell(g.Path), ago(g.Last, time.Now()), g.Sample, oneLine(g.Detail))
+	}
+	fmt.Fprintf(c.out, "\nWhat was refused, and why: naru rejected ls --pipeline %s\nOnce that is mended: naru rejected replay --pipeline %[1]s\n", p.Name)
 	return nil
 }
 

@@ -25,7 +25,8 @@ func (c *cli) rejectedCommand() *cobra.Command {
 		Use:   "rejected",
 		Short: "See what was refused, send it again, or be done with it",
 		Long: `A refused event is kept with its bytes and the reason: a rejection. It is open
-until it is replayed (sent again to its stream, judged by the rules of today) or
+until it is replayed (sent again to its stream, or to the pipeline that has refused
+it, judged by the rules of today) or
 discarded (nobody wants it; it stays in the table). All commands ask the running
 server. docs/rejected.md shows them at work.`,
 	}, c.rejectedListCommand(), c.rejectedShowCommand(), c.rejectedReplayCommand(), c.rejectedDiscardCommand())
@@ -46,6 +47,7 @@ func choiceFlags(cmd *cobra.Command) *choice {
 	flags.StringVar(&ch.f.Path, "path", "", "that break a contract in this place")
 	flags.StringVar(&ch.f.Stream, "stream", "", "meant for this stream")
 	flags.StringVar(&ch.f.Source, "source", "", "from this source")
+	flags.StringVar(&ch.f.Pipeline, "pipeline", "", "refused by this pipeline")
 	flags.StringVar(&ch.since, "since", "", "received then or later: RFC 3339, a day, or an age such as 2h or 7d")
 	flags.StringVar(&ch.until, "until", "", "received before then")
 	return ch
@@ -89,7 +91,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 // listQuery is the filter as the server's list takes it.
 func listQuery(f rejection.Filter, state string) url.Values {
 	q := url.Values{}
-	for name, v := range map[string]string{"id": f.ID, "type": f.Type, "reason": f.Reason, "rule": f.Rule, "path": f.Path, "stream": f.Stream, "source": f.Source, "state": state} {
+	for name, v := range map[string]string{"id": f.ID, "type": f.Type, "reason": f.Reason, "rule": f.Rule, "path": f.Path, "stream": f.Stream, "source": f.Source, "pipeline": f.Pipeline, "state": state} {
 		if v != "" {
 			q.Set(name, v)
 		}
@@ -300,12 +302,17 @@ func (c *cli) rejectedReplayCommand() *cobra.Command {
 them. What is accepted becomes a row like any other, with the id and the time of
 receipt that it had; what is refused again stays open, with one more attempt.
 
-Each goes to its stream once: also when this is run twice, by two people at a time,
+What a step or a sink of a pipeline has refused stands in its stream already: it is
+computed again by the steps of now, and goes to the sinks of that pipeline alone, to
+the one that has refused it if it was a sink.
+
+Each goes there once: also when this is run twice, by two people at a time,
 or is interrupted at any moment. Run it again to go on.
 
 The exit code is 0 also when events were refused again; the counts say so.`,
 		Example: `  naru rejected replay --type page_view
   naru rejected replay --type page_view --reason contract --since 7d --dry-run
+  naru rejected replay --pipeline prices --reason step
   naru rejected replay --all`,
 	})
 }

@@ -71,7 +71,7 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 	rows := row.NewReader(b.Columns)
 	err := s.dec.EachIn(b, func(e *event.Event) error {
 		at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}
-		s.line(b.Columns, rows.Values(e, b.Partition), sink.AppendKey(nil, at, e.Row), e.Time)
+		s.line(b.Columns, rows.Values(e, b.Partition), sink.AppendKey(nil, e.Place(at), e.Row), e.Time)
 		return nil
 	})
 	if err != nil {

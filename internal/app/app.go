@@ -172,7 +172,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 
 	// Rejections behind the queries that find them and the door that judges again.
 	closing := make(chan struct{})
-	rejected, err := openRejected(o.Config.Rejected, log, readable, read, engine, door, contracts, closing, registry, logger)
+	rejected, err := openRejected(o.Config.Rejected, log, readable, read, engine, door, configured, contracts, closing, registry, logger)
 	if err != nil {
 		return err
 	}

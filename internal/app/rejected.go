@@ -9,6 +9,7 @@ import (
 	"naru/internal/dedupe"
 	"naru/internal/lake"
 	"naru/internal/obs"
+	"naru/internal/pipeline"
 	"naru/internal/query"
 	"naru/internal/rejection"
 	"naru/internal/stream"
@@ -16,10 +17,11 @@ import (
 
 // openRejected joins what keeps account of refused events with the tables that
 // find them and the door that judges them again.
-func openRejected(cfg rejection.Config, log stream.Log, readable *dedupe.Log, tables lake.Tables, engine query.Engine, door *native.Door, contracts *contract.Folder, closing <-chan struct{}, reg *obs.Registry, logger *slog.Logger) (*rejection.Handler, error) {
+func openRejected(cfg rejection.Config, log stream.Log, readable *dedupe.Log, tables lake.Tables, engine query.Engine, door *native.Door, configured *pipeline.Configured, contracts *contract.Folder, closing <-chan struct{}, reg *obs.Registry, logger *slog.Logger) (*rejection.Handler, error) {
 	find := &rejection.Tables{Engine: engine, Newest: tables.Newest, Duplicate: readable.Duplicate}
 	r, err := rejection.New(cfg, rejection.Deps{Log: log, Store: find, Logger: logger,
-		Door: func(ctx context.Context, name string) (rejection.Door, error) { return door.Replay(ctx, name) }})
+		Door:     func(ctx context.Context, name string) (rejection.Door, error) { return door.Replay(ctx, name) },
+		Pipeline: func(ctx context.Context, name string) (rejection.Door, error) { return configured.Replay(ctx, name) }})
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,10 @@ type Event struct {
 	// offset and row name a row for good: read again, it is the same.
 	Row int32
 
+	// Origin is where the event stands that a row was made of, if that is not its place
+	// in the batch: a replay; or where a rejection stands that is read from its table.
+	Origin *Position
+
 	// Contract is the one that the event was held against at the door; zero: none.
 	Contract Contract
 	// Violations is what a contract that only observes found wrong: a JSON array
@@ -69,6 +73,14 @@ type Event struct {
 
 	// Refusal is set on records of the stream `rejected`.
 	Refusal *Rejection
+}
+
+// Place is where the event stands that e was made of; at is its place in the batch.
+func (e *Event) Place(at Position) Position {
+	if e.Origin != nil {
+		return *e.Origin
+	}
+	return at
 }
 
 // Contract names the contract that an event was held against.
@@ -94,6 +106,14 @@ const (
 const (
 	StepFailed  Reason = "step" // a step could not be computed on the event
 	SinkRefused Reason = "sink" // the target of a sink has refused the row for good
+)
+
+// The reasons for which what a pipeline has refused stays refused when it is replayed,
+// besides those for which it is refused again.
+const (
+	NoPipeline Reason = "no_pipeline" // the pipeline or the sink is not there, or reads another stream
+	EventGone  Reason = "event_gone"  // the log has the event no more
+	Recomputed Reason = "recomputed"  // the pipeline was rewound over it since: what came of it then holds
 )
 
 // Rejection is an event that was refused: data, never a Go error, never dropped.

@@ -27,6 +27,8 @@ type backfill struct {
 	Phase phase           `json:"phase"`
 	From  event.Positions `json:"from"`         // the first places that are read
 	To    event.Positions `json:"to,omitempty"` // the first ones that are not; only with Into
+	// Records is where the stream `rejected` ended when it began.
+	Records event.Positions `json:"records,omitempty"`
 	// Before are the events that lie before From.
 	Before int64     `json:"before"`
 	Rate   int64     `json:"rate,omitempty"` // events a second; 0: as fast as it goes
@@ -223,7 +225,7 @@ func (r *running) planFill(ctx context.Context, p *rewinding, s *definition.Sink
 			return 0, err
 		}
 	}
-	b.From, b.Before = at.Positions.Clone(), at.Counts.Total()
+	b.From, b.Before, b.Records = at.Positions.Clone(), at.Counts.Total(), p.Again.Records.Clone()
 	p.read(reader, at)
 	p.Backfills = append(p.Backfills, b)
 	return n, nil
@@ -350,11 +352,36 @@ func (r *running) finishSwap(ctx context.Context, b backfill) error {
 	if err != nil {
 		return err
 	}
-	if err := r.flow.log.Commit(ctx, nil, sinkReader(r.flow.name, b.Sink), at.Clone()); err != nil {
+	at = at.Clone()
+	if err := r.keepReplays(ctx, &at, sinkReader(r.flow.name, b.Sink), nil); err != nil {
+		return err
+	}
+	if err := r.flow.log.Commit(ctx, nil, sinkReader(r.flow.name, b.Sink), at); err != nil {
 		return fmt.Errorf("move the watermark: %w", err)
 	}
 	r.flow.logger.Info("backfill has replaced the target", slog.String("sink", b.Sink), slog.String("target", b.Target), slog.String("at", at.Positions.String()))
-	return r.setPhase(b.Sink, removing)
+	return r.setSwapped(b)
+}
+
+// setSwapped makes it durable that a backfill has replaced the target of its sink. With
+// changing held.
+func (r *running) setSwapped(b backfill) error {
+	return r.update(func(next *state) {
+		next.Backfills = slices.Clone(next.Backfills)
+		for i := range next.Backfills {
+			if next.Backfills[i].Sink == b.Sink {
+				next.Backfills[i].Phase = removing
+			}
+		}
+		past := pastRewind{Records: b.Records, From: map[string]map[int32]int64{b.Sink: limits(b.From)}}
+		for _, s := range r.def.Load().To {
+			if s.Name != b.Sink {
+				past.Apart = append(past.Apart, s.Name)
+			}
+		}
+		next.rewind(past)
+		next.countFrom(b.Sink, limits(b.From))
+	})
 }
 
 // clearFills removes what backfills leave behind that are over. With changing held.

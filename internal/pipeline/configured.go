@@ -258,8 +258,10 @@ func (c *Configured) fills(reader string) bool {
 // ownerOf gives the pipeline, and the sink if any, that a reader belongs to; "" for
 // readers of others.
 func ownerOf(reader string) (pipeline, sink string) {
-	if rest, ok := strings.CutPrefix(reader, stream.RefusedReader); ok {
-		return rest, ""
+	for _, prefix := range []string{stream.RefusedReader, stream.ReplayReader} {
+		if rest, ok := strings.CutPrefix(reader, prefix); ok {
+			return rest, ""
+		}
 	}
 	rest, ok := strings.CutPrefix(reader, stream.PipelineReader)
 	if !ok {

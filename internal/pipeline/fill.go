@@ -102,7 +102,7 @@ func (r *running) startFill(s *definition.Sink, b backfill) {
 	env := r.envOf(b.Sink)
 	p := New(backfillReader(r.flow.name, b.Sink), r.flow.stream, c.cfg, c.deps.Log,
 		func(ctx context.Context, _ string) (sink.Sink, error) { return x.Open(ctx, env) }, c.deps.Logger)
-	p.source = &paced{source: ranged{tap{r.flow, s.Name, s.Kind.Tabular != nil && s.Kind.Tabular(s.Settings)}, limits(b.To)}, rate: b.Rate}
+	p.source = &paced{source: ranged{tap{r.flow, s.Name, tabular(s)}, limits(b.To)}, rate: b.Rate}
 	ctx, cancel := context.WithCancel(c.ctx)
 	run := &fillRun{backfill: b, pipeline: p, cancel: cancel, done: make(chan struct{}), began: r.flow.now(), first: -1}
 	r.mu.Lock()
@@ -162,12 +162,14 @@ func (r *running) keeping(ctx context.Context, b backfill) (func(event.Position)
 	}, nil
 }
 
-// limits are offsets by partition: they run on through the lives of a log.
+// limits are offsets by partition of a stream: they run on through the lives of a log.
 func limits(at event.Positions) map[int32]int64 {
 	out := map[int32]int64{}
 	for _, parts := range at {
 		for partition, off := range parts {
-			out[partition] = max(out[partition], off)
+			if partition < replayLane {
+				out[partition] = max(out[partition], off)
+			}
 		}
 	}
 	return out

@@ -47,6 +47,8 @@ type flow struct {
 		passed  func(lane) int64
 		scanned event.Positions // of the stream `rejected`: what known has
 		looked  time.Time       // when that was written
+		// released is when replays that all have were last let go.
+		released time.Time
 	}
 }
 
@@ -112,7 +114,7 @@ func (f *flow) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load where refusals begin: %w", err)
 	}
-	f.mu.scanned, err = scan(ctx, f.log, f.name, from.Positions, stream.Bytes(f.most), func(record event.Position, r refusedRow) error {
+	f.mu.scanned, err = scan(ctx, f.log, f.name, f.stream, from.Positions, stream.Bytes(f.most), func(record event.Position, r refusedRow) error {
 		if again.former(record) {
 			f.mu.former.add(r)
 		} else {
@@ -122,6 +124,14 @@ func (f *flow) open(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("load refusals: %w", err)
+	}
+	if len(f.mu.former) > 0 { // what was replayed is a new rejection when it is refused again
+		err := f.replayedBefore(ctx, func(h *replayHead) {
+			delete(f.mu.former, refusedRow{by: h.Sink, step: h.Step, at: h.Of, row: h.Row})
+		})
+		if err != nil {
+			return fmt.Errorf("load replays: %w", err)
+		}
 	}
 	f.mu.known.prune(f.mu.passed)
 	return f.moved(ctx)
@@ -163,6 +173,9 @@ func (f *flow) readBytes() stream.Bytes {
 
 // next implements source.
 func (t tap) next(ctx context.Context, from event.Position) (*portion, error) {
+	if from.Partition >= replayLane {
+		return t.replays(ctx, from)
+	}
 	b, err := t.log.Read(ctx, t.stream, from, t.readBytes())
 	if err != nil {
 		return nil, err
@@ -373,7 +386,7 @@ func (t tap) own(k lane, x *portion) *portion {
 		return slices.Contains(rows[e.Offset], e.Row)
 	})
 	mine.out = &copied
-	mine.refused = slices.Clone(x.refused)
+	mine.before, mine.refused = hit, slices.Clone(x.refused)
 	for _, off := range hit {
 		if i, known := slices.BinarySearch(mine.refused, off); !known {
 			mine.refused = slices.Insert(mine.refused, i, off)

@@ -26,6 +26,7 @@ type lane struct {
 type span struct {
 	end    int64 // first offset behind it
 	counts stream.Counts
+	before []int64 // offsets that are counted as refused by the sink, in order
 }
 
 func newLedger(at stream.Progress) *ledger {
@@ -41,14 +42,15 @@ func newLedger(at stream.Progress) *ledger {
 	return &ledger{at: at, pending: map[lane][]span{}}
 }
 
-// wrote notes a batch that the sink has taken, with the fate of its events.
-func (l *ledger) wrote(b *event.Batch, c stream.Counts) {
+// wrote notes a batch that the sink has taken, with the fate of its events; before are
+// those of which it had refused a row when it took them before.
+func (l *ledger) wrote(b *event.Batch, c stream.Counts, before []int64) {
 	k := lane{b.Incarnation, b.Partition}
 	spans := l.pending[k]
 	if len(spans) >= maxSpans {
 		spans = join(spans)
 	}
-	l.pending[k] = append(spans, span{end: b.Next, counts: c})
+	l.pending[k] = append(spans, span{end: b.Next, counts: c, before: before})
 	l.events += c.Total()
 }
 
@@ -64,6 +66,7 @@ func join(spans []span) []span {
 		if i+1 < len(spans) {
 			s.end = spans[i+1].end
 			s.counts = s.counts.Plus(spans[i+1].counts)
+			s.before = slices.Concat(s.before, spans[i+1].before)
 		}
 		half = append(half, s)
 	}
@@ -122,6 +125,9 @@ func (l *ledger) refuse(told refused) {
 		i := slices.IndexFunc(spans, func(s span) bool { return at.Offset < s.end })
 		if i < 0 || spans[i].counts.Written == 0 {
 			continue // below the watermark: it was counted before
+		}
+		if _, known := slices.BinarySearch(spans[i].before, at.Offset); known {
+			continue
 		}
 		spans[i].counts.Written--
 		if f.rejected {

@@ -15,7 +15,7 @@ func TestLedgerStaysSmallBehindAHeldWatermark(t *testing.T) {
 	l := newLedger(stream.Progress{Stream: "events"})
 	const batches, size = 50_000, 3
 	for i := range int64(batches) {
-		l.wrote(&event.Batch{Incarnation: inc, From: i * size, Next: (i + 1) * size}, stream.Counts{Written: 2, Filtered: 1})
+		l.wrote(&event.Batch{Incarnation: inc, From: i * size, Next: (i + 1) * size}, stream.Counts{Written: 2, Filtered: 1}, nil)
 		if l.settle(event.Positions{inc: {0: 1}}) {
 			t.Fatal("the watermark moved past an event that is held back")
 		}

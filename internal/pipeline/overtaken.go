@@ -30,7 +30,7 @@ func (p *Pipeline) skip(ctx context.Context, out sink.Sink, led *ledger, g strea
 	if err := out.Write(ctx, b); err != nil {
 		return fmt.Errorf("write %s at %s: %w", p.stream, b.End(), err)
 	}
-	led.wrote(b, stream.Counts{Written: held, Dropped: g.Events - held})
+	led.wrote(b, stream.Counts{Written: held, Dropped: g.Events - held}, nil)
 	p.update(func(s *Status) { s.Held = led.events })
 	p.logger.Warn("retention dropped events before they were read (log.drop_unread); they are counted as dropped unread",
 		slog.Int64("events", g.Events-held), slog.Int64("already_written", held), slog.Int("partition", int(g.To.Partition)),

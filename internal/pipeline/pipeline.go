@@ -201,8 +201,9 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		begin.Advance(g.To)
 		dirty = true
 	}
-	follow := func(st stream.Stat) {
-		for partition, from := range starts(st, begin, resume) {
+	follow := func(st stream.Stat) error {
+		from, err := p.starts(work, st, begin, resume)
+		for partition, from := range from {
 			if known[partition] {
 				continue
 			}
@@ -216,8 +217,11 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 				}
 			})
 		}
+		return err
 	}
-	follow(st)
+	if err := follow(st); err != nil {
+		return err
+	}
 	if !dirty && stream.Left(st, led.at) == 0 {
 		p.update(func(s *Status) { s.LastError, s.Hint = "", "" }) // the sink is open, and nothing is left
 	}
@@ -254,7 +258,9 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		case <-changed:
 			changed = p.log.Changed()
 			if st, err := p.log.Stat(ctx, p.stream); err == nil {
-				follow(st) // partitions that came since
+				if err := follow(st); err != nil { // partitions that came since
+					return err
+				}
 				overtaken = p.overtaken(st, begin, led)
 			}
 			if !overtaken {
@@ -332,7 +338,7 @@ func (p *Pipeline) write(ctx context.Context, out sink.Sink, led *ledger, x *por
 		p.held = h.PendingBytes()
 	}
 	counts.Written += held
-	led.wrote(x.in, counts)
+	led.wrote(x.in, counts, x.before)
 	p.update(func(s *Status) { s.Held = led.events })
 	return nil
 }

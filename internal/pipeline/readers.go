@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"naru/internal/event"
 	"naru/internal/fault"
@@ -76,6 +78,42 @@ func starts(st stream.Stat, watermark, resume event.Positions) map[int32]event.P
 		from[r.Partition] = event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: off}
 	}
 	return from
+}
+
+// beside is an optional power of a source: it has partitions besides those of the stream.
+type beside interface {
+	beside(ctx context.Context) ([]stream.Range, error)
+}
+
+// starts says where to begin in each partition, those among them that the source has
+// beside the stream.
+func (p *Pipeline) starts(ctx context.Context, st stream.Stat, watermark, resume event.Positions) (map[int32]event.Position, error) {
+	src, ok := p.source.(beside)
+	if !ok {
+		return starts(st, watermark, resume), nil
+	}
+	more, err := src.beside(ctx)
+	if err != nil || len(more) == 0 {
+		return starts(st, watermark, resume), err
+	}
+	// A target that lies behind the watermark was lost or rolled back: what it does not
+	// know of these partitions, it has not.
+	if resume != nil && !maps.Equal(starts(st, watermark, resume), starts(st, watermark, nil)) {
+		known := map[int32]bool{}
+		for _, r := range more {
+			_, ok := resume.Get(r.Incarnation, r.Partition)
+			known[r.Partition] = known[r.Partition] || ok
+		}
+		resume = resume.Clone()
+		for _, r := range more {
+			if !known[r.Partition] {
+				known[r.Partition] = true
+				resume.Advance(event.Position{Incarnation: r.Incarnation, Partition: r.Partition, Offset: r.Start})
+			}
+		}
+	}
+	st.Ranges = append(slices.Clip(st.Ranges), more...)
+	return starts(st, watermark, resume), nil
 }
 
 // countBatch counts the events of b at or behind offset from, and before b.Next: the

@@ -152,9 +152,9 @@ func writesOf(name string, events []event.Event, now time.Time) []stream.Write {
 	return out
 }
 
-// scan reads the rejections of a pipeline that stand in the stream `rejected` from a
+// scan reads the rejections of a pipeline, in what it reads of a stream, that stand in the stream `rejected` from a
 // place on, and returns where that ends.
-func scan(ctx context.Context, log stream.Log, pipeline string, from event.Positions, most stream.Bytes, fn func(record event.Position, r refusedRow) error) (event.Positions, error) {
+func scan(ctx context.Context, log stream.Log, pipeline, of string, from event.Positions, most stream.Bytes, fn func(record event.Position, r refusedRow) error) (event.Positions, error) {
 	end := event.Positions{}
 	st, err := log.Stat(ctx, event.RejectedStream)
 	if errors.Is(err, stream.ErrNoStream) {
@@ -173,7 +173,7 @@ func scan(ctx context.Context, log stream.Log, pipeline string, from event.Posit
 			}
 			err = dec.EachIn(b, func(e *event.Event) error {
 				r := e.Refusal
-				if r == nil || r.At == "" || r.Rule != stream.PipelineReader+pipeline {
+				if r == nil || r.At == "" || r.Rule != stream.PipelineReader+pipeline || r.Stream != of {
 					return nil
 				}
 				place, row, err := sink.ParseKey(r.At)

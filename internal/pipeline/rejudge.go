@@ -140,6 +140,12 @@ func (f *flow) tidy(ctx context.Context) error {
 	if !f.mu.known.empty() {
 		f.mu.known.prune(f.mu.passed)
 	}
+	if f.now().Sub(f.mu.released) >= time.Minute {
+		f.mu.released = f.now()
+		if err := f.releaseReplays(ctx); err != nil {
+			return err
+		}
+	}
 	if f.mu.state.rewound() || f.now().Sub(f.mu.looked) < time.Minute || !f.mu.known.empty() {
 		return nil
 	}

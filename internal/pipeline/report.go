@@ -69,6 +69,9 @@ type SinkReport struct {
 	Counts    stream.Counts   `json:"counts"`
 	Lag       int64           `json:"lag_events"`
 	Positions event.Positions `json:"positions"`
+	// Replays are those that the sink has not looked at yet; until then it has their
+	// events among the rejections.
+	Replays int64 `json:"replays_left,omitempty"`
 	// LagSeconds is how long ago the oldest event was received that is not committed.
 	LagSeconds float64   `json:"lag_seconds"`
 	LastCommit time.Time `json:"last_commit,omitzero"`
@@ -150,7 +153,7 @@ func (c *Configured) report(ctx context.Context, name string, r *running, wrong 
 		case one.LastError != "":
 			one.State, out.State = Failing, Failing
 		}
-		if err := c.lag(ctx, &one, def.From.Stream, sinkReader(name, s.Name)); err != nil {
+		if err := c.lag(ctx, &one, name, def.From.Stream, sinkReader(name, s.Name)); err != nil {
 			one.LastError = fmt.Sprintf("report how far it is: %v", err)
 		}
 		out.Sinks = append(out.Sinks, one)
@@ -166,7 +169,7 @@ func (c *Configured) report(ctx context.Context, name string, r *running, wrong 
 }
 
 // lag fills in what the log knows of a sink.
-func (c *Configured) lag(ctx context.Context, out *SinkReport, name, reader string) error {
+func (c *Configured) lag(ctx context.Context, out *SinkReport, pipeline, name, reader string) error {
 	log := c.deps.Raw
 	if log == nil {
 		log = c.deps.Log
@@ -175,7 +178,17 @@ func (c *Configured) lag(ctx context.Context, out *SinkReport, name, reader stri
 	if err != nil {
 		return err
 	}
-	out.Counts, out.Positions = at.Counts, at.Positions
+	out.Counts, out.Positions = at.Counts, event.Positions{}
+	for inc, parts := range at.Positions {
+		for partition, off := range parts {
+			if partition < replayLane {
+				out.Positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+			}
+		}
+	}
+	if out.Replays, err = replaysLeft(ctx, log, pipeline, at); err != nil {
+		return err
+	}
 	st, err := log.Stat(ctx, name)
 	if errors.Is(err, stream.ErrNoStream) {
 		return nil // nothing has come yet
@@ -204,6 +217,21 @@ func (c *Configured) lag(ctx context.Context, out *SinkReport, name, reader stri
 		out.LagSeconds = max(time.Since(oldest).Seconds(), 0)
 	}
 	return nil
+}
+
+// replaysLeft is how many replays of a pipeline a sink has still to look at.
+func replaysLeft(ctx context.Context, log stream.Log, pipeline string, at stream.Progress) (n int64, err error) {
+	st, err := log.Stat(ctx, replayStream(pipeline))
+	if errors.Is(err, stream.ErrNoStream) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for partition := range starts(st, nil, nil) {
+		n += max(endOf(st, partition).Offset-max(stream.Reached(inReplayLane(st), at.Positions, partition+replayLane), beginOf(st, partition)), 0)
+	}
+	return n, nil
 }
 
 // maxTimes bounds the times of receipt in memory: sinks stand at few places, and stay

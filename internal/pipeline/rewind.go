@@ -28,6 +28,8 @@ type rewinding struct {
 	Redo    map[int32]int64 `json:"redo,omitempty"`
 	Again   again           `json:"again"`
 	Version version         `json:"version"` // in force for all places from then on
+	// From becomes that of a pastRewind.
+	From map[string]map[int32]int64 `json:"from,omitempty"`
 	// Backfills begin with it.
 	Backfills []backfill `json:"backfills,omitempty"`
 }
@@ -274,6 +276,45 @@ func (p *rewinding) until(at event.Positions) {
 // read has a reader begin anew.
 func (p *rewinding) read(reader string, to stream.Progress) { p.Readers[reader] = to }
 
+// keepReplays gives to the places of a reader among the replays; from are those of them
+// that it goes back to.
+func (r *running) keepReplays(ctx context.Context, to *stream.Progress, reader string, from event.Positions) error {
+	at, err := r.flow.log.Progress(ctx, reader)
+	if err != nil {
+		return fmt.Errorf("load watermark of %s: %w", reader, err)
+	}
+	for inc, parts := range at.Positions {
+		for partition, off := range parts {
+			if partition >= replayLane {
+				if back, ok := from.Get(inc, partition); ok {
+					off = min(off, back)
+				}
+				to.Positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+				to.Events[partition] = at.Events[partition]
+			}
+		}
+	}
+	return nil
+}
+
+// lasting adds to a plan what has to be known of it for good: from where on each sink gets
+// what is computed anew, because it reads again or has not got further.
+func (r *running) lasting(ctx context.Context, p *rewinding) error {
+	p.From = map[string]map[int32]int64{}
+	for _, s := range r.def.Load().To {
+		reader := sinkReader(r.flow.name, s.Name)
+		at, again := p.Readers[reader]
+		if !again {
+			var err error
+			if at, err = r.flow.log.Progress(ctx, reader); err != nil {
+				return fmt.Errorf("load watermark of %s: %w", reader, err)
+			}
+		}
+		p.From[s.Name] = limits(at.Positions)
+	}
+	return nil
+}
+
 // begin makes a plan durable and carries it out. With changing held and all sinks halted.
 func (r *running) begin(ctx context.Context, p *rewinding) error {
 	f := r.flow
@@ -282,6 +323,9 @@ func (r *running) begin(ctx context.Context, p *rewinding) error {
 		return err
 	}
 	p.lower(st)
+	if err := r.lasting(ctx, p); err != nil {
+		return err
+	}
 	if err := r.update(func(next *state) { next.Rewind = p }); err != nil {
 		return err
 	}
@@ -388,6 +432,12 @@ func (r *running) finish(ctx context.Context) error {
 	return r.update(func(next *state) {
 		next.Rewind, next.Versions = nil, []version{p.Version}
 		next.Again = &p.Again
+		next.rewind(pastRewind{Records: p.Again.Records, From: p.From})
+		for _, s := range def.To {
+			if at, ok := p.Readers[sinkReader(def.Name, s.Name)]; ok {
+				next.countFrom(s.Name, limits(at.Positions))
+			}
+		}
 		next.Backfills = append(slices.Clone(next.Backfills), p.Backfills...)
 	})
 }

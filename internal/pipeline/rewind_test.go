@@ -34,6 +34,7 @@ type placed struct {
 	at  event.Position
 	row int32
 	id  string
+	of  event.Position // the event that it was made of
 }
 
 func (l *ledgerOf) ids() (out []string) {
@@ -84,7 +85,7 @@ func (k *keeper) Write(_ context.Context, b *event.Batch) error {
 	err := k.dec.EachIn(b, func(e *event.Event) error {
 		at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}
 		if !k.floor.Covers(at) {
-			k.held = append(k.held, placed{at, e.Row, string(e.ID)})
+			k.held = append(k.held, placed{at, e.Row, string(e.ID), e.Place(at)})
 		}
 		return nil
 	})
@@ -129,8 +130,8 @@ func (k backward) Rewind(_ context.Context, from event.Positions, _ bool) error 
 	}
 	t.positions = sink.Lowered(t.positions, from)
 	t.rows = slices.DeleteFunc(t.rows, func(r placed) bool {
-		off, ok := from.Get(r.at.Incarnation, r.at.Partition)
-		return ok && r.at.Offset >= off
+		off, ok := from.Get(r.of.Incarnation, r.of.Partition)
+		return ok && r.of.Offset >= off
 	})
 	return t.fails()
 }

@@ -123,6 +123,9 @@ func (r *running) change(def *definition.Definition) error {
 		return err
 	}
 	r.def.Store(def)
+	if err := r.welcome(); err != nil {
+		return err
+	}
 	r.adjust()
 	return nil
 }
@@ -224,10 +227,8 @@ func (r *running) start(def *definition.Definition, s *definition.Sink) *sinkRun
 		cfg.CommitBytes = s.Bytes
 	}
 	p := New(sinkReader(def.Name, s.Name), def.From.Stream, cfg, c.deps.Log, r.opener(s), c.deps.Logger)
-	p.source = tap{r.flow, s.Name, s.Kind.Tabular != nil && s.Kind.Tabular(s.Settings)}
-	p.first = func(ctx context.Context) (stream.Progress, error) {
-		return startAt(ctx, c.deps.Log, def.From.Stream, def.From.Start)
-	}
+	p.source = tap{r.flow, s.Name, tabular(s)}
+	p.first = func(ctx context.Context) (stream.Progress, error) { return r.first(ctx, s.Name, def.From.Start) }
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.sinks.Add(1)
 	run := &sinkRun{def: s, pipeline: p, cancel: cancel, done: make(chan struct{})}

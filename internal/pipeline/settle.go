@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"naru/internal/event"
-	"naru/internal/recordbatch"
 )
 
 // settle implements source: what the steps have refused below done, and what the sink
@@ -80,29 +79,30 @@ func (t tap) wasRefused(r refusedRow) bool {
 
 // records are the rejections of what a sink has refused: the events are read again.
 func (t tap) records(ctx context.Context, told refused) (out []event.Event, err error) {
-	var dec recordbatch.Decoder
+	before := map[event.Position]int{} // refused rows of an event
+	t.mu.Lock()
+	for _, r := range told {
+		if v := t.mu.known.lanes[lane{r.At.Incarnation, r.At.Partition}]; v != nil {
+			before[r.At] = len(v.rows[t.sink][r.At.Offset])
+		}
+	}
+	t.mu.Unlock()
 	for _, r := range told {
 		if r.Dropped || t.wasRefused(refusedRow{by: t.sink, step: t.sink, at: r.At, row: r.Row}) {
 			continue
 		}
-		b, err := t.log.Read(ctx, t.stream, r.At, 1)
+		e, further, err := t.refusedEvent(ctx, r.At)
 		if err != nil {
-			return nil, fmt.Errorf("read the event at %s that the sink has refused: %w", r.At, err)
+			return nil, fmt.Errorf("sink %s has refused a row: %w", t.sink, err)
 		}
-		found := false
-		err = dec.EachIn(b, func(e *event.Event) error {
-			if found = e.Offset == r.At.Offset; found {
-				record := rejection(e, t.name, t.stream, t.sink, event.SinkRefused, r.Detail, r.At, r.Row)
-				out = append(out, clone(&record))
-			}
-			return recordbatch.ErrStop
-		})
-		if err != nil {
-			return nil, err
+		record := rejection(&e, t.name, t.stream, t.sink, event.SinkRefused, r.Detail, r.At, r.Row)
+		// Its event is one rejection in the counts, whichever rows of it are refused.
+		record.Refusal.Index = before[r.At]
+		if further {
+			record.Refusal.Index++
 		}
-		if !found {
-			return nil, fmt.Errorf("sink %s has refused an event at %s, which the log does not have", t.sink, r.At)
-		}
+		before[r.At]++
+		out = append(out, record)
 	}
 	return out, nil
 }

@@ -94,7 +94,7 @@ func (x *tabShadow) Make(_ context.Context, _ sink.Env, at event.Positions, keep
 		l := &ledgerOf{positions: at, failing: x.shelf.refuses}
 		if old := x.shelf.targets[x.of]; old != nil && x.replaces {
 			old.mu.Lock()
-			l.rows = slices.DeleteFunc(slices.Clone(old.rows), func(r placed) bool { return !keep(r.at) })
+			l.rows = slices.DeleteFunc(slices.Clone(old.rows), func(r placed) bool { return !keep(r.of) })
 			old.mu.Unlock()
 		}
 		x.shelf.targets[x.Name] = l

@@ -22,10 +22,15 @@ type source interface {
 type portion struct {
 	in, out *event.Batch
 	refused []int64 // offsets that a step, or the sink before, has refused; in order, each once
+	before  []int64 // those of them that the sink itself has refused a row of before, in order
+	moved   []moved // of replays, those that count; nil: these are none
 }
 
 // counts says what becomes of the events of a portion at or behind an offset.
 func (x *portion) counts(from int64) (stream.Counts, error) {
+	if x.moved != nil {
+		return x.countMoved(from), nil
+	}
 	n, err := countBatch(x.in, from)
 	if err != nil {
 		return stream.Counts{}, err

@@ -38,7 +38,9 @@ func (r *running) rewindable(ctx context.Context, s *definition.Sink, ask Rewind
 		var got event.Positions
 		if got, why = back.Rewindable(ctx, from); why == nil {
 			from = got
-			to, why = r.earlier(st, to, from)
+			if to, why = r.earlier(st, to, from); why == nil {
+				why = r.hasReplays(ctx, from)
+			}
 		}
 		if why != nil && !errors.Is(why, sink.ErrStays) {
 			return out, fmt.Errorf("ask sink %s whether it can be taken back: %w", s.Name, why)
@@ -63,6 +65,11 @@ func (r *running) rewindable(ctx context.Context, s *definition.Sink, ask Rewind
 		return out, err
 	}
 	out.Events = behind(st, at.Positions, to.Positions)
+	// Replays that the target keeps do not come again; those that go with others do, but
+	// for what is computed anew.
+	if err := r.keepReplays(ctx, &to, sinkReader(r.flow.name, s.Name), from); err != nil {
+		return out, err
+	}
 	if ok {
 		p.Targets[s.Name] = givesBack{From: from, Again: out.Again}
 	}
@@ -94,8 +101,8 @@ func gone(st stream.Stat, to event.Positions) event.Positions {
 func (r *running) earlier(st stream.Stat, to stream.Progress, from event.Positions) (stream.Progress, error) {
 	for inc, parts := range from {
 		for partition, off := range parts {
-			if !has(st, event.Position{Incarnation: inc, Partition: partition, Offset: off}) {
-				return to, fmt.Errorf("%w: with what is to go would go rows of events that the log does not have any more", sink.ErrStays)
+			if partition < replayLane && !has(st, event.Position{Incarnation: inc, Partition: partition, Offset: off}) {
+				return to, errGoesToo
 			}
 		}
 	}
@@ -109,6 +116,26 @@ func (r *running) earlier(st stream.Stat, to stream.Progress, from event.Positio
 		}
 	}
 	return progressAt(st, offsets), nil
+}
+
+// errGoesToo: a target cannot go back without more than the log can bring again.
+var errGoesToo = fmt.Errorf("%w: with what is to go would go rows of events that the log does not have any more", sink.ErrStays)
+
+// hasReplays tells whether the log has all replays from a place on that go with others.
+func (r *running) hasReplays(ctx context.Context, from event.Positions) error {
+	st, err := r.flow.log.Stat(ctx, replayStream(r.flow.name))
+	if err != nil && !errors.Is(err, stream.ErrNoStream) {
+		return err
+	}
+	st = inReplayLane(st)
+	for inc, parts := range from {
+		for partition, off := range parts {
+			if partition >= replayLane && !has(st, event.Position{Incarnation: inc, Partition: partition, Offset: off}) {
+				return errGoesToo
+			}
+		}
+	}
+	return nil
 }
 
 // has tells whether the log has all of a life from a place on.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"naru/internal/event"
 	"naru/internal/vfs"
@@ -33,11 +35,86 @@ type state struct {
 	// next start. Again is what it leaves.
 	Rewind *rewinding `json:"rewind,omitempty"`
 	Again  *again     `json:"again,omitempty"`
+	// Rewound are rewinds of the past, oldest first: replays of what was refused before one
+	// and computed again in it would come twice.
+	Rewound []pastRewind `json:"rewound,omitempty"`
+	// Sinks, by name: where each began.
+	Sinks map[string]sinkState `json:"sinks,omitempty"`
 	// Backfills are those that go on, at most one of a sink.
 	Backfills []backfill `json:"backfills,omitempty"`
 }
 
 const stateFormat = 1
+
+// pastRewind is what lasts of a rewind.
+type pastRewind struct {
+	// Records is where the stream `rejected` ended: rejections before it are meant.
+	Records event.Positions `json:"records"`
+	// From is, by sink and partition, from where on events were computed again for it;
+	// for one that came later, from the lowest of these on.
+	From map[string]map[int32]int64 `json:"from,omitempty"`
+	// Apart are sinks for which it does not hold.
+	Apart []string `json:"apart,omitempty"`
+}
+
+// sinkState is where a sink began, by partition: Start is the first offset that it
+// reads, Counts the first one that its counts have not as filtered from the beginning.
+type sinkState struct {
+	Start  map[int32]int64 `json:"start,omitempty"`
+	Counts map[int32]int64 `json:"counts,omitempty"`
+}
+
+// countFrom notes that the counts of a sink begin anew.
+func (s *state) countFrom(name string, places map[int32]int64) {
+	s.Sinks = maps.Clone(s.Sinks)
+	if s.Sinks == nil {
+		s.Sinks = map[string]sinkState{}
+	}
+	x := s.Sinks[name]
+	x.Counts = places
+	s.Sinks[name] = x
+}
+
+// strangers forgets what rewinds were to sinks of these names.
+func (s *state) strangers(names map[string]sinkState) {
+	s.Rewound = slices.Clone(s.Rewound)
+	for i := range s.Rewound {
+		x := &s.Rewound[i]
+		x.From = maps.Clone(x.From)
+		maps.DeleteFunc(x.From, func(name string, _ map[int32]int64) bool { _, ok := names[name]; return ok })
+		x.Apart = slices.DeleteFunc(slices.Clone(x.Apart), func(name string) bool { _, ok := names[name]; return ok })
+	}
+}
+
+// maxRewound bounds the rewinds of the past in the file. The oldest two become one that
+// holds for what either held for.
+const maxRewound = 256
+
+func (s *state) rewind(r pastRewind) {
+	s.Rewound = append(slices.Clone(s.Rewound), r)
+	for len(s.Rewound) > maxRewound {
+		a, b := s.Rewound[0], s.Rewound[1]
+		both := pastRewind{Records: b.Records, From: map[string]map[int32]int64{}}
+		for _, x := range []pastRewind{a, b} {
+			for name, from := range x.From {
+				places := maps.Clone(from)
+				if other, ok := both.From[name]; ok { // a partition that is not named: from its beginning
+					maps.DeleteFunc(places, func(partition int32, _ int64) bool { _, ok := other[partition]; return !ok })
+					for partition := range places {
+						places[partition] = min(places[partition], other[partition])
+					}
+				}
+				both.From[name] = places
+			}
+		}
+		for _, name := range a.Apart {
+			if slices.Contains(b.Apart, name) {
+				both.Apart = append(both.Apart, name)
+			}
+		}
+		s.Rewound = append([]pastRewind{both}, s.Rewound[2:]...)
+	}
+}
 
 // at gives the version of a place, and the first offset that is not its any more; -1
 // for none.

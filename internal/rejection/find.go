@@ -14,6 +14,7 @@ import (
 	"naru/internal/fault"
 	"naru/internal/lake"
 	"naru/internal/query"
+	"naru/internal/stream"
 )
 
 // The tables, as SQL calls them.
@@ -104,8 +105,12 @@ func where(f Filter, has map[string]bool) (string, error) {
 			conds = append(conds, c.column+" = "+quote(c.value))
 		}
 	}
-	if f.door {
-		conds = append(conds, "reason NOT IN ("+quote(string(event.StepFailed))+", "+quote(string(event.SinkRefused))+")")
+	if f.Pipeline != "" {
+		if !has["rule"] {
+			conds = append(conds, "false")
+		} else {
+			conds = append(conds, "rule = "+quote(stream.PipelineReader+f.Pipeline))
+		}
 	}
 	if f.ID != "" {
 		at, err := ParseID(f.ID)
@@ -182,11 +187,12 @@ func (t *Tables) Fetch(ctx context.Context, l Lane, from, to int64, fn func(*eve
 		return err
 	}
 	_, err = t.rows(ctx, "SELECT _offset, _id, _source, _subject, _time, _received_at, stream, event_type, event_id, reason, original, content_type, "+
-		column(has, "extensions")+", "+column(has, "sent")+", "+column(has, "event_time")+" FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
+		column(has, "extensions")+", "+column(has, "sent")+", "+column(has, "event_time")+", "+column(has, "rule")+", "+column(has, "path")+", item_index FROM "+table+" WHERE "+within(l, from, to+1)+" ORDER BY _offset", func(v []any) error {
 		e := event.Event{
 			Offset: number(v[0]), ID: []byte(text(v[1])), Source: []byte(text(v[2])), ReceivedAt: instant(v[5]),
 			ContentType: []byte(text(v[11])), GeneratedID: true,
-			Refusal: &event.Rejection{Stream: text(v[6]), Type: text(v[7]), ID: text(v[8]), Reason: event.Reason(text(v[9])), Original: blob(v[10])},
+			Refusal: &event.Rejection{Stream: text(v[6]), Type: text(v[7]), ID: text(v[8]), Reason: event.Reason(text(v[9])), Original: blob(v[10]),
+				Rule: text(v[15]), Path: text(v[16]), Index: int(number(v[17]))},
 		}
 		if s := text(v[3]); s != "" {
 			e.Subject = []byte(s)

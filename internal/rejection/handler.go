@@ -96,6 +96,8 @@ func readFilter(q url.Values) (f Filter, state State, err error) {
 			f.Stream = v
 		case "source":
 			f.Source = v
+		case "pipeline":
+			f.Pipeline = v
 		case "state":
 			err = state.UnmarshalText([]byte(v))
 		case "since":
@@ -103,7 +105,7 @@ func readFilter(q url.Values) (f Filter, state State, err error) {
 		case "until":
 			f.Until, err = time.Parse(time.RFC3339, v)
 		default:
-			err = errors.New("there is no such parameter; there are id, type, reason, rule, path, stream, source, state, since and until")
+			err = errors.New("there is no such parameter; there are id, type, reason, rule, path, stream, source, pipeline, state, since and until")
 		}
 		if err != nil {
 			return f, state, fmt.Errorf("%w: parameter %s: %w", errAsk, name, err)

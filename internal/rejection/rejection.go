@@ -59,17 +59,17 @@ const pageEvents = 1024
 
 // Filter chooses rejections; what is empty does not choose. JSON as over HTTP.
 type Filter struct {
-	ID     string    `json:"id,omitempty"` // one, by its name
-	Type   string    `json:"type,omitempty"`
-	Reason string    `json:"reason,omitempty"`
-	Rule   string    `json:"rule,omitempty"`
-	Path   string    `json:"path,omitempty"`
-	Stream string    `json:"stream,omitempty"` // that they were meant for
-	Source string    `json:"source,omitempty"`
-	Since  time.Time `json:"since,omitzero"` // first received then or later
-	Until  time.Time `json:"until,omitzero"` // first received before then
-
-	door bool // only what the door has refused
+	ID     string `json:"id,omitempty"` // one, by its name
+	Type   string `json:"type,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Stream string `json:"stream,omitempty"` // that they were meant for
+	Source string `json:"source,omitempty"`
+	// Pipeline that refused them, by its name.
+	Pipeline string    `json:"pipeline,omitempty"`
+	Since    time.Time `json:"since,omitzero"` // first received then or later
+	Until    time.Time `json:"until,omitzero"` // first received before then
 }
 
 // Empty tells whether f chooses all.
@@ -92,8 +92,8 @@ type Entry struct {
 // Door judges a refused event again and makes records of those that it accepts
 // now: see native.Replay.
 type Door interface {
-	// Judge takes a record of the stream rejected. A nil refusal: it is accepted,
-	// as the number-th event of its partition in Writes.
+	// Judge takes a record of the stream rejected, whose Origin is its place there. A nil
+	// refusal: it is accepted, as the number-th event of its partition in Writes.
 	Judge(rejected *event.Event) (refusal *event.Rejection, partition int32, number int, err error)
 	// Writes are all accepted events, partition by partition, until Release.
 	Writes() []stream.Write
@@ -120,10 +120,11 @@ func (r *Rejections) Counts() *Counts { return &r.counts }
 type Deps struct {
 	Log   stream.Log
 	Store Store
-	// Door begins to judge events again that go to a stream.
-	Door   Opener
-	Logger *slog.Logger
-	Now    func() time.Time // nil: time.Now
+	// Door begins to judge events again that go to a stream; Pipeline those that the
+	// pipeline of that name has refused: they go to that one alone.
+	Door, Pipeline Opener
+	Logger         *slog.Logger
+	Now            func() time.Time // nil: time.Now
 }
 
 // New makes Rejections; it touches nothing yet.

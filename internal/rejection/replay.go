@@ -14,7 +14,8 @@ import (
 	"naru/internal/stream"
 )
 
-// Opener begins to judge events again that go to a stream.
+// Opener begins to judge events again: those that go to a stream, or those that a
+// pipeline of that name has refused.
 type Opener func(ctx context.Context, stream string) (Door, error)
 
 // Store finds rejections in the table `rejected`, closed ones too.
@@ -71,11 +72,6 @@ const window = 1 << 16
 // and by several at a time: every event goes to its stream once.
 func (r *Rejections) Replay(ctx context.Context, f Filter, dry bool, tell func(Result)) (Result, error) {
 	res := Result{DryRun: dry}
-	if reason := event.Reason(f.Reason); reason == event.StepFailed || reason == event.SinkRefused {
-		return res, fault.WithHint(fmt.Errorf("replay rejections of the reason %s: a pipeline has refused these, and their events are in their stream already: sent again, every other reader would get them twice", reason),
-			"mend the pipeline or its target, then: naru pipeline rewind")
-	}
-	f.door = true
 	err := r.each(ctx, f, &res, tell, func(l Lane, page []Entry) error { return r.replayPage(ctx, l, page, &res) })
 	if err != nil {
 		err = fmt.Errorf("replay rejections: %w", err)
@@ -175,7 +171,9 @@ func (r *Rejections) replayPage(ctx context.Context, l Lane, page []Entry, res *
 		if i == len(page) || page[i].Offset != e.Offset {
 			return nil
 		}
-		return b.judge(ctx, l.at(e.Offset), e, res)
+		at := l.at(e.Offset)
+		e.Origin = &at
+		return b.judge(ctx, at, e, res)
 	})
 	if err != nil {
 		b.undo(res) // judged, and not stored
@@ -270,7 +268,14 @@ func (b *batch) undo(res *Result) {
 
 // judge judges one event and notes what becomes of its rejection.
 func (b *batch) judge(ctx context.Context, at event.Position, e *event.Event, res *Result) error {
-	d, err := b.door(ctx, e.Refusal.Stream, b.r.known.acknowledged(at))
+	to, open, counted := e.Refusal.Stream, b.r.deps.Door, b.r.known.acknowledged(at)
+	if reason := e.Refusal.Reason; reason == event.StepFailed || reason == event.SinkRefused {
+		// It is in its stream already: its pipeline alone gets it again.
+		name := strings.TrimPrefix(e.Refusal.Rule, stream.PipelineReader)
+		to, counted = stream.ReplayStream+name, false
+		open = func(ctx context.Context, _ string) (Door, error) { return b.r.deps.Pipeline(ctx, name) }
+	}
+	d, err := b.door(ctx, to, counted, open)
 	if err != nil {
 		return err
 	}
@@ -279,7 +284,7 @@ func (b *batch) judge(ctx context.Context, at event.Position, e *event.Event, re
 		return fmt.Errorf("rejection %s: %w", at, err)
 	}
 	c := Change{Incarnation: at.Incarnation, Partition: at.Partition, Offset: at.Offset, State: Replayed,
-		EventStream: e.Refusal.Stream, EventPartition: partition, write: d, number: number}
+		EventStream: to, EventPartition: partition, write: d, number: number}
 	if refusal == nil {
 		res.Replayed++
 		b.replayed++
@@ -294,13 +299,13 @@ func (b *batch) judge(ctx context.Context, at event.Position, e *event.Event, re
 	return nil
 }
 
-func (b *batch) door(ctx context.Context, name string, counted bool) (int, error) {
+func (b *batch) door(ctx context.Context, name string, counted bool, open Opener) (int, error) {
 	for i, d := range b.doors {
 		if d.stream == name && d.counted == counted {
 			return i, nil
 		}
 	}
-	d, err := b.r.deps.Door(ctx, name)
+	d, err := open(ctx, name)
 	if err != nil {
 		return 0, err
 	}

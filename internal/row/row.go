@@ -90,9 +90,9 @@ func attribute(e *event.Event, partition int32, name string) any {
 	case "_received_at":
 		return e.ReceivedAt
 	case "_partition":
-		return int64(partition)
+		return int64(e.Place(event.Position{Partition: partition}).Partition)
 	case "_offset":
-		return e.Offset
+		return e.Place(event.Position{Offset: e.Offset}).Offset
 	}
 	return nil
 }

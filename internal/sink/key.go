@@ -11,8 +11,9 @@ import (
 
 // AppendKey appends the name that a row has for good, as text: incarnation (32
 // hexadecimal digits), partition, offset and number of the row, "8f0e...2a/0/1742/0".
-// Read again, a row has the same key and no other row has it: a target without
-// transactions knows by it what it has already. At most 74 bytes.
+// at is event.Event.Place of the row. Read again, a row has the same key and no other
+// row has it: a target without transactions knows by it what it has already. At most 74
+// bytes.
 func AppendKey(dst []byte, at event.Position, row int32) []byte {
 	dst = append(hex.AppendEncode(dst, at.Incarnation[:]), '/')
 	dst = append(strconv.AppendInt(dst, int64(at.Partition), 10), '/')

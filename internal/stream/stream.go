@@ -235,6 +235,14 @@ const BackfillReader = "backfill/"
 // `rejected` a pipeline has to look for what it has refused.
 const RefusedReader = "refused/"
 
+// ReplayReader begins the names of the readers that say from where a pipeline's
+// replays have still to be read by a sink of it: "replay/NAME".
+const ReplayReader = "replay/"
+
+// ReplayStream begins the names of the streams of what pipelines have refused and get
+// again: "_replay.NAME". Only the sinks of that pipeline read it.
+const ReplayStream = "_replay."
+
 // Loads tells whether a reader is one that loads a stream's own tables.
 func Loads(reader string) bool { return strings.HasPrefix(reader, DefaultReader) }
 

@@ -15,6 +15,9 @@ import (
 func (v *verifier) readLog(ctx context.Context) error {
 	o := seglog.SurveyOptions{Progress: func(done, all int64) { v.tell("log", done, all) }}
 	log, err := seglog.Walk(ctx, v.FS, v.LogDir, o, func(b *seglog.Logged) error {
+		if ofReplays(b.Stream) {
+			return v.readReplay(b)
+		}
 		if event.Internal(b.Stream) {
 			return nil
 		}
@@ -59,6 +62,13 @@ func (v *verifier) setLosses() error {
 	for _, x := range losses {
 		if !x.Known() {
 			v.explained.note(Difference{Kind: Lost, Detail: "a repair of the log has given up " + x.String()})
+			continue
+		}
+		if ofReplays(x.Stream) {
+			for o := x.First; o < x.End; o++ {
+				put(v.states.replays.lost, laneKey{x.Stream, x.Incarnation, x.Partition}, o)
+			}
+			v.explained.note(Difference{Kind: Lost, Detail: "a repair of the log has given up rejections that were replayed to a pipeline; " + x.String()})
 			continue
 		}
 		if event.Internal(x.Stream) {

@@ -116,7 +116,7 @@ func (v *verifier) filledRow(t *filled, at event.Position, path string) {
 		v.explained.add(Cut, l.found, table, at.Offset, "a repair has cut their events off the log; the rows stay", path)
 	case at.Offset >= l.of.end:
 		v.wrong.add(Ahead, l.found, table, at.Offset, "rows of events that the log has not", path)
-	case at.Offset >= l.claimed:
+	case at.Offset >= l.claimed && !hasOffset(v.states.replays.places, l.of.laneKey, at.Offset):
 		v.wrong.add(Unclaimed, l.found, table, at.Offset, "rows at or behind the table's own positions: the next start would load them again", path)
 	case l.of.seen.has(at.Offset) && v.duplicate(l.of, at.Offset):
 		v.wrong.add(Judged, l.found, table, at.Offset, "rows of events that were judged to be duplicates", path)

@@ -34,6 +34,8 @@ type states struct {
 	anew   map[laneKey]*runs // named by an uncounted one: acknowledged anew
 	resent map[laneKey]*runs // events that the log has as sent again
 
+	replays replays // those of steps and sinks, which go to their pipeline alone
+
 	counts  States
 	moved   int64 // replayed rejections that the log counts
 	records int64 // of the stream rejected_states that were read
@@ -41,7 +43,7 @@ type states struct {
 }
 
 func newStates() *states {
-	s := &states{}
+	s := &states{replays: newReplays()}
 	for _, m := range []*map[laneKey]*runs{&s.closed, &s.twice, &s.uncounted, &s.named, &s.shared, &s.anew, &s.resent} {
 		*m = map[laneKey]*runs{}
 	}
@@ -99,15 +101,19 @@ func (s *states) take(v *verifier, c *change) error {
 		return fmt.Errorf("state %q is not known", c.State)
 	}
 	counted := v.has(rejection, c.Offset)
+	if inc, err = event.ParseIncarnation(c.EventLog); err != nil {
+		return err
+	}
+	at := laneKey{c.EventStream, inc, c.EventPartition}
+	if ofReplays(c.EventStream) {
+		s.takeReplay(at, c.EventOffset, counted)
+		return nil
+	}
 	if counted {
 		s.moved++
 	} else {
 		put(s.uncounted, rejection, c.Offset)
 	}
-	if inc, err = event.ParseIncarnation(c.EventLog); err != nil {
-		return err
-	}
-	at := laneKey{c.EventStream, inc, c.EventPartition}
 	if put(s.named, at, c.EventOffset) {
 		put(s.shared, at, c.EventOffset)
 	}
@@ -300,6 +306,7 @@ func (v *verifier) checkStates() {
 	v.nameAll(gone, "replayed rejections say that their events are here, and the log has never had such events")
 	v.nameAll(other, "replayed rejections say that their events are here, and these events were not sent again")
 	v.nameAll(unnamed, "these events were sent again, and the stream rejected_states has no rejection that was replayed as one of them")
+	v.checkReplays()
 	v.countStates()
 }
 
@@ -310,7 +317,7 @@ func (v *verifier) countStates() {
 		if st.Stream != event.RejectedStream {
 			continue
 		}
-		s.counts.Open = max(st.Acknowledged-s.counts.Discarded-s.moved, 0)
+		s.counts.Open = max(st.Acknowledged-s.counts.Discarded-s.moved-s.replays.moved, 0)
 		off, lost := st.Refused-s.moved, v.lostOf(event.RejectedStream)+v.lostOf(event.RejectedStates)
 		if off == 0 || off < 0 && -off <= lost || off > 0 && off <= lost+v.statesMissing() {
 			continue

@@ -19,6 +19,7 @@ import (
 type closing struct {
 	resent int // events of type a
 	fresh  int // events that are said to be new ones
+	again  int // events that a pipeline gets again
 	states []string
 }
 
@@ -33,6 +34,11 @@ func (w *world) end(name string) int64 {
 func (w *world) replayed(rejection, at int64) string {
 	return fmt.Sprintf(`{"rejection_log":"%s","rejection_partition":0,"rejection_offset":%d,"state":"replayed","event_stream":"events","event_log":"%[1]s","event_partition":0,"event_offset":%[3]d}`,
 		w.incarnation(), rejection, at)
+}
+
+// again is the record of a rejection that pipeline p gets again.
+func (w *world) again(rejection, at int64) string {
+	return strings.Replace(w.replayed(rejection, at), `"event_stream":"events"`, `"event_stream":"_replay.p"`, 1)
 }
 
 func (w *world) discarded(rejection int64) string {
@@ -64,6 +70,10 @@ func (w *world) append(c closing) {
 			writes = append(writes, stream.Write{Stream: "events", Batch: raw, Count: n, Resent: x.resent})
 		}
 	}
+	if c.again > 0 {
+		raw, n := batch("naru.replay", slices.Repeat([]string{`{}`}, c.again))
+		writes = append(writes, stream.Write{Stream: stream.ReplayStream + "p", Batch: raw, Count: n})
+	}
 	if len(c.states) > 0 {
 		raw, n := batch(event.RejectedStates, c.states)
 		writes = append(writes, stream.Write{Stream: event.RejectedStates, Batch: raw, Count: n})
@@ -94,6 +104,19 @@ func TestStatesOfRejections(t *testing.T) {
 	require.Nil(t, r.Streams[0].States)
 }
 
+// What pipelines get again is in no stream that counts.
+func TestStatesOfReplaysToAPipeline(t *testing.T) {
+	t.Parallel()
+	w := refused(t)
+	w.append(closing{again: 2, states: []string{w.again(0, 0), w.attempt(1), w.again(2, 1)}})
+	w.append(closing{resent: 1, states: []string{w.replayed(1, 10)}})
+	w.load()
+	w.append(closing{states: []string{w.discarded(4)}})
+	r := w.clean()
+	require.Len(t, r.Streams, 3)
+	require.Equal(t, &States{Open: 2, Replayed: 3, Discarded: 1}, r.Streams[1].States)
+}
+
 // A state or an event that is not there, or there once more, is named, with the
 // place.
 func TestStatesThatDoNotAgree(t *testing.T) {
@@ -122,6 +145,12 @@ func TestStatesThatDoNotAgree(t *testing.T) {
 			[]string{"state 10-10", "counts (-1)", "state 0-0"}},
 		"two rejections of one event": {func(w *world) { w.append(closing{resent: 2, states: []string{w.replayed(0, 10), w.replayed(1, 10)}}) },
 			[]string{"state 10-10", "state 11-11"}},
+		"a pipeline gets one that no state names": {func(w *world) { w.append(closing{again: 2, states: []string{w.again(0, 0)}}) },
+			[]string{"state 1-1"}},
+		"a pipeline does not get what a state names": {func(w *world) { w.append(closing{again: 1, states: []string{w.again(0, 0), w.again(1, 1)}}) },
+			[]string{"state 1-1"}},
+		"two rejections of what a pipeline gets": {func(w *world) { w.append(closing{again: 1, states: []string{w.again(0, 0), w.again(1, 0)}}) },
+			[]string{"state 0-0"}},
 		"a rejection that never was": {func(w *world) { w.append(closing{states: []string{w.discarded(6)}}) },
 			[]string{"state 6-6"}},
 	} {

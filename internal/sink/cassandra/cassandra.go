@@ -117,7 +117,7 @@ func (s *Sink) write(ctx context.Context, b *event.Batch) error {
 }
 
 func (s *Sink) add(ctx context.Context, sh *shape, at event.Position, e *event.Event) error {
-	values, size, place, primary, why := sh.values(e, at.Partition, string(sink.AppendKey(nil, at, e.Row)))
+	values, size, place, primary, why := sh.values(e, at.Partition, string(sink.AppendKey(nil, e.Place(at), e.Row)))
 	if why != "" {
 		s.refuse(at, e.Row, why)
 		return nil

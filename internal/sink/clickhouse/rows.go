@@ -91,7 +91,7 @@ func (q *queue) add(e *event.Event, at event.Position, key string) {
 	}
 	if key != "" {
 		q.data = append(jsonscan.AppendQuoted(append(q.data, ','), key), ':', '"')
-		q.data = append(sink.AppendKey(q.data, at, e.Row), '"')
+		q.data = append(sink.AppendKey(q.data, e.Place(at), e.Row), '"')
 	}
 	q.data = append(q.data, '}', '\n')
 	if l.refused != "" {

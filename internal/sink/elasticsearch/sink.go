@@ -63,7 +63,7 @@ func (s *Sink) write(ctx context.Context, b *event.Batch) error {
 	return s.dec.EachIn(b, func(e *event.Event) error {
 		at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}
 		before := len(s.buf)
-		buf, why := enc.append(s.buf, at, e)
+		buf, why := enc.append(s.buf, e.Place(at), e)
 		s.buf = buf
 		if why != "" {
 			s.waiting = append(s.waiting, sink.Refusal{At: at, Row: e.Row, Detail: why})

@@ -25,7 +25,7 @@ func (s *Sink) results(body []byte, rows []one) ([]sink.Refusal, error) {
 	}
 	open := make(map[string]int, len(rows))
 	for i, r := range rows {
-		open[string(sink.AppendKey(nil, r.at, r.row))] = i
+		open[string(sink.AppendKey(nil, r.key, r.row))] = i
 	}
 	var out []sink.Refusal
 	for _, rec := range said.Records {
@@ -52,7 +52,7 @@ func (s *Sink) results(body []byte, rows []one) ([]sink.Refusal, error) {
 	if len(open) > 0 {
 		var missing []string
 		for _, r := range rows {
-			key := string(sink.AppendKey(nil, r.at, r.row))
+			key := string(sink.AppendKey(nil, r.key, r.row))
 			if _, ok := open[key]; ok && len(missing) < 3 {
 				missing = append(missing, key)
 			}

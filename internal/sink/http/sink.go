@@ -53,6 +53,7 @@ type one struct {
 	start, end int // in text
 	at         event.Position
 	row        int32
+	key        event.Position // the place that its key names
 }
 
 func (b *batch) reset() { b.text, b.rows = b.text[:0], b.rows[:0] }
@@ -63,7 +64,7 @@ func (s *Sink) Write(ctx context.Context, b *event.Batch) error {
 		start := len(s.held.text)
 		at := event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset}
 		s.held.text = s.appendRow(s.held.text, b.Columns, e, at)
-		s.held.rows = append(s.held.rows, one{start: start, end: len(s.held.text), at: at, row: e.Row})
+		s.held.rows = append(s.held.rows, one{start: start, end: len(s.held.text), at: at, row: e.Row, key: e.Place(at)})
 		if n := len(s.held.rows); n > 1 && len(s.held.text) > int(s.cfg.BatchBytes) {
 			// It does not fit: what stood before it goes, and it begins the next batch.
 			last := s.held.rows[n-1]
@@ -100,7 +101,7 @@ func (s *Sink) appendRow(dst []byte, columns []event.Column, e *event.Event, at 
 		dst = append(dst, ',')
 	}
 	dst = append(jsonscan.AppendQuoted(dst, s.cfg.Key), `:"`...)
-	return append(sink.AppendKey(dst, at, e.Row), `"}`...)
+	return append(sink.AppendKey(dst, e.Place(at), e.Row), `"}`...)
 }
 
 func (s *Sink) flush(ctx context.Context) error {

@@ -55,7 +55,7 @@ func (c *encoder) record(arena *[]byte, at event.Position, e *event.Event) *kgo.
 		r.Key = keep(from)
 	}
 	from = len(buf)
-	buf = sink.AppendKey(buf, at, e.Row)
+	buf = sink.AppendKey(buf, e.Place(at), e.Row)
 	key := kgo.RecordHeader{Key: HeaderKey, Value: keep(from)}
 
 	from = len(buf)

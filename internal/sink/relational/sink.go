@@ -288,7 +288,7 @@ const placeBytes = 56
 func (p *part) add(db Database, e *event.Event, at place) {
 	values := p.reader.Values(e, at.at.Partition)
 	if p.named {
-		values = append(values[:len(p.given):len(p.given)], string(sink.AppendKey(nil, at.at, at.row)))
+		values = append(values[:len(p.given):len(p.given)], string(sink.AppendKey(nil, e.Place(at.at), at.row)))
 	}
 	p.places = append(p.places, at)
 	// A null in a key is equal to nothing, so each write would add the row anew.

@@ -149,9 +149,11 @@ func (s *Single) Write(_ context.Context, b *event.Batch) error {
 			t.since = s.now()
 		}
 		s.rows++
-		t.tally.Add(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
+		at := e.Place(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
+		t.tally.Add(at)
 		s.bytes += rowBytes + int64(len(e.Data))
-		return t.builder.Append(&row, b.Incarnation, b.Partition)
+		row.Offset = at.Offset
+		return t.builder.Append(&row, at.Incarnation, at.Partition)
 	})
 	if err != nil {
 		return fmt.Errorf("append to %s: %w", t.ident, err)
