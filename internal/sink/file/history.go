@@ -30,8 +30,11 @@ type publication struct {
 	Seq    int64           `json:"seq"`
 	Where  string          `json:"where"` // Place.Where
 	Before event.Positions `json:"before"`
-	After  event.Positions `json:"after"`
-	Files  []named         `json:"files"`
+	// Begin is where it began in lanes that Before does not have: a sink need not begin
+	// where its stream does.
+	Begin event.Positions `json:"begin,omitempty"`
+	After event.Positions `json:"after"`
+	Files []named         `json:"files"`
 }
 
 // named is a file that has appeared.

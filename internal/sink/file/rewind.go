@@ -51,10 +51,17 @@ func (s *Sink) Rewindable(_ context.Context, from event.Positions) (event.Positi
 	if err != nil || len(list) == 0 {
 		return from, err
 	}
-	out, before := from.Clone(), list[len(list)-1].Before
+	out, first := from.Clone(), list[len(list)-1].Before.Clone()
+	for _, p := range list { // each lane begins in one of them at most
+		for inc, parts := range p.Begin {
+			for partition, off := range parts {
+				first.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+			}
+		}
+	}
 	for inc, parts := range s.state.Positions {
 		for partition, reached := range parts {
-			first, _ := before.Get(inc, partition)
+			first, _ := first.Get(inc, partition)
 			if asked, ok := out.Get(inc, partition); first < reached && (!ok || first < asked) {
 				delete(out[inc], partition) // Advance does not go back
 				out.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: first})

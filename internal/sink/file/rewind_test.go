@@ -311,6 +311,39 @@ func TestRewindGoesAsFarAsTheList(t *testing.T) {
 	w.requireIDs(t, numbers(54))
 }
 
+// A state that is gone, or was removed because it is damaged, leaves a list whose numbers
+// come again: a rewind does not go by it.
+func TestRewindWithoutTheFormerState(t *testing.T) {
+	w := newWorld(nil)
+	w.fill(t, "a", 0, 12)
+	require.NoError(t, w.fs.Remove("/p/data/sinks/p-file/"+stateName))
+	w.fill(t, "a", 12, 18)
+	require.NoError(t, w.rewind(t, 15, false))
+	w.requireIDs(t, numbers(15))
+	require.NoError(t, w.rewind(t, 3, false))
+	w.requireIDs(t, numbers(12), "files that this state does not know stay")
+}
+
+// A sink that began behind the beginning of its stream goes back to there at most, unless
+// it is asked to.
+func TestRewindToWhereItBegan(t *testing.T) {
+	w := newWorld(nil)
+	w.fill(t, "a", 9, 15)
+	for asked, want := range map[int64]int64{14: 12, 12: 12, 11: 9, 9: 9, 4: 4, 0: 0} {
+		off, err := w.rewindable(t, asked)
+		require.NoError(t, err)
+		require.Equal(t, want, off, "asked for %d", asked)
+	}
+	require.NoError(t, w.rewind(t, 9, false))
+	w.requireIDs(t, nil)
+	w.fill(t, "a", 6, 12)
+	for asked, want := range map[int64]int64{10: 9, 7: 6, 3: 3} {
+		off, err := w.rewindable(t, asked)
+		require.NoError(t, err)
+		require.Equal(t, want, off, "asked for %d", asked)
+	}
+}
+
 // The settings have changed, or this is another project's folder: files that this sink
 // would not find, or that may be somebody else's, stay.
 func TestRewindElsewhere(t *testing.T) {

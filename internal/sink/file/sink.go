@@ -33,6 +33,7 @@ type Sink struct {
 	columns []event.Column
 	folder  []byte
 
+	first     event.Positions // where the sink began in lanes that the state does not have
 	end       event.Positions // of everything written so far
 	published event.Positions // of what has appeared
 	handed    bool            // the state may tell of the files: they must stay
@@ -68,7 +69,7 @@ const mostFiles = 4096
 func (s *Sink) begin() {
 	s.open, s.done, s.full, s.count, s.rows, s.handed = map[string]*file{}, nil, 0, 0, 0, false
 	if s.end == nil {
-		s.end, s.published = event.Positions{}, event.Positions{}
+		s.first, s.end, s.published = event.Positions{}, event.Positions{}, event.Positions{}
 	}
 }
 
@@ -98,6 +99,9 @@ func (s *Sink) Write(_ context.Context, b *event.Batch) error {
 	})
 	if err != nil {
 		return err
+	}
+	if _, ok := s.end.Get(b.Incarnation, b.Partition); !ok {
+		s.first.Advance(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: b.From})
 	}
 	s.end.Advance(b.End())
 	return s.spare()
@@ -269,7 +273,14 @@ func (s *Sink) publish(ctx context.Context) error {
 			next.Positions.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
 		}
 	}
-	done := publication{Seq: next.Seq, Where: s.to.Place.Where(), Before: s.state.Positions, After: next.Positions}
+	done := publication{Seq: next.Seq, Where: s.to.Place.Where(), Before: s.state.Positions, Begin: event.Positions{}, After: next.Positions}
+	for inc, parts := range s.first {
+		for partition, off := range parts {
+			if _, ok := done.Before.Get(inc, partition); !ok {
+				done.Begin.Advance(event.Position{Incarnation: inc, Partition: partition, Offset: off})
+			}
+		}
+	}
 	for _, p := range next.Publish {
 		done.Files = append(done.Files, named{p.Folder, p.Name})
 	}

@@ -71,6 +71,10 @@ func openState(ctx context.Context, env sink.Env, to Target, path *rowfile.Path,
 	err := s.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		// A list that is left is of another state: its publications have the same numbers.
+		if err := s.history.forget(); err != nil {
+			return nil, err
+		}
 		if s.ID, err = newID(); err != nil {
 			return nil, err
 		}
