@@ -24,9 +24,11 @@ func (c *Configured) Register(reg *obs.Registry) {
 	}, func(emit obs.Emit) {
 		ctx, cancel := context.WithTimeout(context.Background(), reportTime)
 		defer cancel()
-		all, folder := c.Reports(ctx)
+		// Held while reports are made: of two scrapes at once the older counts would
+		// come second, and look like a rewind.
 		mu.Lock()
 		defer mu.Unlock()
+		all, folder := c.Reports(ctx)
 		before := shown
 		shown = map[string]*tally{}
 		broken := 0
