@@ -342,7 +342,9 @@ func (r *running) goOn(ctx context.Context) error {
 	if !r.stuck {
 		return nil
 	}
-	ctx = context.WithoutCancel(ctx) // who has asked may go
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // who has asked may go
+	defer cancel()
+	defer context.AfterFunc(r.all.ctx, cancel)() // a stop does not wait for a target: the next start goes on
 	if err := r.finish(ctx); err != nil {
 		return err
 	}
@@ -398,18 +400,27 @@ func (r *running) finish(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
+	// Readers before targets: retention then keeps what these are to get again, however
+	// long one of them cannot be reached.
+	for _, reader := range slices.Sorted(maps.Keys(p.Readers)) {
+		at := p.Readers[reader]
+		have, err := f.log.Progress(ctx, reader)
+		if err != nil {
+			return fmt.Errorf("load watermark of %s: %w", reader, err)
+		}
+		if have.Positions != nil && have.Positions.Equal(at.Positions) && have.Counts == at.Counts && maps.Equal(have.Events, at.Events) {
+			continue // an attempt before this one has done it
+		}
+		if err := f.log.Commit(ctx, nil, reader, at.Clone()); err != nil {
+			return fmt.Errorf("set %s back: %w", reader, err)
+		}
+	}
 	def := r.def.Load()
 	for _, s := range def.To {
 		if x, ok := p.Targets[s.Name]; ok {
 			if err := r.takeBack(ctx, s, x); err != nil {
 				return fmt.Errorf("take sink %s back: %w", s.Name, err)
 			}
-		}
-	}
-	for _, reader := range slices.Sorted(maps.Keys(p.Readers)) {
-		at := p.Readers[reader]
-		if err := f.log.Commit(ctx, nil, reader, at.Clone()); err != nil {
-			return fmt.Errorf("set %s back: %w", reader, err)
 		}
 	}
 	judged, err := f.log.Progress(ctx, judgedReader(f.name))

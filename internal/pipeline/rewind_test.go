@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type ledgerOf struct {
 	positions event.Positions
 	failing   func() bool // at a commit or a rewind, before it or behind it
 	every     int64       // it can only be taken back to a multiple of this
+	hangs     atomic.Bool // it does not answer when it is to be taken back
+	hanging   atomic.Bool // so it was asked
 }
 
 type placed struct {
@@ -121,8 +124,13 @@ func (k backward) Rewindable(_ context.Context, from event.Positions) (event.Pos
 	return out, nil
 }
 
-func (k backward) Rewind(_ context.Context, from event.Positions, _ bool) error {
+func (k backward) Rewind(ctx context.Context, from event.Positions, _ bool) error {
 	t := k.target
+	if t.hangs.Load() {
+		t.hanging.Store(true)
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.fails(); err != nil {
@@ -256,7 +264,7 @@ func TestRewindGoesFarther(t *testing.T) {
 	appendEvents(t, s.log, "events", 0, 6)
 	s.caughtUp(6, "pipeline/p/keep")
 	middle := time.Now()
-	require.Eventually(t, func() bool { return time.Now().After(middle.Add(2 * time.Millisecond)) }, time.Second, time.Millisecond)
+	pass(middle.Add(2 * time.Millisecond))
 	appendEvents(t, s.log, "events", 6, 4)
 	s.caughtUp(10, "pipeline/p/keep")
 	s.file("p.yaml", "steps: [{sql: as b}]\nto: [{keep: {}, every: 2ms}]\n")
@@ -347,6 +355,44 @@ func TestRewindIsCutOff(t *testing.T) {
 		require.Nil(t, s.state().Rewind)
 		s.stop()
 	}
+}
+
+// While a target cannot be taken back, its reader holds what is to be read again: the
+// log does not drop it. A target that does not answer holds up no stop.
+func TestRewindWaitsForATarget(t *testing.T) {
+	s := newStand(t)
+	kept := s.keeping()
+	s.file("p.yaml", "to: [{keep: {}, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 5)
+	s.caughtUp(5, "pipeline/p/keep")
+	kept.mu.Lock()
+	kept.failing = func() bool { return true }
+	kept.mu.Unlock()
+	_, err := s.rewind(earliest, "")
+	require.ErrorContains(t, err, "by chance")
+	require.NotNil(t, s.state().Rewind)
+	at := s.progress("pipeline/p/keep")
+	st, err := s.log.Stat(t.Context(), "events")
+	require.NoError(t, err)
+	require.Zero(t, stream.Reached(st, at.Positions, 0), "the log may drop what is to be read again")
+
+	kept.hangs.Store(true)
+	for range 2 { // while it is tried again, and at a start
+		require.Eventually(t, kept.hanging.Load, soon, time.Millisecond)
+		s.stop()
+		kept.hanging.Store(false)
+		s.start()
+	}
+	s.stop()
+	require.NotNil(t, s.state().Rewind)
+	require.Len(t, kept.ids(), 5)
+	kept.hangs.Store(false)
+	kept.failing = nil
+	s.start()
+	appendEvents(t, s.log, "events", 6, 1)
+	s.caughtUp(6, "pipeline/p/keep")
+	require.Equal(t, []string{"1", "2", "3", "4", "5", "6"}, kept.ids())
 }
 
 // Whatever the kills, failures, changes of the file and rewinds: at the end the target
