@@ -253,6 +253,12 @@ func (c *copier) follow(s *segment, file vfs.File, t *tail, w *frameWriter) (*ta
 		}
 		sc.buf = sc.buf[:0]
 		if sealed {
+			// A segment is sealed when its last frame is synced, whether a promise of it
+			// was read or not.
+			t.upTo = pred.last
+			if err := t.promise(); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if waited >= promiseWait {

@@ -3,6 +3,7 @@ package seglog
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,6 +76,62 @@ func countFrom(t *testing.T, l *Log, at event.Position) int64 {
 	return at.Offset
 }
 
+// statFS calls a hook before it says whether a file is there.
+type statFS struct {
+	*vfs.Memory
+	before func(path string)
+}
+
+func (s statFS) Stat(path string) (fs.FileInfo, error) {
+	s.before(path)
+	return s.Memory.Stat(path)
+}
+
+// A segment is sealed just behind the frame that a copy has read last, of which no
+// promise has come yet.
+func TestCopyMeetsTheSeal(t *testing.T) {
+	disk := newDisk(t)
+	cfg := testConfig()
+	cfg.Promise = quantity.Duration(time.Hour)
+	l := openLog(t, disk, testDir, cfg)
+	defer closeLog(t, l)
+	clock := &wall{}
+	for range 4 { // the next one does not fit
+		if _, err := l.Append(testCtx(t), writeNow(clock, "events", strings.Repeat("x", 7000))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks := 0
+	next := testDir + "/" + segmentName(2)
+	beside := statFS{disk, func(path string) {
+		if path != next {
+			return
+		}
+		if looks++; looks == 2 { // it found none before, and has come to the end of what is written
+			if _, err := l.Append(testCtx(t), writeNow(clock, "events", strings.Repeat("y", 7000))); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	if err := disk.MkdirAll(copyDir); err != nil {
+		t.Fatal(err)
+	}
+	m := marksOf(t, disk)
+	made, err := Copy(testCtx(t), beside, testDir, copyDir, m, unpaced)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(l.mu.segments) != 2 || looks < 2 {
+		t.Fatalf("%d segments, looked %d times: the segment was not sealed beside the copy", len(l.mu.segments), looks)
+	}
+	if len(made.Streams) != 1 || made.Streams[0].End < 4 {
+		t.Errorf("copied %+v", made.Streams)
+	}
+	if _, _, err := Verify(disk, copyDir); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCopyBesideWriter copies again and again while events come in, a reader
 // moves on and retention drops and recycles segments.
 func TestCopyBesideWriter(t *testing.T) {
@@ -130,6 +187,11 @@ func TestCopyBesideWriter(t *testing.T) {
 			l.wakeKeeper()
 		}
 	})
+	stop := sync.OnceFunc(func() {
+		close(done)
+		running.Wait()
+	})
+	defer stop()
 	overtaken := 0
 	for range 15 {
 		before := read.Load()
@@ -171,8 +233,7 @@ func TestCopyBesideWriter(t *testing.T) {
 		closeLog(t, c)
 		closeLog(t, openLog(t, disk, copyDir, testConfig()))
 	}
-	close(done)
-	running.Wait()
+	stop()
 	t.Logf("%d events, %d segments dropped, %d copies overtaken", acked.Load(), l.stats.retired.Load(), overtaken)
 	if overtaken == 15 || l.stats.retired.Load() < 5 {
 		t.Error("nothing was proved")
