@@ -12,13 +12,11 @@ import (
 
 	"naru/internal/event"
 	"naru/internal/recordbatch"
+	"naru/internal/sink"
 	"naru/internal/stream"
 )
 
-// replayLane is the partition under which the places of replays stand among the
-// positions of a sink, beside those of the stream that its pipeline reads. No stream has
-// so many partitions.
-const replayLane = 1 << 20
+const replayLane = sink.ReplayLane
 
 // replayStream is where the events stand that a pipeline gets again.
 func replayStream(pipeline string) string { return stream.ReplayStream + pipeline }

@@ -83,6 +83,10 @@ type Preparer interface {
 	Prepare(ctx context.Context) error
 }
 
+// ReplayLane: partitions from here on are none of a stream's. Under them stand the places
+// of a pipeline's replays, among the positions of a sink; no stream has so many.
+const ReplayLane = 1 << 20
+
 // Rewinder is an optional power of a Resumer: its target goes back, so that the sink
 // gets all from a place on again. The place is given as the first offsets that go, in
 // each life of the log and partition of which something goes (0: all of it); what the

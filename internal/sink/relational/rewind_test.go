@@ -116,6 +116,8 @@ func TestRewindableSaysWhyNot(t *testing.T) {
 	require.ErrorContains(t, ask(srv, from, upsert), "have replaced older ones")
 	require.ErrorContains(t, ask(srv, event.Positions{sinktest.Lives[1]: {0: 0}}, upsert), "have replaced older ones", "rows of a log that is gone")
 	require.NoError(t, ask(srv, event.Positions{sinktest.Lives[0]: {0: 0}}, upsert))
+	srv.positions.Advance(event.Position{Incarnation: sinktest.Lives[0], Partition: sink.ReplayLane, Offset: 3})
+	require.NoError(t, ask(srv, event.Positions{sinktest.Lives[0]: {0: 0}}, upsert), "it was sent replays")
 	srv.holdsOn = true
 	require.ErrorContains(t, ask(srv, from, keyed), "the database does not let rows of table t go: something refers to it")
 	srv.holdsOn, srv.fail = false, func(call string, _ int) (error, error) {
