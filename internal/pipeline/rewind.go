@@ -79,6 +79,9 @@ func (c *Configured) Rewind(ctx context.Context, name string, ask Rewind) (*Rere
 	if ask.To.Latest {
 		return nil, refuseAsk("give a time, or earliest", "a rewind goes back, and latest is where the stream ends")
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)() // a stop does not wait for a target that is asked
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	if r.ended {

@@ -114,7 +114,12 @@ func (k *keeper) Commit(context.Context) (event.Positions, error) {
 
 type backward struct{ *keeper }
 
-func (k backward) Rewindable(_ context.Context, from event.Positions) (event.Positions, error) {
+func (k backward) Rewindable(ctx context.Context, from event.Positions) (event.Positions, error) {
+	if k.target.hangs.Load() {
+		k.target.hanging.Store(true)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	out := from.Clone()
 	for inc, parts := range out {
 		for p, off := range parts {
@@ -393,6 +398,17 @@ func TestRewindWaitsForATarget(t *testing.T) {
 	appendEvents(t, s.log, "events", 6, 1)
 	s.caughtUp(6, "pipeline/p/keep")
 	require.Equal(t, []string{"1", "2", "3", "4", "5", "6"}, kept.ids())
+
+	kept.hanging.Store(false)
+	kept.hangs.Store(true)
+	asked := make(chan error, 1)
+	go func() {
+		_, err := s.set.Rewind(context.Background(), "p", Rewind{})
+		asked <- err
+	}()
+	require.Eventually(t, kept.hanging.Load, soon, time.Millisecond)
+	s.stop()
+	require.ErrorIs(t, <-asked, context.Canceled)
 }
 
 // Whatever the kills, failures, changes of the file and rewinds: at the end the target
