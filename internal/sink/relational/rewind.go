@@ -18,29 +18,34 @@ var errTried = errors.New("it was only asked whether it can be taken back")
 // Rewindable implements sink.Rewinder: the rows are found by the column row_key, and
 // that they may be deleted is tried.
 func (s *Sink) Rewindable(ctx context.Context, from event.Positions) (event.Positions, error) {
-	if s.cfg.RowKey == "" {
-		return nil, fmt.Errorf("%w: without row_key nothing in %s says which event a row is of", sink.ErrStays, s.cfg.Target)
+	if err := s.findable(ctx); err != nil {
+		return nil, err
 	}
 	if err := s.replaced(from); err != nil {
 		return nil, err
-	}
-	keyed, err := s.db.Keyed(ctx, s.cfg.RowKey)
-	if err != nil {
-		return nil, err
-	}
-	if !keyed {
-		return nil, fault.WithHint(fmt.Errorf("%w: %s has rows without a value in %s, which may be of any event", sink.ErrStays, s.cfg.Target, s.cfg.RowKey),
-			"delete those that this sink has written before row_key was set, and set %s = '' in those of others", s.cfg.RowKey)
 	}
 	s.broken = errTried
 	if _, err := s.db.Begin(ctx, event.Positions{}); err != nil {
 		return nil, err
 	}
-	err = s.db.Delete(ctx, s.cfg.RowKey, from)
+	err := s.db.Delete(ctx, s.cfg.RowKey, from)
 	if bad := (*RowError)(nil); errors.As(err, &bad) {
 		return nil, fmt.Errorf("%w: the database does not let rows of %s go: %w", sink.ErrStays, s.cfg.Target, bad)
 	}
 	return from, err
+}
+
+// findable tells whether the rows of an event can be found.
+func (s *Sink) findable(ctx context.Context) error {
+	if s.cfg.RowKey == "" {
+		return fmt.Errorf("%w: without row_key nothing in %s says which event a row is of", sink.ErrStays, s.cfg.Target)
+	}
+	keyed, err := s.db.Keyed(ctx, s.cfg.RowKey)
+	if err == nil && !keyed {
+		err = fault.WithHint(fmt.Errorf("%w: %s has rows without a value in %s, which may be of any event", sink.ErrStays, s.cfg.Target, s.cfg.RowKey),
+			"delete those that this sink has written before row_key was set, and set %s = '' in those of others", s.cfg.RowKey)
+	}
+	return err
 }
 
 // replaced tells whether rows that go may have replaced some of events that are not
@@ -66,6 +71,15 @@ func (s *Sink) replaced(from event.Positions) error {
 func (s *Sink) Rewind(ctx context.Context, from event.Positions, again bool) error {
 	if s.broken != nil {
 		return fmt.Errorf("take %s back after a failure: %w", s.cfg.Target, s.broken)
+	}
+	if !again { // the settings may be others than when that was asked: rows that stay would come twice
+		err := s.findable(ctx)
+		if errors.Is(err, sink.ErrStays) {
+			return fault.WithHint(err, "set row_key as it was until the rewind is done")
+		}
+		if err != nil {
+			return err
+		}
 	}
 	at := event.Positions{}
 	for inc, parts := range sink.Lowered(s.base, from) {

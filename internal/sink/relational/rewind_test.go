@@ -20,7 +20,7 @@ func TestRewindFails(t *testing.T) {
 	from := event.Positions{sinktest.Lives[0]: {0: 4}}
 	old := []string{"a-0", "a-1", "a-2", "a-3", "a-4", "a-5", "a-6", "a-7", "a-8"}
 	failed := map[string]bool{}
-	for n := 1; n <= 8; n++ {
+	for n := 1; n <= 10; n++ {
 		srv := newServer()
 		s, _ := open(t, srv, keyed)
 		require.NoError(t, s.Write(t.Context(), first))
@@ -56,7 +56,7 @@ func TestRewindFails(t *testing.T) {
 		require.Equal(t, old[:4], srv.ids(), n)
 		require.Equal(t, event.Positions{sinktest.Lives[0]: {0: 4}}, srv.positions, n)
 	}
-	require.Equal(t, map[string]bool{"load": true, "begin": true, "delete": true, "commit": true}, failed)
+	require.Equal(t, map[string]bool{"load": true, "keyed": true, "begin": true, "delete": true, "commit": true}, failed)
 }
 
 // A sink that was overtaken by the rewind writes nothing any more.
@@ -129,6 +129,28 @@ func TestRewindableSaysWhyNot(t *testing.T) {
 	err = ask(srv, from, keyed)
 	require.ErrorContains(t, err, "no route")
 	require.NotErrorIs(t, err, sink.ErrStays, "it may work another time")
+}
+
+// A rewind was begun, and before it is done the settings have changed: rows that are not
+// found any more do not come twice.
+func TestRewindByOtherSettings(t *testing.T) {
+	srv := newServer()
+	s, _ := open(t, srv, keyed)
+	require.NoError(t, s.Write(t.Context(), rows(sinktest.Lives[0], 0, 0, sinktest.Events("a", 5)...)))
+	_, err := s.Commit(t.Context())
+	require.NoError(t, err)
+	from := event.Positions{sinktest.Lives[0]: {0: 2}}
+	for _, change := range []func(*Config){nil, func(c *Config) { c.RowKey = "other" }} {
+		s, _ := open(t, srv, change)
+		err := s.Rewind(t.Context(), from, false)
+		require.ErrorIs(t, err, sink.ErrStays)
+		require.Contains(t, fault.HintOf(err), "as it was")
+	}
+	off, _ := srv.positions.Get(sinktest.Lives[0], 0)
+	require.EqualValues(t, 5, off)
+	s, _ = open(t, srv, keyed)
+	require.NoError(t, s.Rewind(t.Context(), from, false))
+	require.Equal(t, []string{"a-0", "a-1"}, srv.ids())
 }
 
 func TestRowKeyIsTaken(t *testing.T) {
