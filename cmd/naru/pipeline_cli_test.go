@@ -72,6 +72,45 @@ edits: sizes: passed
 	require.Contains(t, errs, "did you mean edits?")
 }
 
+const routedPipeline = `from: {types: [edit]}
+steps:
+  - sql: SELECT page, CAST(size AS BIGINT) AS size FROM input
+to:
+  - table: all_of_them
+  - {table: large, name: large, where: size > 100}
+  - {file: out, where: _type = 'edit' AND page LIKE 'S%'}
+tests:
+  - name: by sink
+    input:
+      - {page: Seoul, size: "12"}
+      - {page: Busan, size: "113"}
+    rows:
+      large: [{page: Busan}]
+      file: [{page: Seoul, size: 12}]
+  - name: all
+    input: [{page: Seoul, size: "12"}, {page: Busan, size: "113"}]
+    rows: [{page: Seoul}, {page: Busan}]
+`
+
+func TestPipelineTestBySink(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pipelines", "edits.yaml")
+	writeFile(t, file, routedPipeline)
+	code, out, errs := call(t, "", nil, "pipeline", "test", "--dir", dir)
+	require.Zero(t, code, out+errs)
+	require.Equal(t, "edits: by sink: passed\nedits: all: passed\n", out)
+
+	writeFile(t, file, strings.Replace(routedPipeline, "large: [{page: Busan}]", "large: []", 1))
+	code, out, _ = call(t, "", nil, "pipeline", "test", "--dir", dir)
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "large row 1  no row  {\"page\":\"Busan\",\"size\":113}\n")
+
+	writeFile(t, file, strings.Replace(routedPipeline, "size > 100", "sze > 100", 1))
+	code, out, _ = call(t, "", nil, "check", dir)
+	require.Equal(t, 1, code)
+	require.Contains(t, out, `pipelines/edits.yaml:6: to: where of large: Binder Error: Referenced column "sze" not found`)
+}
+
 func TestPipelinesAreChecked(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pipelines", "edits.yaml")

@@ -76,7 +76,7 @@ func (w *workshop) check(ctx context.Context, names ...string) {
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		more := w.engine.Check(ctx, pipelineFile(name), def.Steps, transform.Input{Stream: def.From.Stream, Types: def.From.Types})
+		more := w.engine.Check(ctx, pipelineFile(name), def.Program(), transform.Input{Stream: def.From.Stream, Types: def.From.Types})
 		more = append(more, proof.Check(pipelineFile(name), def)...)
 		if len(more) > 0 {
 			w.wrong = append(w.wrong, more.Sorted()...)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,18 +65,22 @@ duplicates out.`,
 // refusedEvent is an event that a step has refused.
 type refusedEvent struct {
 	Event  string `json:"event"` // LOG/PARTITION/OFFSET
-	Step   string `json:"step"`
+	Step   string `json:"step"`  // "2 filter", or "where of SINK"
 	Detail string `json:"detail"`
 	Data   string `json:"data"`
+
+	by string
 }
 
 // tried is what has come of a try.
 type tried struct {
-	Events     int64          `json:"events"`
-	Written    int64          `json:"written"`
-	Filtered   int64          `json:"filtered"`
-	Columns    []event.Column `json:"columns"`
-	Rows       []rowText      `json:"rows"`
+	Events   int64          `json:"events"`
+	Written  int64          `json:"written"`
+	Filtered int64          `json:"filtered"`
+	Columns  []event.Column `json:"columns"`
+	Rows     []rowText      `json:"rows"`
+	// To is, where sinks have a where, to which of all sinks each row goes.
+	To         [][]string     `json:"to,omitempty"`
 	Rejections []refusedEvent `json:"rejections"`
 
 	values [][]any
@@ -187,6 +192,9 @@ func (t *tried) add(ctx context.Context, w *workshop, def *definition.Definition
 		t.Rows = append(t.Rows, row.AppendJSON(nil, done.Batch.Columns, e, done.Batch.Partition))
 		t.values = append(t.values, read(e, done.Batch.Partition))
 	}
+	if len(def.Routes()) > 0 {
+		t.To = append(t.To, targets(def, done.Batch.Rows)...)
+	}
 	if len(done.Refused) == 0 {
 		return nil
 	}
@@ -199,9 +207,23 @@ func (t *tried) add(ctx context.Context, w *workshop, def *definition.Definition
 	}
 	for _, r := range done.Refused {
 		at := event.Position{Incarnation: one.batch.Incarnation, Partition: one.batch.Partition, Offset: r.Offset}
-		t.Rejections = append(t.Rejections, refusedEvent{at.String(), r.Step, r.Detail, data[r.Offset]})
+		t.Rejections = append(t.Rejections, refusedEvent{at.String(), r.Step, r.Detail, data[r.Offset], r.By()})
 	}
 	return nil
+}
+
+// targets are the sinks that each row goes to.
+func targets(def *definition.Definition, rows []event.Event) [][]string {
+	out := make([][]string, len(rows))
+	for i := range rows {
+		out[i] = []string{}
+		for _, s := range def.To {
+			if len(proof.For(def, s.Name, rows[i:i+1])) > 0 {
+				out[i] = append(out[i], s.Name)
+			}
+		}
+	}
+	return out
 }
 
 // join adds columns that came with a batch, and gives what reads its rows by all.
@@ -238,12 +260,18 @@ func (r *triedRows) Columns() (out []query.Column) {
 	for _, c := range r.tried.Columns {
 		out = append(out, query.Column{Name: c.Name, Type: string(c.Type)})
 	}
+	if r.To != nil {
+		out = append(out, query.Column{Name: "goes to", Type: string(event.StringColumn)})
+	}
 	return out
 }
 func (r *triedRows) Next() bool { r.at++; return r.at <= len(r.values) }
 func (r *triedRows) Values() []any {
 	values := make([]any, len(r.tried.Columns)) // columns may have come behind it
 	copy(values, r.values[r.at-1])
+	if r.To != nil {
+		values = append(values, strings.Join(r.To[r.at-1], ", "))
+	}
 	return values
 }
 func (r *triedRows) Err() error   { return nil }
@@ -257,7 +285,7 @@ func (c *cli) showTried(t *tried) error {
 		fmt.Fprintln(c.out)
 	}
 	for _, r := range t.Rejections {
-		fmt.Fprintf(c.out, "refused by step %s: %s\n  %s\n  %s\n", r.Step, oneLine(r.Detail), r.Event, oneLine(r.Data))
+		fmt.Fprintf(c.out, "refused by %s: %s\n  %s\n  %s\n", r.by, oneLine(r.Detail), r.Event, oneLine(r.Data))
 	}
 	fmt.Fprintf(c.out, "%s: %d written as %s, %d filtered, %d refused; nothing was stored\n", plural(int(t.Events), "event"), t.Written, plural(len(t.Rows), "row"),
 		t.Filtered, len(t.Rejections))

@@ -342,7 +342,7 @@ func (a *applying) refuse(at int, why *rowError) error {
 			return err
 		}
 	}
-	a.refused = append(a.refused, transform.Refused{Offset: g.from[at].Offset, Step: step.label, Detail: g.plain(why.text)})
+	a.refused = append(a.refused, transform.Refused{Offset: g.from[at].Offset, Step: step.label, To: step.to, Detail: g.plain(why.text)})
 	return nil
 }
 

@@ -17,8 +17,12 @@ import (
 // Check implements transform.Engine. A table that does not exist is no mistake: it
 // may come, and Open says so until then.
 func (s *Steps) Check(ctx context.Context, file string, list []transform.Step, in transform.Input) (problems problem.List) {
-	tell := func(line int, format string, args ...any) {
-		problems = append(problems, problem.Problem{File: file, Line: line, Key: "steps", Text: fmt.Sprintf(format, args...)})
+	tell := func(line int, label, format string, args ...any) {
+		key := "steps"
+		if stepNamed(label) == label {
+			key = "to" // it is the where of a sink
+		}
+		problems = append(problems, problem.Problem{File: file, Line: line, Key: key, Text: stepNamed(label) + fmt.Sprintf(format, args...)})
 	}
 	for i, step := range list { // each by itself, so that all that is wrong is told at once
 		var err error
@@ -30,10 +34,10 @@ func (s *Steps) Check(ctx context.Context, file string, list []transform.Step, i
 		if err != nil {
 			var wrong *stepError
 			if !errors.As(err, &wrong) {
-				tell(step.Line, "step %d %s cannot be checked: %v", i+1, step.Kind, err)
+				tell(step.Line, step.Label(i+1), " cannot be checked: %v", err)
 				return problems
 			}
-			tell(wrong.line, "%v", wrong)
+			tell(wrong.line, wrong.step, ": %v", wrong.err)
 		}
 	}
 	if len(problems) > 0 || len(list) == 0 {
@@ -48,14 +52,14 @@ func (s *Steps) Check(ctx context.Context, file string, list []transform.Step, i
 	if err := g.check(ctx); err != nil {
 		var wrong *stepError
 		if errors.As(err, &wrong) && !g.unknown(err) {
-			tell(wrong.line, "%v", wrong)
+			tell(wrong.line, wrong.step, ": %v", wrong.err)
 		}
 		return problems
 	}
 	for _, name := range g.absent {
 		if near := g.near(name); near != "" {
 			step := g.names(name)
-			tell(step.line, "step %s: no event has had the column %s: did you mean %s?", step.label, name, near)
+			tell(step.line, step.label, ": no event has had the column %s: did you mean %s?", name, near)
 		}
 	}
 	return problems

@@ -11,6 +11,7 @@ import "C"
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ func (s *Steps) geoipPart(a []string) (string, bool, error) {
 	if err != nil {
 		return "", false, fmt.Errorf("%s%w", ownFault, err)
 	}
-	return text, found, known(a[2], found, geoip.Parts)
+	return text, found, known("geoip_part", a[2], found)
 }
 
 func (s *Steps) path(file string) string {
@@ -64,29 +65,31 @@ func (s *Steps) path(file string) string {
 var visitFunctions = []stepFunction{
 	{"url_part", 2, func(a []string) (string, bool, error) {
 		text, found := visit.URLPart(a[0], a[1])
-		return text, found, known(a[1], found || strings.HasPrefix(a[1], "query."), visit.URLParts)
+		return text, found, known("url_part", a[1], found)
 	}},
 	{"agent_part", 2, func(a []string) (string, bool, error) {
 		text, found := visit.AgentPart(a[0], a[1])
-		return text, found, known(a[1], found, visit.AgentParts)
+		return text, found, known("agent_part", a[1], found)
 	}},
 	{"referer_part", 3, func(a []string) (string, bool, error) {
 		text, found := visit.RefererPart(a[0], a[1], a[2])
-		return text, found, known(a[2], found, visit.RefererParts)
+		return text, found, known("referer_part", a[2], found)
 	}},
 }
 
-// known says that there is no such part.
-func known(part string, found bool, parts []string) error {
-	if found {
+// parts are those that functions may be asked for.
+var parts = map[string][]string{"url_part": visit.URLParts, "agent_part": visit.AgentParts, "referer_part": visit.RefererParts, "geoip_part": geoip.Parts}
+
+// known says that there is no such part. One that a step names by a constant is found
+// before it runs; another one comes of the event.
+func known(function, part string, found bool) error {
+	switch {
+	case found, slices.Contains(parts[function], part), function == "url_part" && strings.HasPrefix(part, "query."):
 		return nil
+	case function == "url_part":
+		return fmt.Errorf("url_part: there is no part %q: there are %s, and query.NAME for a parameter", part, strings.Join(parts[function], ", "))
 	}
-	for _, p := range parts {
-		if p == part {
-			return nil
-		}
-	}
-	return fmt.Errorf(ownFault+"there is no part %q: there are %s", part, strings.Join(parts, ", "))
+	return fmt.Errorf("%s: there is no part %q: there are %s", function, part, strings.Join(parts[function], ", "))
 }
 
 // registerFunctions makes the functions known to an instance.

@@ -22,6 +22,7 @@ type outColumn struct {
 	role role
 	key  []byte // `"name":`
 	col  column
+	to   uint64 // of a routeColumn: its bit in event.Event.To
 }
 
 type role uint8
@@ -31,12 +32,14 @@ const (
 	ownColumn           // the event's own: the value counts for nothing
 	overrideColumn      // an attribute of the event
 	rowColumn           // query.RowColumn
+	routeColumn         // query.RouteColumn
 )
 
 var overrides = map[string]bool{"_id": true, "_type": true, "_source": true, "_subject": true, "_time": true}
 
 // readColumns reads what the rows of a result are.
 func readColumns(res *duckdb.Result, null []bool) (columns []outColumn, err error) {
+	routes := 0 // in their order
 	for i := range duckdb.ColumnCount(res) {
 		t := duckdb.ColumnLogicalType(res, i)
 		c := outColumn{Column: event.Column{Name: duckdb.ColumnName(res, i)}}
@@ -51,6 +54,12 @@ func readColumns(res *duckdb.Result, null []bool) (columns []outColumn, err erro
 		}
 		if c.Name == query.RowColumn {
 			c.role = rowColumn
+			columns = append(columns, c)
+			continue
+		}
+		if c.Name == query.RouteColumn(routes) {
+			c.role, c.to = routeColumn, 1<<routes
+			routes++
 			columns = append(columns, c)
 			continue
 		}
@@ -176,7 +185,7 @@ func compareRows(x, y *event.Event) int {
 // know adds columns to those of the batch.
 func (a *applying) know(columns []outColumn) {
 	for _, c := range columns {
-		if c.role == rowColumn {
+		if c.role == rowColumn || c.role == routeColumn {
 			continue
 		}
 		at := slices.IndexFunc(a.columns, func(k event.Column) bool { return k.Name == c.Name })
@@ -245,6 +254,12 @@ func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
 		w.arena = append(w.arena, '{')
 		for i := range w.columns {
 			c := &w.columns[i]
+			if c.role == routeColumn {
+				if !c.col.null(row) && isTrue(&c.col, row) {
+					e.To |= c.to
+				}
+				continue
+			}
 			if c.role == ownColumn || c.role == rowColumn || c.col.kind == duckdb.TypeSQLNull || c.col.null(row) {
 				continue
 			}
@@ -278,6 +293,8 @@ func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
 }
 
 func atRow(c *column, row int) int64 { return at[int64](c, row) }
+
+func isTrue(c *column, row int) bool { return at[bool](c, row) }
 
 // override gives an event an attribute that a step has computed.
 func (w *rowWriter) override(c *outColumn, row int, e *event.Event, read int64) error {

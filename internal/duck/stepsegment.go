@@ -33,6 +33,7 @@ type segment struct {
 	prefixes []*prepared // by the number of steps
 	instead  []bool      // by step: it is computed by its other text
 	absent   []string    // columns that steps name and no event has had
+	lost     []string    // attributes that a `where` names and steps before it leave out
 	leases   []func()
 	views    map[lake.Ident]string
 	idents   [][]lake.Ident
@@ -236,9 +237,9 @@ func (g *segment) prepare(n int) (*prepared, error) {
 	}
 	for {
 		p := &prepared{}
-		with := g.plan.sql(g.in, g.absent, g.views, g.idents, n, g.instead)
-		if duckdb.Prepare(g.conn.c, with+rowsSQL(n), &p.stmt) != duckdb.StateError {
-			if err := g.types(p, with+typesSQL(n)); err != nil {
+		with := g.plan.sql(g.in, g.absent, g.lost, g.views, g.idents, n, g.instead)
+		if duckdb.Prepare(g.conn.c, with+g.plan.rowsSQL(n, g.lost), &p.stmt) != duckdb.StateError {
+			if err := g.types(p, with+g.plan.typesSQL(n, g.lost)); err != nil {
 				p.close()
 				return nil, err
 			}
@@ -250,6 +251,9 @@ func (g *segment) prepare(n int) (*prepared, error) {
 		switch {
 		case name != "" && len(g.absent) < mostAbsent && !g.has(name) && !g.lacks(name):
 			g.absent = append(g.absent, name)
+			continue
+		case slices.Contains(g.plan.carry, foldName(name)) && !slices.Contains(g.lost, foldName(name)):
+			g.lost = append(g.lost, foldName(name))
 			continue
 		case strings.Contains(text, "UNNEST() can only be applied") && g.otherwise(n):
 			continue

@@ -45,6 +45,13 @@ type Event struct {
 	// GeneratedID says that naru made the ID; such an event is never a duplicate.
 	GeneratedID bool
 
+	// Row numbers the rows that steps have made of one event, from 0. Partition,
+	// offset and row name a row for good: read again, it is the same.
+	Row int32
+	// To says of a row for which sinks the `where` is true: bit n is the sink of the
+	// n-th step that has one (transform.Step.To).
+	To uint64
+
 	// Sent is the digest of the bytes as they were sent, where what is stored is
 	// not the same (a contract's PII action); nil: it is.
 	Sent []byte
@@ -52,10 +59,6 @@ type Event struct {
 	// Set by the log.
 	Offset     int64
 	ReceivedAt time.Time
-
-	// Row numbers the rows that steps have made of one event, from 0. Partition,
-	// offset and row name a row for good: read again, it is the same.
-	Row int32
 
 	// Origin is where the event stands that a row was made of, if that is not its place
 	// in the batch: a replay; or where a rejection stands that is read from its table.
@@ -102,7 +105,7 @@ const (
 )
 
 // The reasons of pipelines. Rule is then "pipeline/" and its name; Path is the
-// step, as in "2 filter", or the name of the sink.
+// step, as in "2 filter" or "where of SINK", or the name of the sink.
 const (
 	StepFailed  Reason = "step" // a step could not be computed on the event
 	SinkRefused Reason = "sink" // the target of a sink has refused the row for good

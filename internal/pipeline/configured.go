@@ -136,7 +136,7 @@ func (c *Configured) look(ctx context.Context, first bool) {
 		bad[name] = append(bad[name], p)
 	}
 	for name, def := range defs {
-		more := c.deps.Engine.Check(ctx, "pipelines/"+name+".yaml", def.Steps, transform.Input{Stream: def.From.Stream, Types: def.From.Types})
+		more := c.deps.Engine.Check(ctx, "pipelines/"+name+".yaml", def.Program(), transform.Input{Stream: def.From.Stream, Types: def.From.Types})
 		if len(more) > 0 {
 			bad[name] = append(bad[name], more...)
 		}

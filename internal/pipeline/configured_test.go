@@ -67,14 +67,14 @@ func TestPipelineAtRandom(t *testing.T) {
 }
 
 func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
-	s := newStand(t, "a", "b")
+	s := newStand(t, "a", "b", "c")
 	var mu sync.Mutex
 	draw := func(n int) int {
 		mu.Lock()
 		defer mu.Unlock()
 		return rng.IntN(n)
 	}
-	for _, name := range []string{"a", "b"} {
+	for _, name := range []string{"a", "b", "c"} {
 		s.stores[name].fail = func(string, int) error {
 			if draw(20) == 0 {
 				return errors.New("by chance")
@@ -82,11 +82,12 @@ func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
 			return nil
 		}
 	}
-	versions := 0
+	versions, part := 0, []int{0} // part: of which numbers the rows go to other, by version
 	write := func() {
 		versions++
-		s.file("p.yaml", fmt.Sprintf("steps: [{sql: drop %d}, {sql: refuse %d}, {sql: twice 2}, {sql: as v%d-}]\nto: [{into: a}, {into: b, name: other}]\n",
-			3+draw(4), 5+draw(5), versions))
+		part = append(part, 1+draw(3))
+		s.file("p.yaml", fmt.Sprintf("steps: [{sql: drop %d}, {sql: refuse %d}, {sql: twice 2}, {sql: as v%d-}]\nto: [{into: a}, {into: b, name: other, where: of %d}, {into: c, name: third, where: breaks %d}]\n",
+			3+draw(4), 5+draw(5), versions, part[versions], 7+draw(3)))
 	}
 	start := func() {
 		s.read, s.interval = quantity.Bytes(1+draw(2)*draw(1<<14)), quantity.Duration(time.Duration(1+draw(2)*draw(30))*time.Millisecond)
@@ -116,9 +117,18 @@ func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
 		st.fail = nil
 		st.mu.Unlock()
 	}
-	s.caughtUp(int64(total), "pipeline/p/into", "pipeline/p/other")
-	a, b := slices.Clone(s.stores["a"].ids), slices.Clone(s.stores["b"].ids)
-	require.Equal(t, a, b, "both sinks have the same rows in the same order")
+	s.caughtUp(int64(total), "pipeline/p/into", "pipeline/p/other", "pipeline/p/third")
+	a, b, some := slices.Clone(s.stores["a"].ids), slices.Clone(s.stores["b"].ids), []string(nil)
+	for _, id := range a {
+		var number, version int
+		_, err := fmt.Sscanf(id, "%dv%d-", &number, &version)
+		require.NoError(t, err, id)
+		if number%part[version] == 0 {
+			some = append(some, id)
+		}
+	}
+	require.Equal(t, some, b, "the rows that go to it by the version of their place, in the same order")
+	require.Equal(t, a, s.stores["c"].ids, "all that could be computed")
 	seen := map[string]bool{}
 	for _, id := range a {
 		number, _, _ := strings.Cut(id, "v")
@@ -134,7 +144,7 @@ func pipelineAtRandom(t *testing.T, rng *rand.Rand) {
 		number, _, _ := strings.Cut(id, " ")
 		require.False(t, seen[number+".0"], "%s is written and refused", id)
 	}
-	for _, r := range []string{"pipeline/p/into", "pipeline/p/other"} {
+	for _, r := range []string{"pipeline/p/into", "pipeline/p/other", "pipeline/p/third"} {
 		require.Equal(t, int64(len(refused)), s.progress(r).Counts.Rejections, r)
 	}
 }

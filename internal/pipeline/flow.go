@@ -186,10 +186,10 @@ func (t tap) next(ctx context.Context, from event.Position) (*portion, error) {
 	t.mu.Unlock()
 	l.computing.Lock()
 	defer l.computing.Unlock()
-	x := t.recent(b, t.tabular)
+	x := t.recent(k, b)
 	if x == nil {
-		for x, err = t.compute(ctx, k, l, b, t.tabular); errors.Is(err, errVersion); {
-			x, err = t.compute(ctx, k, l, b, t.tabular)
+		for x, err = t.compute(ctx, k, l, b); errors.Is(err, errVersion); {
+			x, err = t.compute(ctx, k, l, b)
 		}
 		if err != nil {
 			return nil, err
@@ -210,12 +210,14 @@ type kept struct {
 
 // recent is a portion that another sink has had before; nil: none. With the last that has
 // it, it goes.
-func (f *flow) recent(b *event.Batch, tabular bool) *portion {
+func (t tap) recent(k lane, b *event.Batch) *portion {
+	f := t.flow
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	p := t.program(k, b.From)
 	for i := range f.mu.recent {
 		x := &f.mu.recent[i]
-		if x.in.From != b.From || x.in.Partition != b.Partition || x.in.Incarnation != b.Incarnation || x.in.Next > b.Next || x.out.Columns == nil && tabular {
+		if x.in.From != b.From || x.in.Partition != b.Partition || x.in.Incarnation != b.Incarnation || x.in.Next > b.Next || x.by != p.key {
 			continue
 		}
 		found := x.portion
@@ -253,15 +255,14 @@ func (f *flow) drop(i int) {
 
 // compute makes rows of a batch, by the version that is in force at its place. With
 // the lane's mutex held: nobody else computes there meanwhile.
-func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch, tabular bool) (*portion, error) {
+func (t tap) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch) (*portion, error) {
+	f := t.flow
 	f.mu.Lock()
-	i, end := f.mu.state.at(k.inc, k.partition, b.From)
-	v := f.mu.state.Versions[i]
-	def := f.mu.defs[v.Hash]
+	p := t.program(k, b.From)
 	in := b
-	if end >= 0 && end < b.Next {
+	if p.end >= 0 && p.end < b.Next {
 		c := *b // the rest belongs to the next version
-		c.Next = end
+		c.Next = p.end
 		in = &c
 	}
 	verdicts := f.mu.known.within(k, in.From, in.Next)
@@ -270,11 +271,7 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 		floor = known.floor
 	}
 	f.mu.Unlock()
-	types := def.From.Types
-	steps := def.Steps
-	if len(steps) == 0 && tabular {
-		steps = transform.Everything
-	}
+	types := p.types
 	take := func(e *event.Event) bool {
 		if e.Offset >= in.Next || len(types) > 0 && !slices.Contains(types, string(e.Type)) {
 			return false
@@ -282,11 +279,11 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 		_, refused := slices.BinarySearch(verdicts, e.Offset)
 		return !refused
 	}
-	x := &portion{in: in, out: in, refused: verdicts}
+	x := &portion{in: in, out: in, refused: verdicts, by: p.key, routes: p.routes}
 	var fresh []transform.Refused
 	switch {
-	case len(steps) > 0:
-		tr, err := f.transform(ctx, v.Hash, tabular, def, steps)
+	case len(p.steps) > 0:
+		tr, err := f.transform(ctx, p)
 		if err != nil {
 			return nil, err
 		}
@@ -303,7 +300,16 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 		if x.out.Rows == nil {
 			x.out.Rows = []event.Event{}
 		}
-		fresh = done.Refused
+		if fresh = done.Refused; p.late {
+			// All others have their verdict on these events: that of this sink alone is
+			// that they do not go to it.
+			fresh = slices.DeleteFunc(slices.Clone(fresh), func(r transform.Refused) bool { return r.To != "" })
+		}
+		if p.asTheyAre {
+			if x.out, err = asTheyCame(in, done.Batch.Rows); err != nil {
+				return nil, err
+			}
+		}
 	case len(types) > 0 || len(verdicts) > 0 || in != b:
 		out, err := taken(in, take)
 		if err != nil {
@@ -315,14 +321,16 @@ func (f *flow) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch,
 	x.refused = verdicts[:n:n]
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if i, end := f.mu.state.at(k.inc, k.partition, in.From); f.mu.state.Versions[i].Hash != v.Hash || end >= 0 && end < in.Next {
+	if now := t.program(k, in.From); now.key != p.key || now.end >= 0 && now.end < in.Next {
 		return nil, errVersion
 	}
 	if err := f.refuse(k, l, in, fresh, x, floor); err != nil {
 		return nil, err
 	}
 	l.computed(in.From, in.Next)
-	f.remember(x)
+	if !p.late { // else they are for this sink alone
+		f.remember(x)
+	}
 	return x, nil
 }
 
@@ -353,8 +361,10 @@ func taken(in *event.Batch, take func(*event.Event) bool) (*event.Batch, error) 
 	return &out, err
 }
 
-// own leaves out the rows that this sink has refused before.
+// own leaves out the rows that do not go to this sink, and those that it has refused
+// before.
 func (t tap) own(k lane, x *portion) *portion {
+	x = x.of(t.sink)
 	t.mu.Lock()
 	var rows map[int64][]int32
 	if v := t.mu.known.lanes[k]; v != nil {
@@ -395,28 +405,24 @@ func (t tap) own(k lane, x *portion) *portion {
 	return &mine
 }
 
-// transform gives the steps of a version, opened.
-func (f *flow) transform(ctx context.Context, hash string, tabular bool, def *definition.Definition, steps []transform.Step) (transform.Transform, error) {
-	key := hash
-	if len(def.Steps) == 0 && tabular {
-		key += "+"
-	}
+// transform gives the steps of a program, opened.
+func (f *flow) transform(ctx context.Context, p program) (transform.Transform, error) {
 	f.mu.Lock()
-	tr := f.mu.steps[key]
+	tr := f.mu.steps[p.key]
 	f.mu.Unlock()
 	if tr != nil {
 		return tr, nil
 	}
-	tr, err := f.engine.Open(ctx, steps, transform.Input{Stream: f.stream, Types: def.From.Types})
+	tr, err := f.engine.Open(ctx, p.steps, transform.Input{Stream: f.stream, Types: p.types})
 	if err != nil {
 		return nil, fmt.Errorf("open steps: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if other := f.mu.steps[key]; other != nil {
+	if other := f.mu.steps[p.key]; other != nil {
 		return other, tr.Close()
 	}
-	f.mu.steps[key] = tr
+	f.mu.steps[p.key] = tr
 	return tr, nil
 }
 

@@ -83,7 +83,7 @@ func (f *flow) refuse(k lane, l *flowLane, in *event.Batch, fresh []transform.Re
 		// is computed again where others are only looked up; so is what is not durable yet,
 		// when a sink begins anew.
 		if l.judged(r.Offset) && r.Offset >= floor && !f.mu.former.has(row(r)) && !waiting[r.Offset] {
-			return fault.Transient(fmt.Errorf("step %s refuses the event at %s, which it had let pass before: %s", r.Step, row(r).at, r.Detail))
+			return fault.Transient(fmt.Errorf("%s refuses the event at %s, which it had let pass before: %s", r.By(), row(r).at, r.Detail))
 		}
 		at[r.Offset] = r
 		x.refused = append(x.refused, r.Offset)

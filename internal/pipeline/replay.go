@@ -180,6 +180,9 @@ func (p *Replay) again(ctx context.Context, rejected *event.Event) (*event.Rejec
 		return nil, err
 	}
 	h.Plain, h.Columns = columnless, done.Batch.Columns
+	for _, r := range def.Routes() {
+		h.Routes = append(h.Routes, r.To)
+	}
 	if len(done.Refused) > 0 {
 		x := done.Refused[0]
 		return &event.Rejection{Reason: event.StepFailed, Rule: stream.PipelineReader + f.name, Path: x.Step, Detail: x.Detail}, nil
@@ -207,11 +210,12 @@ func (r *running) rows(ctx context.Context, def *definition.Definition, e *event
 	f.mu.Lock()
 	hash := f.mu.state.Versions[len(f.mu.state.Versions)-1].Hash
 	f.mu.Unlock()
-	steps := def.Steps
-	if columnless = len(steps) == 0; columnless {
-		steps = transform.Everything
+	x := program{key: hash, types: def.From.Types, steps: def.Program()}
+	if columnless = len(def.Steps) == 0; columnless {
+		x.key += "+"
+		x.steps = append(slices.Clone(transform.Everything), def.Routes()...)
 	}
-	tr, err := f.transform(ctx, hash, columnless, def, steps)
+	tr, err := f.transform(ctx, x)
 	if err != nil {
 		return nil, false, err
 	}
@@ -226,7 +230,7 @@ func (r *running) rows(ctx context.Context, def *definition.Definition, e *event
 		columnless = false // left out
 	}
 	if columnless && !slices.ContainsFunc(sinks, func(s *definition.Sink) bool { return tabular(s) }) {
-		done.Refused = nil // nobody needs the columns
+		done.Refused = slices.DeleteFunc(done.Refused, func(r transform.Refused) bool { return r.To == "" }) // nobody needs the columns
 	}
 	return done, columnless, nil
 }

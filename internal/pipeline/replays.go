@@ -44,6 +44,10 @@ type replayHead struct {
 	Further bool           `json:"further,omitempty"`
 	Columns []event.Column `json:"columns"`
 	Rows    []int32        `json:"rows"` // numbers of the rows
+	// Routes are the sinks that choose their rows, and To, by row, which ones it goes to:
+	// bit n is the n-th. Other sinks get all rows.
+	Routes []string `json:"routes,omitempty"`
+	To     []uint64 `json:"to,omitempty"`
 }
 
 const replayFormat = 1
@@ -56,6 +60,9 @@ func appendReplay(dst []byte, h *replayHead, e *event.Event, rows []event.Event)
 	b.AppendEvent(e)
 	for i := range rows {
 		h.Rows = append(h.Rows, rows[i].Row)
+		if len(h.Routes) > 0 {
+			h.To = append(h.To, rows[i].To)
+		}
 		b.AppendEvent(&rows[i])
 	}
 	text, err := json.Marshal(h)
@@ -89,6 +96,9 @@ func readRows(h *replayHead, batch []byte) (e event.Event, rows []event.Event, e
 		case n <= len(h.Rows):
 			row := clone(x)
 			row.Row = h.Rows[n-1]
+			if n <= len(h.To) {
+				row.To = h.To[n-1]
+			}
 			rows = append(rows, row)
 		}
 		n++
@@ -211,12 +221,17 @@ func (t tap) replays(ctx context.Context, from event.Position) (*portion, error)
 			return nil
 		}
 		last = h
-		event, rows, err := readRows(h, batch)
+		as, rows, err := readRows(h, batch)
 		if err != nil {
 			return fmt.Errorf("replay at %d of %s: %w", e.Offset, replayStream(t.name), err)
 		}
-		if h.Plain && !t.tabular {
-			rows = append(rows[:0], event)
+		chosen := true
+		if bit := slices.Index(h.Routes, t.sink); bit >= 0 {
+			rows = slices.DeleteFunc(rows, func(e event.Event) bool { return e.To&(1<<bit) == 0 })
+			chosen = len(rows) > 0
+		}
+		if h.Plain && !t.tabular && chosen {
+			rows = append(rows[:0], as)
 		}
 		origin := h.At
 		for i := range rows {

@@ -63,6 +63,7 @@ type SinkReport struct {
 	Name      string `json:"name"`
 	Kind      string `json:"kind"`
 	Guarantee string `json:"guarantee"`
+	Where     string `json:"where,omitempty"` // which rows go to it; empty: all
 	State     State  `json:"state"`
 	// Counts of input events up to Positions, since the sink began, and Lag, those that
 	// are still to come, add up to what was accepted for the stream.
@@ -142,7 +143,7 @@ func (c *Configured) report(ctx context.Context, name string, r *running, wrong 
 	sinks := maps.Clone(r.mu.sinks)
 	r.mu.Unlock()
 	for _, s := range def.To {
-		one := SinkReport{Name: s.Name, Kind: s.Kind.Name, Guarantee: s.Kind.Guarantee, State: Running}
+		one := SinkReport{Name: s.Name, Kind: s.Kind.Name, Guarantee: s.Kind.Guarantee, Where: s.Where, State: Running}
 		if run := sinks[s.Name]; run != nil {
 			st := run.pipeline.Status()
 			one.LastCommit, one.Commits, one.Errors, one.LastError, one.Hint = st.LastCommit, st.Commits, st.Errors, st.LastError, st.Hint

@@ -16,7 +16,6 @@ import (
 	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/pipeline/definition"
-	"naru/internal/quantity"
 	"naru/internal/sink"
 	"naru/internal/stream"
 	"naru/internal/transform"
@@ -177,8 +176,12 @@ func (r *running) version(def *definition.Definition) error {
 	defer f.mu.Unlock() // across the writes: nothing may be computed until it is known by what
 	newest := f.mu.state.Versions[len(f.mu.state.Versions)-1]
 	if newest.Hash == def.Hash() {
-		if r.unsure {
-			if err := r.keep(f.mu.state); err != nil {
+		if r.unsure || newest.Text != string(def.Text()) {
+			// The text says which sinks there have been: see program.
+			next := *f.mu.state
+			next.Versions = slices.Clone(next.Versions)
+			next.Versions[len(next.Versions)-1].Text = string(def.Text())
+			if err := r.keep(&next); err != nil {
 				return err
 			}
 		}
@@ -216,7 +219,7 @@ func (r *running) keep(next *state) error {
 func (r *running) start(def *definition.Definition, s *definition.Sink) *sinkRun {
 	c := r.all
 	cfg := c.cfg
-	cfg.CommitInterval = quantity.Duration(time.Second)
+	cfg.CommitInterval = definition.DefaultEvery
 	if s.Kind.Name == "table" {
 		cfg.CommitInterval = c.cfg.CommitInterval // the node's commits of tables are bounded
 	}

@@ -63,7 +63,7 @@ func (t tap) settle(ctx context.Context, done event.Positions, told refused) err
 // steps tells whether there are any: without, nothing can be refused. With f.mu held.
 func (f *flow) steps() bool {
 	for _, def := range f.mu.defs {
-		if len(def.Steps) > 0 {
+		if len(def.Program()) > 0 {
 			return true
 		}
 	}

@@ -24,6 +24,8 @@ type portion struct {
 	refused []int64 // offsets that a step, or the sink before, has refused; in order, each once
 	before  []int64 // those of them that the sink itself has refused a row of before, in order
 	moved   []moved // of replays, those that count; nil: these are none
+	by      string  // the key of the program that made it
+	routes  []string
 }
 
 // counts says what becomes of the events of a portion at or behind an offset.

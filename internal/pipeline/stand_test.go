@@ -27,7 +27,8 @@ import (
 
 // arithmetic is an engine whose steps are words: "drop N" leaves out events whose
 // number is a multiple of N, "refuse N" refuses them, "twice N" makes two rows of
-// them, and "as X" gives each row the mark X.
+// them, and "as X" gives each row the mark X. A `where` is "of N", which lets multiples
+// pass, or "breaks N", which cannot be computed on them and lets the others pass.
 type arithmetic struct{ computed atomic.Int64 }
 
 func (a *arithmetic) Check(_ context.Context, file string, steps []transform.Step, _ transform.Input) (wrong problem.List) {
@@ -60,22 +61,29 @@ func (x *sums) Apply(_ context.Context, in *event.Batch, take func(*event.Event)
 			return nil
 		}
 		x.computed.Add(1)
-		rows, mark := 1, ""
+		rows, mark, to, routes := 1, "", uint64(0), 0
 		for i, s := range x.steps {
-			word, arg, _ := strings.Cut(s.SQL, " ")
+			expr, _ := strings.CutPrefix(strings.TrimSuffix(s.SQL, "\n)"), "SELECT * FROM input WHERE (")
+			word, arg, _ := strings.Cut(expr, " ")
 			n, _ := strconv.Atoi(arg)
 			id, _ := strconv.Atoi(string(e.ID))
 			hit := n > 0 && id%n == 0
 			switch {
-			case word == "refuse" && hit:
-				done.Refused = append(done.Refused, transform.Refused{Offset: e.Offset, Step: fmt.Sprintf("%d sql", i+1), Detail: "a multiple"})
+			case rows == 0 && s.To != "":
+			case (word == "refuse" || word == "breaks") && hit:
+				done.Refused = append(done.Refused, transform.Refused{Offset: e.Offset, Step: s.Label(i + 1), To: s.To, Detail: "a multiple"})
 				return nil
+			case word == "of" && hit, word == "breaks":
+				to |= 1 << routes
 			case word == "drop" && hit:
 				rows = 0
 			case word == "twice" && hit:
 				rows *= 2
 			case word == "as":
 				mark = arg
+			}
+			if s.To != "" {
+				routes++
 			}
 		}
 		if rows == 0 {
@@ -85,7 +93,7 @@ func (x *sums) Apply(_ context.Context, in *event.Batch, take func(*event.Event)
 		done.Written++
 		for i := range rows {
 			row := clone(e)
-			row.Row, row.ID = int32(i), fmt.Appendf(nil, "%s%s.%d", e.ID, mark, i)
+			row.Row, row.To, row.ID = int32(i), to, fmt.Appendf(nil, "%s%s.%d", e.ID, mark, i)
 			out.Rows = append(out.Rows, row)
 		}
 		return nil

@@ -37,8 +37,8 @@ func (r *rowwise) flows(ref map[string]any, f *flow) bool {
 	return lower(name) == Input
 }
 
-// node walks a query that reads the events, and appends RowColumn to what it
-// selects.
+// node walks a query that reads the events, and appends RowColumn, and what is
+// carried, to what it selects.
 func (r *rowwise) node(v any, f *flow) (*flow, error) {
 	obj, _ := v.(map[string]any)
 	switch obj["type"] {
@@ -68,8 +68,22 @@ func (r *rowwise) node(v any, f *flow) (*flow, error) {
 		}
 	}
 	list, _ := obj["select_list"].([]any)
-	obj["select_list"] = append(list, column(alias, RowColumn))
+	for _, name := range r.s.through() {
+		list = append(list, column(alias, name))
+	}
+	obj["select_list"] = list
 	return f, nil
+}
+
+// through are the columns that go through the step unseen.
+func (s *Step) through() []string { return append([]string{RowColumn}, s.Carry...) }
+
+// unseen are those for the list of a star that leaves them out.
+func (s *Step) unseen() (list []any) {
+	for _, name := range s.through() {
+		list = append(list, name)
+	}
+	return list
 }
 
 func column(names ...any) map[string]any {
@@ -305,7 +319,7 @@ func overList(name string) string {
 	return "; over a list there is list_" + name
 }
 
-// star leaves RowColumn out of * and COLUMNS.
+// star leaves the columns that nobody sees out of * and COLUMNS.
 func (r *rowwise) star(v map[string]any, alias string, f *flow) error {
 	if of, _ := v["relation_name"].(string); of != "" && lower(of) != lower(alias) {
 		return nil
@@ -318,16 +332,16 @@ func (r *rowwise) star(v map[string]any, alias string, f *flow) error {
 	pattern, isText := constantText(v["expr"])
 	switch {
 	case isText:
-		v["expr"] = matching(pattern)
+		v["expr"] = matching(pattern, r.s.unseen())
 	case v["expr"] == nil:
 		list, _ := v["exclude_list"].([]any)
-		v["exclude_list"] = append(list, RowColumn)
+		v["exclude_list"] = append(list, r.s.unseen()...)
 	}
 	return nil
 }
 
-// matching is what COLUMNS('pattern') means, without RowColumn.
-func matching(pattern string) map[string]any {
+// matching is what COLUMNS('pattern') means, without the columns that nobody sees.
+func matching(pattern string, unseen []any) map[string]any {
 	text := func(s string) map[string]any {
 		return map[string]any{"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "", "query_location": 0,
 			"value": map[string]any{"type": map[string]any{"id": "VARCHAR", "type_info": nil}, "is_null": false, "value": s}}
@@ -336,7 +350,7 @@ func matching(pattern string) map[string]any {
 		return map[string]any{"class": "FUNCTION", "type": "FUNCTION", "alias": "", "query_location": 0, "function_name": name, "schema": "", "catalog": "", "children": args,
 			"filter": nil, "order_bys": map[string]any{"type": "ORDER_MODIFIER", "orders": []any{}}, "distinct": false, "is_operator": false, "export_state": false}
 	}
-	all := map[string]any{"class": "STAR", "type": "STAR", "alias": "", "query_location": 0, "relation_name": "", "exclude_list": []any{RowColumn}, "replace_list": []any{},
+	all := map[string]any{"class": "STAR", "type": "STAR", "alias": "", "query_location": 0, "relation_name": "", "exclude_list": unseen, "replace_list": []any{},
 		"columns": false, "expr": nil, "qualified_exclude_list": []any{}, "rename_list": []any{}}
 	return call("list_filter", all, map[string]any{"class": "LAMBDA", "type": "LAMBDA", "alias": "", "query_location": 0,
 		"lhs": column("_naru_name"), "expr": call("regexp_matches", column("_naru_name"), text(pattern))})

@@ -15,6 +15,17 @@ const Input = "input"
 // name: columns have none with control characters.
 const RowColumn = "_naru\x01row"
 
+// hidden begins the names of all such columns.
+const hidden = "_naru\x01"
+
+// RouteColumn is the column that says whether a row goes to the n-th sink that chooses
+// its rows.
+func RouteColumn(n int) string { return fmt.Sprintf("%sto%d", hidden, n) }
+
+// Carried is the column that goes through all steps and has what an attribute of the
+// event was before them.
+func Carried(attribute string) string { return hidden + attribute }
+
 // guardSchema is where the engine keeps the functions that bound others.
 const guardSchema = "_naru_guard"
 
@@ -37,11 +48,21 @@ type Step struct {
 	Stars bool
 	// Lists are those of Names that stand in an UNNEST, Using those in a USING.
 	Lists, Using []string
+	// Parts are the calls of StepFunctions that name a part by a constant text.
+	Parts []Part
+	// Carry are columns that go through the step as RowColumn does.
+	Carry []string
 
 	doc map[string]any // {"error": false, "statements": [...]}
 	// places of tables in doc, beside Tables
 	refs   []map[string]any
 	inputs []map[string]any
+}
+
+// Part is a part that a function is asked for.
+type Part struct {
+	Function, Name string
+	At             int // byte offset in Text of the call
 }
 
 // NewStep reads the text of a step.
@@ -167,7 +188,7 @@ func (r *rowwise) everywhere(v any, table bool) error {
 			}
 		}
 	case string:
-		if strings.Contains(v, RowColumn) {
+		if strings.Contains(v, hidden) {
 			return r.refuse(nil, "the name %q is naru's own", v)
 		}
 	case map[string]any:
@@ -189,6 +210,11 @@ func (r *rowwise) everywhere(v any, table bool) error {
 						last, _ := names[len(names)-1].(string)
 						r.s.Lists = append(r.s.Lists, last)
 					}
+				}
+			}
+			if args := children(v); stepFunctions[name] && len(args) > 0 {
+				if part, ok := constantText(args[len(args)-1]); ok {
+					r.s.Parts = append(r.s.Parts, Part{name, part, r.s.offset(place(v))})
 				}
 			}
 			if guarded[name] > 0 && !table && (name != "replace" || lengthens(v)) {

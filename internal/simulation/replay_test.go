@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -150,7 +151,9 @@ func (h *replays) work(p *process, last bool) error {
 					}
 					return
 				}
-				yield(pause.IntN(2000))
+				for range pause.IntN(2000) {
+					runtime.Gosched()
+				}
 			}
 		})
 	}

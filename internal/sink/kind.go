@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"naru/internal/event"
 	"naru/internal/vfs"
@@ -39,6 +40,12 @@ type Settings interface {
 	// Open connects to the target. It is called again, with a pause, when it or the
 	// sink has failed, so what is wrong for now is an error, not a panic.
 	Open(ctx context.Context, env Env) (Sink, error)
+}
+
+// Seldom is optional for settings: whether a sink that commits once in so long can work.
+// The error is one as of Validate.
+type Seldom interface {
+	CommitsEvery(interval time.Duration) error
 }
 
 // Env is what a sink gets of its pipeline.

@@ -240,6 +240,21 @@ func Pairs(n *Node) iter.Seq2[*Node, *Node] {
 	}
 }
 
+// Without is a block without one of its keys.
+func Without(n *Node, key string) *Node {
+	if n.Kind != yaml.MappingNode {
+		return n
+	}
+	c := *n
+	c.Content = nil
+	for k, v := range Pairs(n) {
+		if k.Value != key {
+			c.Content = append(c.Content, k, v)
+		}
+	}
+	return &c
+}
+
 // Items gives the entries of a list; nothing of what is no list.
 func Items(n *Node) iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {

@@ -19,8 +19,10 @@ func filterSQL(f *form) string {
 	if expr == "" {
 		return ""
 	}
-	return "SELECT * FROM input WHERE " + bracket(expr)
+	return filter(expr)
 }
+
+func filter(expr string) string { return "SELECT * FROM input WHERE " + bracket(expr) }
 
 // select: [column, {name: EXPR}, ...]
 func selectSQL(f *form) string {

@@ -24,6 +24,26 @@ type Step struct {
 	Script *Script
 	// Files are read by the step: paths as they stand in it.
 	Files []string
+	// To, when it is not empty, is the sink whose rows the step chooses: SQL is a filter,
+	// but all rows stay, and event.Event.To tells which ones it lets pass. Such steps
+	// stand behind all others, at most MostRoutes of them.
+	To string
+}
+
+// MostRoutes is how many sinks of a pipeline may choose their rows.
+const MostRoutes = 64
+
+// Where is the step by which a sink chooses its rows.
+func Where(sink, expr string, line int) Step {
+	return Step{Line: line, Kind: "where", SQL: filter(expr), To: sink}
+}
+
+// Label names a step where something is said of it; number counts from 1.
+func (s *Step) Label(number int) string {
+	if s.To != "" {
+		return s.Kind + " of " + s.To
+	}
+	return fmt.Sprintf("%d %s", number, s.Kind)
 }
 
 // Script is a function in JavaScript, and the limits of a call.
@@ -230,7 +250,16 @@ func with(columns []pair) string {
 }
 
 // Key is all of a step that decides about rows.
-func (s *Step) Key() string { return s.Kind + "\x00" + s.SQL + "\x00" + s.Instead + s.Script.key() }
+func (s *Step) Key() string {
+	return s.Kind + "\x00" + s.SQL + "\x00" + s.Instead + s.Script.key() + s.to()
+}
+
+func (s *Step) to() string {
+	if s.To == "" {
+		return ""
+	}
+	return "\x00to " + s.To
+}
 
 func (s *Script) key() string {
 	if s == nil {

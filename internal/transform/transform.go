@@ -54,6 +54,15 @@ type Applied struct {
 // Refused is an event on which a step could not be computed.
 type Refused struct {
 	Offset int64
-	Step   string // its number from 1 and its kind: "2 filter"
+	Step   string // its number from 1 and its kind, as in "2 filter"; or "where of SINK"
+	To     string // the sink whose `where` it is, if it is one
 	Detail string // what the step says
+}
+
+// By names the step in a message.
+func (r Refused) By() string {
+	if r.To != "" {
+		return r.Step
+	}
+	return "step " + r.Step
 }

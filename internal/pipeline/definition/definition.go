@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,11 +87,19 @@ type Sink struct {
 	// for that; zero: the kind's default.
 	Every quantity.Duration
 	Bytes quantity.Bytes
+	// Where is an expression over the columns of the rows, that chooses which of them go
+	// to the sink; empty: all. It belongs to the steps (Definition.Program).
+	Where string
 
-	node *strict.Node
-	path string
-	line int
+	whereLine int
+	node      *strict.Node
+	path      string
+	at        string // of Settings, which are as they should be; empty: they are not
+	line      int
 }
+
+// DefaultEvery is Sink.Every of most kinds.
+const DefaultEvery = quantity.Duration(time.Second)
 
 // ReadYAML implements strict.Reader: what it says is read when the kinds are known.
 func (s *Sink) ReadYAML(_ *strict.Decoder, n *strict.Node, path string) {
@@ -101,6 +111,9 @@ type Test struct {
 	Name  string
 	Input []Value // events: their data, or {type, id, time, data, ...}
 	Rows  []Value // what must come out, in order; only the columns named are compared
+	// To is, by sink, what must go to it, in place of Rows; sinks that are not named may
+	// get whatever there is. nil: Rows are meant.
+	To map[string][]Value
 	// Rejections is how many of the events must be refused.
 	Rejections int
 	Line       int
@@ -112,11 +125,44 @@ type Value struct {
 	JSON []byte
 }
 
-// Same tells whether two entries of `to:` say the same.
+// Same tells whether two entries of `to:` say the same, but for their `where`.
 func (s *Sink) Same(t *Sink) bool {
-	a, err1 := strict.Text(s.node)
-	b, err2 := strict.Text(t.node)
-	return err1 == nil && err2 == nil && bytes.Equal(a, b)
+	a, err1 := strict.Tree(strict.Without(s.node, "where"))
+	b, err2 := strict.Tree(strict.Without(t.node, "where"))
+	return err1 == nil && err2 == nil && reflect.DeepEqual(a, b)
+}
+
+// Sink gives the entry of `to:` with that name; nil: there is none.
+func (def *Definition) Sink(name string) *Sink {
+	for _, s := range def.To {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func (def *Definition) sinkNames() (names []string) {
+	for _, s := range def.To {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// Routes are the steps by which sinks choose their rows, by the names of the sinks.
+func (def *Definition) Routes() (list []transform.Step) {
+	for _, s := range def.To {
+		if s.Where != "" {
+			list = append(list, transform.Where(s.Name, s.Where, s.whereLine))
+		}
+	}
+	slices.SortFunc(list, func(a, b transform.Step) int { return strings.Compare(a.To, b.To) })
+	return list
+}
+
+// Program is all that is computed: the steps, and behind them the routes.
+func (def *Definition) Program() []transform.Step {
+	return append(slices.Clone(def.Steps), def.Routes()...)
 }
 
 var goodName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
@@ -135,6 +181,13 @@ func Parse(file, name string, text []byte, kinds []sink.Kind) (*Definition, prob
 	d.Decode(bytes.NewReader(text), def)
 	def.from(d)
 	def.sinks(d, kinds)
+	for i, t := range def.Tests {
+		for _, name := range slices.Sorted(maps.Keys(t.To)) {
+			if def.Sink(name) == nil && len(d.Problems()) == 0 {
+				d.Fail(t.Line, fmt.Sprintf("tests[%d].rows", i), "there is no sink %s; there are %s", name, strings.Join(def.sinkNames(), ", "))
+			}
+		}
+	}
 	return def, d.Problems().Sorted()
 }
 
@@ -147,7 +200,7 @@ func reserved(name string) bool {
 func (def *Definition) Hash() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00%q\x00", def.From.Stream, def.From.Types)
-	for _, s := range def.Steps {
+	for _, s := range def.Program() {
 		fmt.Fprintf(h, "%s\x00", s.Key())
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
@@ -195,6 +248,9 @@ func (def *Definition) sinks(d *strict.Decoder, kinds []sink.Kind) {
 		}
 		names[s.Name] = true
 	}
+	if n := len(def.Routes()); n > transform.MostRoutes {
+		d.Fail(d.LineOf("to"), "to", "%d sinks have a where: at most %d may", n, transform.MostRoutes)
+	}
 }
 
 // common are the keys of every sink.
@@ -202,6 +258,7 @@ type common struct {
 	Name  string            `yaml:"name"`
 	Every quantity.Duration `yaml:"every"`
 	Bytes quantity.Bytes    `yaml:"bytes"`
+	Where string            `yaml:"where"`
 }
 
 func (s *Sink) read(d *strict.Decoder, kinds []sink.Kind) {
@@ -226,11 +283,17 @@ func (s *Sink) read(d *strict.Decoder, kinds []sink.Kind) {
 				d.Fail(key.Line, at, "must be more than 0, as in 16MiB")
 			}
 			continue
+		case "where":
+			if d.Into(val, at, &c.Where); strings.TrimSpace(c.Where) == "" {
+				d.Fail(key.Line, at, "is empty: write a condition over columns of the rows, as in added > 0")
+			}
+			s.whereLine = key.Line
+			continue
 		}
 		i := slices.IndexFunc(kinds, func(k sink.Kind) bool { return k.Name == key.Value })
 		switch {
 		case i < 0:
-			d.Fail(key.Line, at, "there is no such sink; there are %s, and the keys name, every and bytes", list(kinds))
+			d.Fail(key.Line, at, "there is no such sink; there are %s, and the keys name, where, every and bytes", list(kinds))
 			return
 		case s.Settings != nil:
 			d.Fail(key.Line, at, "this entry has a sink already, %s: begin another one with -", s.Kind.Name)
@@ -246,7 +309,21 @@ func (s *Sink) read(d *strict.Decoder, kinds []sink.Kind) {
 	if s.Name = c.Name; s.Name == "" {
 		s.Name = s.Kind.Name
 	}
-	s.Every, s.Bytes = c.Every, c.Bytes
+	s.Every, s.Bytes, s.Where = c.Every, c.Bytes, c.Where
+	if x, ok := s.Settings.(sink.Seldom); ok && s.at != "" {
+		every := s.Every
+		if every <= 0 {
+			every = DefaultEvery
+		}
+		s.tell(d, x.CommitsEvery(every.Std()))
+	}
+	if x, ok := s.Settings.(sink.Seldom); ok && s.at != "" {
+		every := s.Every
+		if every <= 0 {
+			every = DefaultEvery
+		}
+		s.tell(d, x.CommitsEvery(every.Std()))
+	}
 }
 
 // settings fills those of the kind.
@@ -263,12 +340,21 @@ func (s *Sink) settings(d *strict.Decoder, line int, val *strict.Node, at string
 	if len(d.Problems()) > before {
 		return // one word about a value is enough
 	}
-	for _, err := range split(s.Settings.Validate()) {
+	s.at = at
+	if err := s.Settings.Validate(); err != nil {
+		s.tell(d, err)
+		s.at = ""
+	}
+}
+
+// tell says what is wrong with the settings.
+func (s *Sink) tell(d *strict.Decoder, err error) {
+	for _, err := range split(err) {
 		key := leadingKey.FindString(err.Error())
 		text := strings.TrimLeft(err.Error()[len(key):], ": ")
-		path := strict.Join(at, key)
+		path := strict.Join(s.at, key)
 		if key == "" || text == err.Error()[len(key):] {
-			path, text = at, err.Error()
+			path, text = s.at, err.Error()
 		}
 		d.Fail(d.LineOf(path), path, "%s", text)
 	}

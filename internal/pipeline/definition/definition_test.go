@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +70,12 @@ func (h *hook) Validate() error {
 	}
 	return nil
 }
+func (h *hook) CommitsEvery(interval time.Duration) error {
+	if interval > time.Minute {
+		return fmt.Errorf("batch: not in %s", interval)
+	}
+	return nil
+}
 func (h *hook) Open(context.Context, sink.Env) (sink.Sink, error) { return nil, nil }
 
 var kinds = []sink.Kind{
@@ -110,10 +118,35 @@ tests:
 	require.NotEqual(t, def.Hash(), other.Hash())
 }
 
+// A `where` decides about rows: it belongs to the steps, and no sink is another one for it.
+func TestWhere(t *testing.T) {
+	parse := func(to string) *Definition {
+		def, wrong := Parse("p.yaml", "p", []byte("steps: [{filter: a}]\nto:\n"+to), kinds)
+		require.Empty(t, wrong)
+		return def
+	}
+	def := parse("  - table: a\n    where: added > 0\n  - {table: b, name: all}\n  - {http: {url: x}, where: _type = 'edit'}\n")
+	routes := def.Routes()
+	require.Len(t, routes, 2)
+	require.Equal(t, []string{"http", "table"}, []string{routes[0].To, routes[1].To}, "by name, so that their order in the file does not matter")
+	require.Equal(t, []int{6, 4}, []int{routes[0].Line, routes[1].Line})
+	require.Len(t, def.Program(), 3)
+	require.Equal(t, def.Hash(), parse("  - {http: {url: y}, where: _type = 'edit'}\n  - {table: a, where: added > 0}\n").Hash())
+	for _, other := range []string{"  - {table: a, where: added > 1}\n  - {http: {url: x}, where: _type = 'edit'}\n", "  - table: a\n  - {http: {url: x}, where: _type = 'edit'}\n",
+		"  - {table: a, name: b, where: added > 0}\n  - {http: {url: x}, where: _type = 'edit'}\n"} {
+		require.NotEqual(t, def.Hash(), parse(other).Hash(), other)
+	}
+	require.Equal(t, parse("  - table: a\n").Hash(), parse("  - table: b\n").Hash())
+	require.True(t, def.Sink("table").Same(parse("  - {table: a, where: other}\n").Sink("table")))
+	require.True(t, def.Sink("table").Same(parse("  - table: a\n").Sink("table")))
+	require.False(t, def.Sink("table").Same(parse("  - {table: b, where: added > 0}\n").Sink("table")))
+	require.Nil(t, def.Sink("none"))
+}
+
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "p.yaml: to: is missing: name at least one sink, as in `to: [{table: p}]`"},
-		{"to: [{tabel: a}]", "p.yaml:1: to[0].tabel: there is no such sink; there are table, http, and the keys name, every and bytes"},
+		{"to: [{tabel: a}]", "p.yaml:1: to[0].tabel: there is no such sink; there are table, http, and the keys name, where, every and bytes"},
 		{"to: [{table: a, http: {}}]", "p.yaml:1: to[0].http: this entry has a sink already, table: begin another one with -"},
 		{"to: [{name: a}]", "p.yaml:1: to[0]: names no sink; there are table, http"},
 		{"to: [a]", "p.yaml:1: to[0]: wants a block with the kind of the sink as its key, as in `- table: page_views`, not the value \"a\""},
@@ -123,6 +156,11 @@ func TestMistakes(t *testing.T) {
 		{"form: {}\nto: [{table: a}]", "p.yaml:1: form: unknown key; did you mean from?"},
 		{"from: {start: soon}\nto: [{table: a}]", `p.yaml:1: from.start: "soon" is neither earliest nor latest nor a time, as in 2026-01-31T00:00:00Z or 2026-01-31`},
 		{"from: {stream: _x}\nto: [{table: a}]", "p.yaml:1: from.stream: names that begin with _ are naru's own"},
+		{"to:\n  - table: a\n    where: ''\n", "p.yaml:3: to[0].where: is empty: write a condition over columns of the rows, as in added > 0"},
+		{"to: [{table: a, where: [b]}]", "p.yaml:1: to[0].where: wants a text"},
+		{"to: [{table: a}]\ntests: [{input: [{a: 1}], rows: {tabel: []}}]", "p.yaml:2: tests[0].rows: there is no sink tabel; there are table"},
+		{"to: [" + strings.Repeat("{table: a, where: b},", 65) + "]", "65 sinks have a where: at most 64 may"},
+		{"to:\n  - http: {url: a, batch: 3}\n    every: 2m\n", "p.yaml:2: to[0].http.batch: not in 2m0s"},
 		{"to: [{table: a, every: 0s}]", "p.yaml:1: to[0].every: must be more than 0, as in 1s"},
 		{"to: [{table: a}]\ntests: [{rows: []}]", "p.yaml:2: tests[0].input: is missing: a test needs at least one event"},
 		{"to: [", "p.yaml:1: not YAML: did not find expected node content"},

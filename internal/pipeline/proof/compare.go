@@ -16,34 +16,67 @@ import (
 
 // compare holds rows and rejections against those that a test wants: row by row, and
 // only the columns that it names.
-func compare(t *definition.Test, done *transform.Applied) (out []Difference, err error) {
-	rows, columns := done.Batch.Rows, done.Batch.Columns
+func compare(def *definition.Definition, t *definition.Test, done *transform.Applied) (out []Difference, err error) {
+	columns, partition := done.Batch.Columns, done.Batch.Partition
+	if t.To == nil {
+		if out, err = differences("", t.Rows, done.Batch.Rows, columns, partition); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.To)) {
+		more, err := differences(name+" ", t.To[name], For(def, name, done.Batch.Rows), columns, partition)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
+	if len(done.Refused) != t.Rejections {
+		got := fmt.Sprint(len(done.Refused))
+		for _, r := range done.Refused {
+			got += fmt.Sprintf("; event %d by %s: %s", r.Offset+1, r.By(), r.Detail)
+		}
+		out = append(out, Difference{"rejections", fmt.Sprint(t.Rejections), got})
+	}
+	return out, nil
+}
+
+// For are the rows that go to a sink.
+func For(def *definition.Definition, name string, rows []event.Event) []event.Event {
+	bit := slices.IndexFunc(def.Routes(), func(r transform.Step) bool { return r.To == name })
+	if bit < 0 {
+		return rows
+	}
+	return slices.DeleteFunc(slices.Clone(rows), func(e event.Event) bool { return e.To&(1<<bit) == 0 })
+}
+
+// differences compares rows with those wanted; of is what their places begin with.
+func differences(of string, wanted []definition.Value, rows []event.Event, columns []event.Column, partition int32) (out []Difference, err error) {
 	types := map[string]event.ColumnType{}
 	var names []string
 	for _, c := range columns {
 		types[c.Name] = c.Type
 		names = append(names, c.Name)
 	}
-	for i := range max(len(rows), len(t.Rows)) {
-		where := fmt.Sprintf("row %d", i+1)
+	for i := range max(len(rows), len(wanted)) {
+		where := fmt.Sprintf("%srow %d", of, i+1)
 		var text []byte
 		if i < len(rows) {
-			text = row.AppendJSON(nil, columns, &rows[i], done.Batch.Partition)
+			text = row.AppendJSON(nil, columns, &rows[i], partition)
 		}
 		switch {
 		case i >= len(rows):
-			out = append(out, Difference{where, string(t.Rows[i].JSON), "no row"})
+			out = append(out, Difference{where, string(wanted[i].JSON), "no row"})
 			continue
-		case i >= len(t.Rows):
+		case i >= len(wanted):
 			out = append(out, Difference{where, "no row", string(text)})
 			continue
 		}
 		var want, got map[string]any
-		if err := decode(t.Rows[i].JSON, &want); err != nil {
-			return nil, fmt.Errorf("read the row wanted at line %d: %w", t.Rows[i].Line, err)
+		if err := decode(wanted[i].JSON, &want); err != nil {
+			return nil, fmt.Errorf("read the row wanted at line %d: %w", wanted[i].Line, err)
 		}
 		if err := decode(text, &got); err != nil {
-			return nil, fmt.Errorf("read row %d: %w", i+1, err)
+			return nil, fmt.Errorf("read %s: %w", where, err)
 		}
 		for _, name := range slices.Sorted(maps.Keys(want)) {
 			typ, known := types[name]
@@ -55,13 +88,6 @@ func compare(t *definition.Test, done *transform.Applied) (out []Difference, err
 				out = append(out, Difference{where + " " + name, show(want[name]), show(got[name])})
 			}
 		}
-	}
-	if len(done.Refused) != t.Rejections {
-		got := fmt.Sprint(len(done.Refused))
-		for _, r := range done.Refused {
-			got += fmt.Sprintf("; event %d by step %s: %s", r.Offset+1, r.Step, r.Detail)
-		}
-		out = append(out, Difference{"rejections", fmt.Sprint(t.Rejections), got})
 	}
 	return out, nil
 }

@@ -85,16 +85,18 @@ func run(ctx context.Context, engine transform.Engine, file string, def *definit
 	if err != nil {
 		return nil, err
 	}
-	return compare(t, done)
+	return compare(def, t, done)
 }
 
 // Apply computes the steps of a pipeline over the events of a batch that are of its
-// types and that take, if it is not nil, lets pass.
+// types and that take, if it is not nil, lets pass. Rows say which of def.Routes let them
+// pass.
 func Apply(ctx context.Context, engine transform.Engine, def *definition.Definition, in *event.Batch, take func(*event.Event) bool) (done *transform.Applied, err error) {
 	steps := def.Steps
 	if len(steps) == 0 {
 		steps = transform.Everything
 	}
+	steps = append(slices.Clone(steps), def.Routes()...)
 	tr, err := engine.Open(ctx, steps, transform.Input{Stream: def.From.Stream, Types: def.From.Types})
 	if err != nil {
 		return nil, err
