@@ -117,7 +117,8 @@ func (s *state) rewind(r pastRewind) {
 }
 
 // at gives the version of a place, and the first offset that is not its any more; -1
-// for none.
+// for none. A version may begin before an older one, which nobody has come to then: the
+// process had ended before it wrote down how far it had computed.
 func (s *state) at(inc event.Incarnation, partition int32, offset int64) (v int, end int64) {
 	end = -1
 	for i := len(s.Versions) - 1; i > 0; i-- {
@@ -125,7 +126,9 @@ func (s *state) at(inc event.Incarnation, partition int32, offset int64) (v int,
 		if !ok || offset >= from {
 			return i, end
 		}
-		end = from
+		if end < 0 || from < end {
+			end = from
+		}
 	}
 	return 0, end
 }
