@@ -106,6 +106,20 @@ func TestTableFollowsContract(t *testing.T) {
 	if out := must(t, "", "check", dir); strings.Contains(out, "stays so") {
 		t.Error(out)
 	}
+	// The columns of a pipeline's events are those of the table that the contract names.
+	steps := filepath.Join(dir, "pipelines", "orders.yaml")
+	if err := os.MkdirAll(filepath.Dir(steps), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(steps, []byte("from: {types: [order]}\nsteps:\n  - filter: amont > 1\nto: [{table: large}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := naru(t, "", "check", dir); r.code != 1 || !strings.Contains(r.stdout, "pipelines/orders.yaml:3: steps: step 1 filter: no event has had the column amont: did you mean amount?") {
+		t.Errorf("exit code %d\n%s", r.code, r.stdout)
+	}
+	if err := os.Remove(steps); err != nil {
+		t.Fatal(err)
+	}
 	text := strings.Replace(fmt.Sprintf(orderContract, "sales"), "amount, logicalType: number", "amount, logicalType: string", 1)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -140,15 +140,6 @@ func Serve(ctx context.Context, o Options) (err error) {
 	}
 	opened.add("query engine", engine.Close)
 
-	// Configured pipelines behind the lake, which their steps read and their tables
-	// are in.
-	steps, err := openSteps(o.Config.Steps, lake, read, logger)
-	if err != nil {
-		return err
-	}
-	opened.add("steps", steps.Close)
-	configured := openPipelines(o.Config.Pipelines, fsys, folder.Folder, readable, log, tables, steps, logger)
-
 	// Contracts before the door, because no event may get in unjudged. There is no
 	// older state to go on with, so mistakes in them end the start.
 	keys, err := contract.LoadKeys(fsys, string(folder.Folder), o.Config.PII, os.Getenv, []byte(folder.ID))
@@ -159,6 +150,15 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+
+	// Configured pipelines behind the lake, which their steps read and their tables
+	// are in, and the contracts, which name those tables.
+	steps, err := openSteps(o.Config.Steps, lake, read, contracts.Set, logger)
+	if err != nil {
+		return err
+	}
+	opened.add("steps", steps.Close)
+	configured := openPipelines(o.Config.Pipelines, fsys, folder.Folder, readable, log, tables, steps, logger)
 
 	// The door behind the log that it writes to.
 	events, err := collect.New(o.Config.Collect, collect.Deps{Log: log, Contracts: contracts.Set, Keys: keys, Watch: o.Watch, Registry: registry, Logger: logger})

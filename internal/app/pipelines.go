@@ -4,8 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 
 	"naru/internal/config"
+	"naru/internal/contract"
 	"naru/internal/dedupe"
 	"naru/internal/duck"
 	"naru/internal/lake"
@@ -50,27 +52,33 @@ func Kinds(tables *table.Tables) []sink.Kind {
 	}
 }
 
-// openSteps makes what computes the steps of pipelines over the tables of a lake.
-func openSteps(cfg duck.StepsConfig, l *iceberg.Lake, read lake.Tables, logger *slog.Logger) (*duck.Steps, error) {
+// openSteps makes what computes the steps of pipelines over the tables of a lake. contracts
+// are those in force; they may be nil.
+func openSteps(cfg duck.StepsConfig, l *iceberg.Lake, read lake.Tables, contracts func() *contract.Set, logger *slog.Logger) (*duck.Steps, error) {
 	return duck.NewSteps(cfg, duck.StepsDeps{Lake: read, Shape: l.Shape, Logger: logger,
 		Schemas: func(ctx context.Context, stream string, types []string) ([]*columnar.Schema, error) {
-			return schemas(ctx, l, stream, types)
+			return schemas(ctx, l, contracts(), stream, types)
 		}})
 }
 
 // schemas are the columns of the tables of some types of a stream's events, of all
 // when there are none.
-func schemas(ctx context.Context, l *iceberg.Lake, stream string, types []string) (out []*columnar.Schema, err error) {
+func schemas(ctx context.Context, l *iceberg.Lake, set *contract.Set, stream string, types []string) (out []*columnar.Schema, err error) {
 	list, err := l.List(ctx)
 	if err != nil {
 		return nil, err
 	}
+	list = slices.DeleteFunc(list, func(id lake.Ident) bool { return id.Namespace != stream })
 	wanted := map[string]bool{}
 	for _, typ := range types {
-		wanted[lake.TableName(typ)] = true
+		name := lake.TableName(typ)
+		if c := set.For(typ); c != nil && c.InForce() && slices.Contains(list, lake.Ident{Namespace: stream, Name: c.Table}) {
+			name = c.Table // until it is there, events are in the type's own
+		}
+		wanted[name] = true
 	}
 	for _, id := range list {
-		if id.Namespace != stream || len(wanted) > 0 && !wanted[id.Name] {
+		if len(wanted) > 0 && !wanted[id.Name] {
 			continue
 		}
 		state, err := l.Table(id).Load(ctx)

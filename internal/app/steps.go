@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"naru/internal/config"
+	"naru/internal/contract"
 	"naru/internal/duck"
 	"naru/internal/lake"
 	"naru/internal/obs"
@@ -46,7 +47,12 @@ func OpenSteps(ctx context.Context, f config.Folder, cfg config.Config, known bo
 		return nil, nil, err
 	}
 	if known {
-		steps, err = openSteps(cfg.Steps, tables, lake.Snapshots{Reader: tables}, obs.Discard())
+		// Of contracts that cannot be read, others tell.
+		var set *contract.Set
+		if files, err := contract.Load(vfs.OS(), f.Contracts()); err == nil {
+			set, _ = contract.Compile(files)
+		}
+		steps, err = openSteps(cfg.Steps, tables, lake.Snapshots{Reader: tables}, func() *contract.Set { return set }, obs.Discard())
 	} else {
 		steps, err = duck.NewSteps(cfg.Steps, duck.StepsDeps{Lake: lake.Snapshots{Reader: tables}, Shape: tables.Shape, Logger: obs.Discard()})
 	}

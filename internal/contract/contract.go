@@ -211,7 +211,12 @@ type Set struct {
 }
 
 // For gives the contract that events of a type are judged by; nil for none.
-func (s *Set) For(typ string) *Contract { return s.byType[typ] }
+func (s *Set) For(typ string) *Contract {
+	if s == nil {
+		return nil
+	}
+	return s.byType[typ]
+}
 
 // ForBytes is For without a copy of the type.
 func (s *Set) ForBytes(typ []byte) *Contract { return s.byType[string(typ)] }
