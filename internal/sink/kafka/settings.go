@@ -156,6 +156,15 @@ func (s *Settings) Validate() error {
 	return s.validateAccess()
 }
 
+// CommitsEvery implements sink.Seldom: a transaction is open from the first row to the
+// commit, and the broker ends one that is older than its timeout.
+func (s *Settings) CommitsEvery(interval time.Duration) error {
+	if s.Transactional && interval >= s.TransactionTimeout.Std() {
+		return fmt.Errorf("transaction_timeout: the sink commits every %s, and the broker would abort its transactions after %s: raise transaction_timeout (15m at most), or lower every", quantity.Duration(interval), s.TransactionTimeout)
+	}
+	return nil
+}
+
 func (s *Settings) validateAccess() error {
 	switch s.SASL.Mechanism {
 	case "":

@@ -38,6 +38,16 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// A transaction that the broker ends before its commit would never get through.
+func TestSeldomCommits(t *testing.T) {
+	s := settings(t, nil)
+	s.Transactional, s.TransactionTimeout = true, quantity.Duration(time.Minute)
+	require.NoError(t, s.CommitsEvery(59*time.Second))
+	require.EqualError(t, s.CommitsEvery(time.Minute), "transaction_timeout: the sink commits every 1m0s, and the broker would abort its transactions after 1m0s: raise transaction_timeout (15m at most), or lower every")
+	s.Transactional = false
+	require.NoError(t, s.CommitsEvery(time.Hour))
+}
+
 func TestSASL(t *testing.T) {
 	c := fake(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "naru", "secret"))
 	s := settings(t, c.ListenAddrs())
