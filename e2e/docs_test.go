@@ -27,11 +27,13 @@ func TestDocsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sinks, err := filepath.Glob(filepath.Join(repoRoot(), "docs", "sinks", "*.md"))
-	if err != nil {
-		t.Fatal(err)
+	for _, family := range []string{"sinks", "steps"} {
+		more, err := filepath.Glob(filepath.Join(repoRoot(), "docs", family, "*.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, more...)
 	}
-	pages = append(pages, sinks...)
 	ran := 0
 	for _, page := range append(pages, filepath.Join(repoRoot(), "README.md")) {
 		text, err := os.ReadFile(page)
