@@ -216,6 +216,12 @@ func (c *cli) showPipeline(p *pipeline.Report) error {
 	for _, s := range p.Sinks {
 		fmt.Fprintf(w, "%s\t%s\n", s.Name, oneLine(s.Guarantee))
 	}
+	if slices.ContainsFunc(p.Sinks, func(s pipeline.SinkReport) bool { return s.Where != "" }) {
+		fmt.Fprint(w, "\nsink\twhere\n")
+		for _, s := range p.Sinks {
+			fmt.Fprintf(w, "%s\t%s\n", s.Name, oneLine(s.Where))
+		}
+	}
 	if len(p.Versions) > 1 {
 		fmt.Fprint(w, "\nversion\tfrom\n")
 		for _, v := range p.Versions {

@@ -284,6 +284,9 @@ func routesAtRandom(t *testing.T, s *Steps, g *grammar, cols map[string]string, 
 				got = append(got, fmt.Sprintf("%d %s", e.Offset, e.Data))
 			}
 		}
+		// Rows of one event are in the order of their values where a step, or a `where`, asks a table.
+		slices.Sort(want)
+		slices.Sort(got)
 		require.Equal(t, want, got, said)
 	}
 }
