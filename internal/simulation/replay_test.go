@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -151,9 +150,7 @@ func (h *replays) work(p *process, last bool) error {
 					}
 					return
 				}
-				for range pause.IntN(2000) {
-					runtime.Gosched()
-				}
+				yield(pause.IntN(2000))
 			}
 		})
 	}

@@ -361,9 +361,7 @@ func (p *process) clients(rng *rand.Rand, all []*client, requests, most int, sen
 				if status == http.StatusOK {
 					ack(s, a)
 				}
-				for range pause.IntN(400) { // others get their turn
-					runtime.Gosched()
-				}
+				yield(pause.IntN(400))
 				if pause.IntN(5) == 0 {
 					p.collect()
 				}
@@ -374,4 +372,12 @@ func (p *process) clients(rng *rand.Rand, all []*client, requests, most int, sen
 		})
 	}
 	running.Wait()
+}
+
+// yield gives others their turn, n times; where there is one core alone, or a busy one,
+// each turn may take long.
+func yield(n int) {
+	for begun := time.Now(); n > 0 && time.Since(begun) < 10*time.Millisecond; n-- {
+		runtime.Gosched()
+	}
 }
