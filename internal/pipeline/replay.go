@@ -175,6 +175,9 @@ func (p *Replay) again(ctx context.Context, rejected *event.Event) (*event.Rejec
 			return no(event.Recomputed, "the pipeline was rewound over the event since, for sink %s: what came of it then holds; discard it, or mend the steps and rewind again", s.Name)
 		}
 	}
+	if h.Sink == "" && f.allHad(h.Rejection, h.At, sinks) {
+		return no(event.Recomputed, "the steps have refused the event in a rewind or a backfill of what is not there any more, and all sinks have had it before; discard it")
+	}
 	done, columnless, err := r.rows(ctx, def, &e, sinks)
 	if err != nil {
 		return nil, err
@@ -252,6 +255,13 @@ func (f *flow) recomputed(rejection, at event.Position, sink string) bool {
 		return b.Sink == sink && b.Into == "" && (b.Phase == filling || b.Phase == swapping) &&
 			rejection.Offset < limits(b.Records)[rejection.Partition] && at.Offset >= limits(b.From)[at.Partition]
 	})
+}
+
+// allHad tells whether state.had holds for all sinks.
+func (f *flow) allHad(rejection, at event.Position, sinks []*definition.Sink) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !slices.ContainsFunc(sinks, func(s *definition.Sink) bool { return !f.mu.state.had(rejection, at, s.Name) })
 }
 
 // errGone: the log has the event no more.

@@ -212,6 +212,7 @@ func (t tap) replays(ctx context.Context, from event.Position) (*portion, error)
 				if err != nil {
 					return err
 				}
+				mine = t.takes(h) // a backfill may have been given up meanwhile
 			}
 		}
 		if last == nil {
@@ -255,7 +256,8 @@ func (t tap) takes(h *replayHead) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return h.Stream == t.stream && (h.Sink == "" || h.Sink == t.sink) &&
-		h.At.Offset >= t.mu.state.Sinks[t.sink].Start[h.At.Partition] && !t.mu.state.recomputed(h.Rejection, h.At, t.sink)
+		h.At.Offset >= t.mu.state.Sinks[t.sink].Start[h.At.Partition] && !t.mu.state.recomputed(h.Rejection, h.At, t.sink) &&
+		(h.Sink != "" || !t.mu.state.had(h.Rejection, h.At, t.sink))
 }
 
 // uncounted tells whether the sink's counts began behind a place, which they so have as
@@ -301,6 +303,25 @@ func (t tap) await(ctx context.Context, at event.Position) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// had tells whether a sink had passed an event before the rewind, or the backfill, in which
+// steps have refused it: the rejection is of the others then.
+func (s *state) had(rejection, at event.Position, sink string) bool {
+	for _, b := range s.Backfills {
+		if b.Sink == sink && b.Into == "" && (b.Phase == filling || b.Phase == swapping) &&
+			rejection.Offset >= limits(b.Records)[rejection.Partition] && at.Offset >= limits(b.From)[at.Partition] {
+			return false // what is to replace its target has not
+		}
+	}
+	for _, r := range slices.Backward(s.Rewound) {
+		if rejection.Offset < limits(r.Records)[rejection.Partition] || slices.Contains(r.Apart, sink) {
+			continue
+		}
+		from, ok := r.From[sink]
+		return ok && at.Offset < from[at.Partition]
+	}
+	return false
 }
 
 // recomputed tells whether a sink has got, or will get, what became of an event when it

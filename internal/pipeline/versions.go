@@ -64,14 +64,20 @@ type sinkState struct {
 	Counts map[int32]int64 `json:"counts,omitempty"`
 }
 
-// countFrom notes that the counts of a sink begin anew.
+// countFrom notes that a sink reads again from some places, and that its counts begin
+// there: it may have begun behind them.
 func (s *state) countFrom(name string, places map[int32]int64) {
 	s.Sinks = maps.Clone(s.Sinks)
 	if s.Sinks == nil {
 		s.Sinks = map[string]sinkState{}
 	}
 	x := s.Sinks[name]
-	x.Counts = places
+	x.Counts, x.Start = places, maps.Clone(x.Start)
+	for partition, at := range x.Start {
+		if from, ok := places[partition]; ok {
+			x.Start[partition] = min(at, from)
+		}
+	}
 	s.Sinks[name] = x
 }
 
