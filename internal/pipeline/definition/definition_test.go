@@ -184,7 +184,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 2)
 	require.Equal(t, `pipelines/Up.yaml: a pipeline has the name of its file: lower case letters, digits, - and _, at most 63, a letter or digit first
-pipelines/b.yml:1: to[0]: table t is written by pipeline a, sink table already: one table, one sink`, wrong.Error())
+pipelines/b.yml:1: to[0]: table t is written by pipeline a, sink table already: one sink for each`, wrong.Error())
 	all, wrong, err = Load(fsys, "/none", kinds)
 	require.NoError(t, err)
 	require.Empty(t, all)

@@ -108,7 +108,7 @@ func clashes(all map[string]*Definition) (problems problem.List) {
 			what := o.Owns(name)
 			if by, taken := owner[what]; taken && what != "" {
 				problems = append(problems, problem.Problem{File: all[name].file, Line: s.line, Key: s.path,
-					Text: fmt.Sprintf("%s is written by %s already: one table, one sink", what, by)})
+					Text: fmt.Sprintf("%s is written by %s already: one sink for each", what, by)})
 				continue
 			}
 			owner[what] = "pipeline " + name + ", sink " + s.Name

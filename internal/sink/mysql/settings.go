@@ -48,6 +48,9 @@ const (
 // longestName is what a name may have, in characters.
 const longestName = 64
 
+// Owns says what only one sink may write to.
+func (s *Settings) Owns(string) string { return s.Owned(s.URL) }
+
 // Validate implements sink.Settings.
 func (s *Settings) Validate() error {
 	if _, err := s.server(); err != nil {

@@ -40,6 +40,9 @@ func defaults() *Settings {
 // longestName is what PostgreSQL keeps of a name, in bytes: it cuts off the rest.
 const longestName = 63
 
+// Owns says what only one sink may write to.
+func (s *Settings) Owns(string) string { return s.Owned(s.URL) }
+
 // Validate implements sink.Settings.
 func (s *Settings) Validate() error {
 	if err := s.validURL(); err != nil {

@@ -51,6 +51,12 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// Two sinks with one row_key in one table are refused by check.
+func TestOwner(t *testing.T) {
+	var o interface{ Owns(pipeline string) string } = &Settings{URL: "postgres://ana@db/shop", Settings: relational.Settings{Table: "orders", RowKey: "_key"}}
+	require.Equal(t, "row_key _key of table orders in db/shop", o.Owns("p"))
+}
+
 func TestPasswordIsMissing(t *testing.T) {
 	s := defaults()
 	s.URL, s.Table, s.PasswordEnv = "postgres://u@127.0.0.1:1/d", "t", "SHOP_PASSWORD"

@@ -3,6 +3,7 @@ package relational
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,18 @@ func (s *Settings) Validate(name func(string) error) error {
 		return errors.New("timeout: must be more than 0s")
 	}
 	return nil
+}
+
+// Owned is what no other sink may write: the values of RowKey in a table, by which a
+// rewind deletes. address is the database's.
+func (s *Settings) Owned(address string) string {
+	if s.RowKey == "" {
+		return ""
+	}
+	if u, err := url.Parse(address); err == nil { // who writes there does not matter
+		address = u.Host + u.Path
+	}
+	return fmt.Sprintf("row_key %s of table %s in %s", s.RowKey, s.Table, address)
 }
 
 // Beside is the name of a table in the schema of Table.
