@@ -28,6 +28,7 @@ type flow struct {
 	logger *slog.Logger
 	now    func() time.Time
 	reads  func() int              // how many sinks and backfills read it; with mu held
+	sinks  func() []string         // of the file
 	shares func() int64            // of how many sinks and pipelines the limits are for
 	most   int64                   // bytes of a read, of all sinks together
 	cached int64                   // bytes of rows that are kept, of all pipelines together
@@ -114,8 +115,12 @@ func (f *flow) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load where refusals begin: %w", err)
 	}
+	places, err := f.places(ctx)
+	if err != nil {
+		return err
+	}
 	f.mu.scanned, err = scan(ctx, f.log, f.name, f.stream, from.Positions, stream.Bytes(f.most), func(record event.Position, r refusedRow) error {
-		if again.former(record) {
+		if again.former(record) || r.by == "" && f.anew(record, r.at, places) {
 			f.mu.former.add(r)
 		} else {
 			f.mu.known.add(r.by, r.at, r.row)
@@ -125,7 +130,7 @@ func (f *flow) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load refusals: %w", err)
 	}
-	if len(f.mu.former) > 0 { // what was replayed is a new rejection when it is refused again
+	if again != nil && len(f.mu.former) > 0 { // what was replayed is a new rejection when it is refused again
 		err := f.replayedBefore(ctx, func(h *replayHead) {
 			delete(f.mu.former, refusedRow{by: h.Sink, step: h.Step, at: h.Of, row: h.Row})
 		})
@@ -134,13 +139,16 @@ func (f *flow) open(ctx context.Context) error {
 		}
 	}
 	f.mu.known.prune(f.mu.passed)
+	if !f.mu.state.rewound() {
+		f.mu.former.prune(f.mu.passed)
+	}
 	return f.moved(ctx)
 }
 
 // moved writes from where refusals have to be read at the next start. With f.mu held,
 // or before the flow runs: who comes meanwhile has to wait for it anyway.
 func (f *flow) moved(ctx context.Context) error {
-	if f.mu.state.rewound() || !f.mu.known.empty() || len(f.mu.scanned) == 0 {
+	if f.mu.state.rewound() || !f.mu.known.empty() || len(f.mu.former) > 0 || len(f.mu.scanned) == 0 {
 		return nil
 	}
 	f.mu.looked = f.now()

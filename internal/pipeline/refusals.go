@@ -82,6 +82,15 @@ func (r *refusals) add(by string, at event.Position, row int32) {
 	}
 }
 
+// forget takes a rejection by a step out.
+func (r *refusals) forget(at event.Position) {
+	if v := r.lanes[lane{at.Incarnation, at.Partition}]; v != nil {
+		if i, known := slices.BinarySearch(v.steps, at.Offset); known {
+			v.steps = slices.Delete(v.steps, i, i+1)
+		}
+	}
+}
+
 // within gives the steps' verdicts for [from, next).
 func (r *refusals) within(k lane, from, next int64) []int64 {
 	v := r.lanes[k]

@@ -44,6 +44,20 @@ func (f former) add(r refusedRow) {
 	}
 }
 
+// prune forgets what all sinks have passed.
+func (f former) prune(passed func(lane) int64) {
+	low := map[lane]int64{}
+	for r := range f {
+		k := lane{r.at.Incarnation, r.at.Partition}
+		if _, ok := low[k]; !ok {
+			low[k] = passed(k)
+		}
+		if r.at.Offset < low[k] {
+			delete(f, r)
+		}
+	}
+}
+
 func (f former) has(r refusedRow) bool {
 	_, ok := f[r]
 	return ok
@@ -126,7 +140,7 @@ func (f *flow) judgedAgain() error {
 	if err := f.save(&next); err != nil {
 		return err
 	}
-	f.mu.former = former{}
+	f.mu.former.prune(f.mu.passed)
 	for _, l := range f.mu.lanes {
 		l.redo, l.until = 0, 0
 	}
@@ -140,13 +154,16 @@ func (f *flow) tidy(ctx context.Context) error {
 	if !f.mu.known.empty() {
 		f.mu.known.prune(f.mu.passed)
 	}
+	if !f.mu.state.rewound() {
+		f.mu.former.prune(f.mu.passed)
+	}
 	if f.now().Sub(f.mu.released) >= time.Minute {
 		f.mu.released = f.now()
 		if err := f.releaseReplays(ctx); err != nil {
 			return err
 		}
 	}
-	if f.mu.state.rewound() || f.now().Sub(f.mu.looked) < time.Minute || !f.mu.known.empty() {
+	if f.mu.state.rewound() || f.now().Sub(f.mu.looked) < time.Minute || !f.mu.known.empty() || len(f.mu.former) > 0 {
 		return nil
 	}
 	st, err := f.log.Stat(ctx, event.RejectedStream)

@@ -62,6 +62,12 @@ func (c *Configured) openRunning(ctx context.Context, def *definition.Definition
 	f.mu.steps = map[string]transform.Transform{}
 	f.mu.passed = r.passed
 	f.reads = func() int { return len(r.def.Load().To) + len(f.mu.state.Backfills) }
+	f.sinks = func() (names []string) {
+		for _, s := range r.def.Load().To {
+			names = append(names, s.Name)
+		}
+		return names
+	}
 	f.save = r.keep
 	r.flow = f
 	st, err := readState(c.deps.FS, c.stateFile(def.Name))

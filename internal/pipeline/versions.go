@@ -51,7 +51,8 @@ type pastRewind struct {
 	// Records is where the stream `rejected` ended: rejections before it are meant.
 	Records event.Positions `json:"records"`
 	// From is, by sink and partition, from where on events were computed again for it;
-	// for one that came later, from the lowest of these on.
+	// for one that came later, from the lowest of these on. Those that are gone have the
+	// empty name.
 	From map[string]map[int32]int64 `json:"from,omitempty"`
 	// Apart are sinks for which it does not hold.
 	Apart []string `json:"apart,omitempty"`
@@ -86,10 +87,31 @@ func (s *state) strangers(names map[string]sinkState) {
 	s.Rewound = slices.Clone(s.Rewound)
 	for i := range s.Rewound {
 		x := &s.Rewound[i]
-		x.From = maps.Clone(x.From)
-		maps.DeleteFunc(x.From, func(name string, _ map[int32]int64) bool { _, ok := names[name]; return ok })
+		from := map[string]map[int32]int64{}
+		for name, places := range x.From {
+			if _, ok := names[name]; ok {
+				name = "" // of one that is gone: those that come later go by it
+			}
+			if other, ok := from[name]; ok {
+				places = lower(places, other)
+			}
+			from[name] = places
+		}
+		x.From = from
 		x.Apart = slices.DeleteFunc(slices.Clone(x.Apart), func(name string) bool { _, ok := names[name]; return ok })
 	}
+}
+
+// lower gives the lower one of two places in each partition; one that is not named counts
+// from its beginning.
+func lower(a, b map[int32]int64) map[int32]int64 {
+	out := map[int32]int64{}
+	for partition, at := range a {
+		if other, ok := b[partition]; ok {
+			out[partition] = min(at, other)
+		}
+	}
+	return out
 }
 
 // maxRewound bounds the rewinds of the past in the file. The oldest two become one that
@@ -103,14 +125,10 @@ func (s *state) rewind(r pastRewind) {
 		both := pastRewind{Records: b.Records, From: map[string]map[int32]int64{}}
 		for _, x := range []pastRewind{a, b} {
 			for name, from := range x.From {
-				places := maps.Clone(from)
-				if other, ok := both.From[name]; ok { // a partition that is not named: from its beginning
-					maps.DeleteFunc(places, func(partition int32, _ int64) bool { _, ok := other[partition]; return !ok })
-					for partition := range places {
-						places[partition] = min(places[partition], other[partition])
-					}
+				if other, ok := both.From[name]; ok {
+					from = lower(from, other)
 				}
-				both.From[name] = places
+				both.From[name] = from
 			}
 		}
 		for _, name := range a.Apart {

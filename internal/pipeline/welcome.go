@@ -76,7 +76,14 @@ func (f *flow) relearn(ctx context.Context, fresh map[string]sinkState) error {
 	if err := f.log.Commit(ctx, nil, refusedReader(f.name), from); err != nil {
 		return fmt.Errorf("set back where refusals begin: %w", err)
 	}
-	_, err := scan(ctx, f.log, f.name, f.stream, nil, stream.Bytes(f.most), func(record event.Position, row refusedRow) error {
+	places, err := f.places(ctx)
+	if err != nil {
+		return err
+	}
+	for name, s := range fresh {
+		places[name] = s.Start
+	}
+	_, err = scan(ctx, f.log, f.name, f.stream, nil, stream.Bytes(f.most), func(record event.Position, row refusedRow) error {
 		if row.by != "" {
 			return nil // another sink's
 		}
@@ -85,10 +92,14 @@ func (f *flow) relearn(ctx context.Context, fresh map[string]sinkState) error {
 		if f.mu.state.Again.former(record) {
 			return nil
 		}
-		for name, s := range fresh {
-			if row.at.Offset >= s.Start[row.at.Partition] && !f.mu.state.recomputed(record, row.at, name) {
+		if f.anew(record, row.at, places) {
+			f.mu.former.add(row)
+			f.mu.known.forget(row.at)
+			return nil
+		}
+		for _, s := range fresh {
+			if row.at.Offset >= s.Start[row.at.Partition] {
 				f.mu.known.add("", row.at, 0)
-				return nil
 			}
 		}
 		return nil
@@ -97,6 +108,36 @@ func (f *flow) relearn(ctx context.Context, fresh map[string]sinkState) error {
 		return fmt.Errorf("load refusals: %w", err)
 	}
 	return nil
+}
+
+// anew tells of a rejection by a step that all sinks which have still to get to its event
+// compute it again, as the others have in a rewind; reached are the places of sinks. Before
+// the flow runs, or with f.mu held.
+func (f *flow) anew(record, at event.Position, reached map[string]map[int32]int64) bool {
+	some := false
+	for name, places := range reached {
+		if at.Offset < places[at.Partition] {
+			continue
+		}
+		if !f.mu.state.recomputed(record, at, name) {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
+// places is how far the sinks are, by partition.
+func (f *flow) places(ctx context.Context) (map[string]map[int32]int64, error) {
+	out := map[string]map[int32]int64{}
+	for _, name := range f.sinks() {
+		at, err := f.log.Progress(ctx, sinkReader(f.name, name))
+		if err != nil {
+			return nil, fmt.Errorf("load watermark of %s: %w", name, err)
+		}
+		out[name] = limits(at.Positions)
+	}
+	return out, nil
 }
 
 // first is where a sink begins that the log does not know.
