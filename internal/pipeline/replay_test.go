@@ -445,7 +445,8 @@ func TestReplayAndBackfillGivenUp(t *testing.T) {
 	for i := range 4 {
 		appendEvents(t, s.log, "events", 10*i+1, 10)
 	}
-	s.caughtUp(40, "pipeline/p/tab")
+	appendEvents(t, s.log, "events", 1021, 60) // the backfill is to be under way still at its end
+	s.caughtUp(100, "pipeline/p/tab")
 	s.file("p.yaml", "steps: [{sql: drop 100}]\nto: [{tab: t, every: 2ms}]\n")
 	s.inForce("drop 100")
 	_, err := s.backfill(Backfill{Rate: 1})
@@ -454,22 +455,22 @@ func TestReplayAndBackfillGivenUp(t *testing.T) {
 	s.file("p.yaml", "steps: [{sql: refuse 55}]\nto: [{tab: t, every: 2ms}]\n")
 	s.inForce("refuse 55")
 	appendEvents(t, s.log, "events", 51, 10)
-	s.caughtUp(60, "pipeline/p/tab")
-	require.Len(t, s.rejections(), 9)
+	s.caughtUp(120, "pipeline/p/tab")
+	require.Len(t, s.rejections(), 21)
 	s.file("p.yaml", "steps: [{sql: drop 100}, {sql: drop 101}]\nto: [{tab: t, every: 2ms}]\n")
 	s.inForce("drop 101")
-	require.Equal(t, rejections.Result{Matched: 9, Replayed: 1, Refused: 8, ByReason: rejections.Tally{"recomputed": 8}}, s.replay(rejections.Filter{}))
+	require.Equal(t, rejections.Result{Matched: 21, Replayed: 1, Refused: 20, ByReason: rejections.Tally{"recomputed": 20}}, s.replay(rejections.Filter{}))
 	appendEvents(t, s.log, "events", 61, 10)
-	s.caughtUp(70, "pipeline/p/tab")
+	s.caughtUp(130, "pipeline/p/tab")
 	appendEvents(t, s.log, "events", 71, 1)
-	s.caughtUp(71, "pipeline/p/tab")
+	s.caughtUp(131, "pipeline/p/tab")
 	require.NotContains(t, h.ids("t"), "55.0", "it would be gone with the table that is replaced")
 	require.NoError(t, s.set.CancelBackfill(t.Context(), "p", ""))
 	s.over()
 	require.Eventually(t, func() bool { return slices.Contains(h.ids("t"), "55.0") }, soon, time.Millisecond)
-	s.counted("pipeline/p/tab", stream.Counts{Written: 63, Rejections: 8})
-	require.EqualValues(t, 8, s.replay(rejections.Filter{}).Replayed, "they were not computed again, after all")
-	s.counted("pipeline/p/tab", stream.Counts{Written: 71})
+	s.counted("pipeline/p/tab", stream.Counts{Written: 111, Rejections: 20})
+	require.EqualValues(t, 20, s.replay(rejections.Filter{}).Replayed, "they were not computed again, after all")
+	s.counted("pipeline/p/tab", stream.Counts{Written: 131})
 }
 
 // A sink that lags gets a replay when it has passed the event: so none of its counts is
