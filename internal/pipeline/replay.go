@@ -186,6 +186,12 @@ func (p *Replay) again(ctx context.Context, rejected *event.Event) (*event.Rejec
 	for _, r := range def.Routes() {
 		h.Routes = append(h.Routes, r.To)
 	}
+	h.All = []string{}
+	for _, s := range def.To {
+		if !slices.Contains(h.Routes, s.Name) {
+			h.All = append(h.All, s.Name)
+		}
+	}
 	if len(done.Refused) > 0 {
 		x := done.Refused[0]
 		return &event.Rejection{Reason: event.StepFailed, Rule: stream.PipelineReader + f.name, Path: x.Step, Detail: x.Detail}, nil
@@ -218,18 +224,10 @@ func (r *running) rows(ctx context.Context, def *definition.Definition, e *event
 		x.key += "+"
 		x.steps = append(slices.Clone(transform.Everything), def.Routes()...)
 	}
-	tr, err := f.transform(ctx, x)
-	if err != nil {
+	if done, err = f.one(ctx, x, e, *e.Origin); err != nil {
 		return nil, false, err
 	}
-	in := &event.Batch{Stream: f.stream, Incarnation: e.Origin.Incarnation, Partition: e.Origin.Partition, From: e.Offset, Next: e.Offset + 1, Rows: []event.Event{*e}}
-	in.Rows[0].Origin = nil
-	take := len(def.From.Types) == 0 || slices.Contains(def.From.Types, string(e.Type))
-	done, err = tr.Apply(ctx, in, func(*event.Event) bool { return take })
-	if err != nil {
-		return nil, false, fmt.Errorf("compute steps at %s: %w", e.Origin, err)
-	}
-	if !take {
+	if len(def.From.Types) > 0 && !slices.Contains(def.From.Types, string(e.Type)) {
 		columnless = false // left out
 	}
 	if columnless && !slices.ContainsFunc(sinks, func(s *definition.Sink) bool { return tabular(s) }) {

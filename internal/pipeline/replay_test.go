@@ -436,6 +436,25 @@ func TestReplayAndBackfill(t *testing.T) {
 	s.has(append(want, "21.0"), func() []string { return h.ids("t") })
 }
 
+// A sink that comes after a replay chooses of its rows as of all others; one that was
+// there without a `where` has them all.
+func TestReplayToASinkThatComesLater(t *testing.T) {
+	s := newStand(t, "a", "b", "c")
+	s.file("p.yaml", "steps: [{sql: refuse 2}]\nto: [{into: a}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 6)
+	s.caughtUp(6, "pipeline/p/into")
+	s.file("p.yaml", "steps: [{sql: drop 100}]\nto: [{into: a}]\n")
+	s.inForce("drop 100")
+	require.EqualValues(t, 3, s.replay(rejections.Filter{}).Replayed)
+	s.counted("pipeline/p/into", stream.Counts{Written: 6})
+	s.file("p.yaml", "steps: [{sql: drop 100}]\nto: [{into: a}, {into: b, name: late, where: of 3}, {into: c, name: plain}]\n")
+	s.counted("pipeline/p/late", stream.Counts{Written: 2, Filtered: 4})
+	s.counted("pipeline/p/plain", stream.Counts{Written: 6})
+	require.ElementsMatch(t, []string{"3.0", "6.0"}, s.stores["b"].ids)
+	require.Len(t, s.stores["c"].ids, 6)
+}
+
 // What is given up gives replays free.
 func TestReplayAndBackfillGivenUp(t *testing.T) {
 	s := newStand(t)

@@ -14,6 +14,7 @@ import (
 	"naru/internal/recordbatch"
 	"naru/internal/sink"
 	"naru/internal/stream"
+	"naru/internal/transform"
 )
 
 const replayLane = sink.ReplayLane
@@ -45,9 +46,11 @@ type replayHead struct {
 	Columns []event.Column `json:"columns"`
 	Rows    []int32        `json:"rows"` // numbers of the rows
 	// Routes are the sinks that choose their rows, and To, by row, which ones it goes to:
-	// bit n is the n-th. Other sinks get all rows.
+	// bit n is the n-th. All are the others, which get all rows. A sink that comes later
+	// chooses for itself.
 	Routes []string `json:"routes,omitempty"`
 	To     []uint64 `json:"to,omitempty"`
+	All    []string `json:"all"`
 }
 
 const replayFormat = 1
@@ -230,6 +233,11 @@ func (t tap) replays(ctx context.Context, from event.Position) (*portion, error)
 		if bit := slices.Index(h.Routes, t.sink); bit >= 0 {
 			rows = slices.DeleteFunc(rows, func(e event.Event) bool { return e.To&(1<<bit) == 0 })
 			chosen = len(rows) > 0
+		} else if !slices.Contains(h.All, t.sink) {
+			if rows, err = t.chosenLate(ctx, h, &as, rows); err != nil {
+				return err
+			}
+			chosen = len(rows) > 0
 		}
 		if h.Plain && !t.tabular && chosen {
 			rows = append(rows[:0], as)
@@ -249,6 +257,48 @@ func (t tap) replays(ctx context.Context, from event.Position) (*portion, error)
 	}
 	out.Next = in.Next
 	return t.own(lane{in.Incarnation, in.Partition}, x), nil
+}
+
+// chosenLate leaves of a replay's rows those that the `where` of a sink lets pass that was
+// not there yet. It is computed with the steps of now; what they refuse is not for it.
+func (t tap) chosenLate(ctx context.Context, h *replayHead, e *event.Event, rows []event.Event) ([]event.Event, error) {
+	t.mu.Lock()
+	newest := t.mu.state.Versions[len(t.mu.state.Versions)-1]
+	def := t.mu.defs[newest.Hash]
+	t.mu.Unlock()
+	own := def.Sink(t.sink)
+	if own == nil || own.Where == "" {
+		return rows, nil
+	}
+	x := program{key: newest.Hash + " replayed " + t.sink, types: def.From.Types, steps: def.Steps}
+	if len(x.steps) == 0 {
+		x.steps = transform.Everything
+	}
+	x.steps = append(slices.Clone(x.steps), transform.Where(t.sink, own.Where, 0))
+	done, err := t.one(ctx, x, e, h.At)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(rows, func(row event.Event) bool {
+		return !slices.ContainsFunc(done.Batch.Rows, func(now event.Event) bool { return now.Row == row.Row && now.To&1 != 0 })
+	}), nil
+}
+
+// one computes a program over one event.
+func (f *flow) one(ctx context.Context, x program, e *event.Event, at event.Position) (*transform.Applied, error) {
+	tr, err := f.transform(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	in := &event.Batch{Stream: f.stream, Incarnation: at.Incarnation, Partition: at.Partition, From: at.Offset, Next: at.Offset + 1, Rows: []event.Event{*e}}
+	in.Rows[0].Origin = nil
+	done, err := tr.Apply(ctx, in, func(e *event.Event) bool {
+		return len(x.types) == 0 || slices.Contains(x.types, string(e.Type))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compute steps at %s: %w", at, err)
+	}
+	return done, nil
 }
 
 // takes tells whether a replay is for this sink.
