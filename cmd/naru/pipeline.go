@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +81,7 @@ nothing was, nothing runs. naru check names what is wrong.`,
 			if err := c.askPipelines(cmd, server, "list pipelines", get, asJSON, &l); err != nil || asJSON {
 				return err
 			}
-			return c.showPipelines(&l)
+			return c.atOnce(func() error { return c.showPipelines(&l) })
 		},
 	}
 	server = c.serverFlag(cmd)
@@ -148,6 +149,18 @@ func (c *cli) showTroubles(p *pipeline.Report) {
 	}
 }
 
+// atOnce prints in one go: a reader that leaves when it has seen enough, as grep -q does,
+// is then no error between two parts.
+func (c *cli) atOnce(print func() error) error {
+	var text bytes.Buffer
+	out := c.out
+	c.out = &text
+	err := print()
+	c.out = out
+	_, werr := out.Write(text.Bytes())
+	return errors.Join(err, werr)
+}
+
 func (c *cli) pipelineShow() *cobra.Command {
 	var server *server
 	var asJSON bool
@@ -171,10 +184,12 @@ they hold for, LOG/PARTITION/OFFSET.`,
 			if err := c.askPipelines(cmd, server, "show pipeline "+args[0], get, asJSON, &p); err != nil || asJSON {
 				return err
 			}
-			if err := c.showPipeline(&p); err != nil {
-				return err
-			}
-			return c.showRefused(cmd, server, &p)
+			return c.atOnce(func() error {
+				if err := c.showPipeline(&p); err != nil {
+					return err
+				}
+				return c.showRefused(cmd, server, &p)
+			})
 		},
 	}
 	server = c.serverFlag(cmd)
