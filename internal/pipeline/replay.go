@@ -183,7 +183,7 @@ func (p *Replay) again(ctx context.Context, rejected *event.Event) (*event.Rejec
 		return nil, err
 	}
 	h.Plain, h.Columns = columnless, done.Batch.Columns
-	for _, r := range def.Routes() {
+	for _, r := range routesOf(def, sinks) {
 		h.Routes = append(h.Routes, r.To)
 	}
 	h.All = []string{}
@@ -219,11 +219,14 @@ func (r *running) rows(ctx context.Context, def *definition.Definition, e *event
 	f.mu.Lock()
 	hash := f.mu.state.Versions[len(f.mu.state.Versions)-1].Hash
 	f.mu.Unlock()
-	x := program{key: hash, types: def.From.Types, steps: def.Program()}
+	x := program{key: hash, types: def.From.Types, steps: def.Steps}
 	if columnless = len(def.Steps) == 0; columnless {
-		x.key += "+"
-		x.steps = append(slices.Clone(transform.Everything), def.Routes()...)
+		x.key, x.steps = x.key+"+", transform.Everything
 	}
+	if len(sinks) < len(def.To) {
+		x.key += " for " + sinks[0].Name
+	}
+	x.steps = slices.Concat(x.steps, routesOf(def, sinks))
 	if done, err = f.one(ctx, x, e, *e.Origin); err != nil {
 		return nil, false, err
 	}
@@ -234,6 +237,14 @@ func (r *running) rows(ctx context.Context, def *definition.Definition, e *event
 		done.Refused = slices.DeleteFunc(done.Refused, func(r transform.Refused) bool { return r.To == "" }) // nobody needs the columns
 	}
 	return done, columnless, nil
+}
+
+// routesOf are the routes to some sinks: what that of another cannot be computed on is no
+// matter of theirs.
+func routesOf(def *definition.Definition, sinks []*definition.Sink) []transform.Step {
+	return slices.DeleteFunc(slices.Clone(def.Routes()), func(r transform.Step) bool {
+		return !slices.ContainsFunc(sinks, func(s *definition.Sink) bool { return s.Name == r.To })
+	})
 }
 
 // tabular tells whether a sink needs columns.

@@ -303,6 +303,27 @@ func TestReplayOfSink(t *testing.T) {
 	}
 }
 
+// What the `where` of another sink cannot be computed on does not hold up the replay of
+// what a target has refused.
+func TestReplayOfSinkBesideABrokenWhere(t *testing.T) {
+	s := newStand(t, "a")
+	hard := s.refusing("hard", false)
+	hard.refuses = func(id string) bool { return id == "2.0" }
+	s.file("p.yaml", "steps: [{sql: drop 100}]\nto: [{hard: {}, every: 2ms}, {into: a, every: 2ms}]\n")
+	s.start()
+	appendEvents(t, s.log, "events", 1, 3)
+	s.counted("pipeline/p/hard", stream.Counts{Written: 2, Rejections: 1})
+	s.caughtUp(3, "pipeline/p/into")
+	s.file("p.yaml", "steps: [{sql: drop 100}]\nto: [{hard: {}, every: 2ms, where: of 2}, {into: a, every: 2ms, where: breaks 2}]\n")
+	s.inForce("breaks 2")
+	hard.mu.Lock()
+	hard.refuses = nil
+	hard.mu.Unlock()
+	require.Equal(t, rejections.Result{Matched: 1, Replayed: 1}, s.replay(rejections.Filter{}))
+	s.counted("pipeline/p/hard", stream.Counts{Written: 3})
+	s.has([]string{"1.0", "2.0", "3.0"}, hard.ids)
+}
+
 // Why an event stays refused is an attempt of its rejection.
 func TestReplaySaysWhyNot(t *testing.T) {
 	s := newStand(t, "a")
