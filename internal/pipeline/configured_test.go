@@ -30,7 +30,7 @@ func TestPipelineBrings(t *testing.T) {
 	require.Equal(t, []string{"5 2 sql"}, s.rejections())
 
 	// Read again by a sink that is new, the event keeps its verdict.
-	s.stores["c"] = newStore(true)
+	s.put("c", newStore(true))
 	s.file("p.yaml", "steps: [{sql: drop 3}, {sql: refuse 5}, {sql: twice 2}]\nto: [{into: a}, {into: b, name: other}, {into: c, name: late}]\n")
 	s.caughtUp(6, "pipeline/p/late")
 	require.Equal(t, want, s.stores["c"].ids)

@@ -44,7 +44,7 @@ func TestRowsAreKeptForOthers(t *testing.T) {
 	require.Zero(t, kept("p"), "all have had them")
 	require.EqualValues(t, 100, s.engine.computed.Load())
 
-	s.stores["c"] = newStore(true)
+	s.put("c", newStore(true))
 	s.file("q.yaml", "steps: [{sql: drop 3}]\nto: [{into: c}]\n")
 	s.caughtUp(100, "pipeline/q/into")
 	require.Zero(t, kept("q"), "nobody else wants them")

@@ -22,7 +22,7 @@ func TestSinkThatComesAfterARewind(t *testing.T) {
 		}
 		s := newStand(t)
 		kept := s.keeping()
-		s.stores["a"] = newStore(true)
+		s.put("a", newStore(true))
 		var down atomic.Bool
 		down.Store(true)
 		s.stores["a"].fail = func(string, int) error {
@@ -65,8 +65,8 @@ func TestSinkThatComesAfterARewind(t *testing.T) {
 // replayed, refused anew in a rewind, and replayed again.
 func TestReplayedTwiceAndASinkBroughtBack(t *testing.T) {
 	s := newStand(t)
-	s.stores["a"] = newStore(false)
-	s.stores["b"] = newStore(false)
+	s.put("a", newStore(false))
+	s.put("b", newStore(false))
 	steps := func(text string) {
 		s.file("p.yaml", "steps: ["+text+"]\nto: [{into: a, every: 2ms}]\n")
 		s.inForce(text)

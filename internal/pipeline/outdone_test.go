@@ -17,7 +17,7 @@ import (
 func TestReplayOfWhatOneRewindRefused(t *testing.T) {
 	s := newStand(t)
 	kept := s.keeping()
-	s.stores["a"] = newStore(false)
+	s.put("a", newStore(false))
 	steps := func(text string) {
 		s.file("p.yaml", "steps: ["+text+"]\nto: [{keep: {}, every: 2ms}, {into: a, every: 2ms}]\n")
 		s.inForce(text)
@@ -48,7 +48,7 @@ func TestReplayOfWhatOneRewindRefused(t *testing.T) {
 func TestReplayOfWhatABackfillRefused(t *testing.T) {
 	s := newStand(t)
 	h := s.shelved()
-	s.stores["a"] = newStore(false)
+	s.put("a", newStore(false))
 	steps := func(text string) {
 		s.file("p.yaml", "steps: ["+text+"]\nto: [{tab: t, every: 2ms}, {into: a, every: 2ms}]\n")
 		s.inForce(text)

@@ -251,7 +251,7 @@ func TestReplayOfStep(t *testing.T) {
 	s.stop() // rows that the others have left are gone
 	s.start()
 	s.ready()
-	s.stores["c"] = newStore(true)
+	s.put("c", newStore(true))
 	s.file("p.yaml", "steps: [{sql: refuse 8}, {sql: drop 6}, {sql: twice 4}, {sql: as n}, {sql: drop 100}]\nto: [{into: a, every: 2ms}, {into: b, name: other, every: 2ms}, {into: c, name: late, every: 2ms}]\n")
 	s.caughtUp(8, "pipeline/p/late")
 	s.counted("pipeline/p/late", stream.Counts{Written: 6, Filtered: 1, Rejections: 1})
@@ -354,7 +354,7 @@ func TestReplaySaysWhyNot(t *testing.T) {
 func TestReplayAndRewind(t *testing.T) {
 	s := newStand(t)
 	kept := s.keeping()
-	s.stores["a"] = newStore(false)
+	s.put("a", newStore(false))
 	steps := func(text string) {
 		s.file("p.yaml", "steps: ["+text+"]\nto: [{keep: {}, every: 2ms}, {into: a, every: 2ms}]\n")
 		s.inForce(text)
@@ -397,7 +397,7 @@ func TestReplayAndRewind(t *testing.T) {
 // What lies before the place that a rewind goes back to stays as it is, replays too.
 func TestReplayBeforeRewind(t *testing.T) {
 	s := newStand(t)
-	s.stores["a"] = newStore(false)
+	s.put("a", newStore(false))
 	s.file("p.yaml", "steps: [{sql: refuse 2}]\nto: [{into: a, every: 2ms}]\n")
 	s.start()
 	appendEvents(t, s.log, "events", 1, 2)
@@ -577,7 +577,7 @@ func at0(t *testing.T, log stream.Log) event.Incarnation {
 func TestReplayIsCutOff(t *testing.T) {
 	for n := range 14 {
 		s := newStand(t)
-		s.stores["a"] = newStore(true)
+		s.put("a", newStore(true))
 		hard := s.refusing("hard", n%2 == 0)
 		hard.refuses = func(id string) bool { return id == "3.0" || id == "5.0" }
 		s.file("p.yaml", "steps: [{sql: refuse 2}]\nto: [{hard: {}, every: 2ms}, {into: a, every: 2ms}]\n")
@@ -695,7 +695,7 @@ func replayAtRandom(t *testing.T, rng *rand.Rand) {
 // rewind alone.
 func TestReplayUnderWayAndRewind(t *testing.T) {
 	s := newStand(t)
-	s.stores["a"] = newStore(false)
+	s.put("a", newStore(false))
 	steps := func(text string) {
 		s.file("p.yaml", "steps: ["+text+"]\nto: [{into: a, every: 2ms}]\n")
 		s.inForce(text)

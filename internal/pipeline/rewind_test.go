@@ -165,7 +165,7 @@ var earliest = definition.Start{}
 
 func TestRewind(t *testing.T) {
 	s := newStand(t)
-	s.stores["a"] = newStore(false)
+	s.put("a", newStore(false))
 	kept := s.keeping()
 	s.file("p.yaml", "steps: [{sql: drop 3}, {sql: refuse 5}]\nto: [{keep: {}, every: 2ms}, {into: a, every: 2ms}]\n")
 	s.start()

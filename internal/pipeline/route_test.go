@@ -133,7 +133,7 @@ func TestLateSinkChooses(t *testing.T) {
 	require.Equal(t, []string{"2", "4", "6", "10"}, s.stores["b"].ids)
 
 	// The same where the old form has been forgotten, because all sinks had passed it.
-	s.stores["e"] = newStore(true)
+	s.put("e", newStore(true))
 	s.file("p.yaml", "to: [{into: a}, {into: b, name: slow, where: of 2}, {into: c, name: late, where: breaks 4}, {into: d, name: plain}, {into: e, name: last, where: breaks 2}]\n")
 	s.caughtUp(12, "pipeline/p/last")
 	require.Equal(t, []string{"1", "3", "5", "7", "9", "11"}, s.stores["e"].ids)

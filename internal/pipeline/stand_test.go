@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,7 +111,10 @@ type into struct {
 
 func (s *into) Validate() error { return nil }
 func (s *into) Open(ctx context.Context, _ sink.Env) (sink.Sink, error) {
-	return s.stores[s.Store].open(ctx, "")
+	puts.Lock()
+	to := s.stores[s.Store]
+	puts.Unlock()
+	return to.open(ctx, "")
 }
 
 // mortal is a log that dies with its process.
@@ -190,6 +194,16 @@ type stand struct {
 	set   *Configured
 	end   context.CancelFunc
 	ended chan error
+}
+
+// puts guards the maps of stores against tests that add to them while pipelines run.
+var puts sync.Mutex
+
+// put gives a store a name, in place of the one that had it.
+func (s *stand) put(name string, to *store) {
+	puts.Lock()
+	defer puts.Unlock()
+	s.stores[name] = to
 }
 
 func newStand(t *testing.T, stores ...string) *stand {
