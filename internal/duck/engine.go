@@ -32,6 +32,7 @@ type Engine struct {
 	slots  chan struct{}
 	ids    atomic.Int64
 	trim   trimmer
+	due    time.Time // when the instance is to be renewed; the trimmer's
 
 	mu struct {
 		sync.Mutex
@@ -51,7 +52,11 @@ func New(cfg Config, tables lake.Tables, log *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, lake: tables, log: log, slots: make(chan struct{}, cfg.Concurrent), trim: trimmer{after: trimAfter, trim: giveBack}}
+	e := &Engine{cfg: cfg, lake: tables, log: log, slots: make(chan struct{}, cfg.Concurrent)}
+	e.trim = trimmer{after: trimAfter, trim: func() {
+		e.renew(time.Now())
+		giveBack()
+	}}
 	e.mu.running = map[int64]context.CancelCauseFunc{}
 	return e, nil
 }
@@ -69,6 +74,7 @@ func (e *Engine) Open() error {
 		e.parser.close()
 		return err
 	}
+	e.due = time.Now().Add(renewAfter)
 	return nil
 }
 
@@ -106,7 +112,6 @@ func (e *Engine) Close() error {
 	for _, cancel := range e.mu.running {
 		cancel(errClosed)
 	}
-	current := e.mu.current
 	e.mu.Unlock()
 
 	idle := make(chan struct{})
@@ -119,7 +124,10 @@ func (e *Engine) Close() error {
 	case <-time.After(closeWait):
 		return fmt.Errorf("close query engine: queries are still running after %s", closeWait)
 	}
-	e.trim.close()
+	e.trim.close() // before the instance is taken: a trim may renew it
+	e.mu.Lock()
+	current := e.mu.current
+	e.mu.Unlock()
 	if current != nil {
 		current.close()
 	}
@@ -287,6 +295,32 @@ func (e *Engine) instance() (*instance, error) {
 	e.mu.current = in
 	in.enter()
 	return in, nil
+}
+
+// renewAfter is how long an instance serves. A GROUP BY leaves a kilobyte or more in
+// lists of DuckDB's (what may be evicted) that it tidies only once they hold tens of
+// thousands of entries, 16 MB; with the instance they go. It takes some 20 ms.
+const renewAfter = time.Minute
+
+// renew replaces an instance that has served long enough and has no query at the
+// moment, so that there are never two with a limit of memory each.
+func (e *Engine) renew(now time.Time) {
+	if now.Before(e.due) {
+		return
+	}
+	e.mu.Lock() // all under the lock: closing the old one empties the folder for spilling
+	defer e.mu.Unlock()
+	if e.mu.closed || !e.mu.current.idle() {
+		return // soon again
+	}
+	e.due = now.Add(renewAfter)
+	in, err := openInstance(e.cfg)
+	if err != nil {
+		e.log.Warn("duckdb was not renewed and goes on as it is", "error", err)
+		return
+	}
+	e.mu.current.close()
+	e.mu.current = in
 }
 
 // broken tells whether DuckDB is unusable after this error.

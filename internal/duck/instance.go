@@ -118,6 +118,13 @@ func (in *instance) enter() bool {
 	return true
 }
 
+// idle tells whether nobody is in the instance and somebody may enter.
+func (in *instance) idle() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.mu.users == 0 && !in.mu.broken
+}
+
 // spoil marks the instance as broken: no query enters any more, the last one
 // to leave closes it.
 func (in *instance) spoil() {

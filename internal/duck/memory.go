@@ -1,7 +1,7 @@
 package duck
 
 /*
-#include <stddef.h>
+#include <stdlib.h> // says whether the C library is glibc
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+	"github.com/stretchr/testify/require"
+
+	"naru/internal/query"
 )
 
 // Nothing of a data file stays in memory when its query has ended.
@@ -118,6 +121,97 @@ func TestGiveBack(t *testing.T) {
 	kept := anonymous(t) - begin
 	t.Logf("%d KiB, then %d KiB", most>>10, kept>>10)
 	if most < 10<<20 || kept > most/2 {
+		t.Errorf("%d KiB of %d KiB are kept", kept>>10, most>>10)
+	}
+}
+
+// What the C library keeps of freed memory goes back to the system, too: here that
+// of instances that are closed.
+func TestGiveBackOfTheCLibrary(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("other allocators")
+	}
+	begin := settled(t)
+	var all []*database
+	for range 10 {
+		db, err := openDatabase(option{"threads", "1"})
+		require.NoError(t, err)
+		all = append(all, db)
+	}
+	most := settled(t) - begin
+	for _, db := range all {
+		db.close()
+	}
+	kept := settled(t) - begin
+	t.Logf("%d KiB, then %d KiB", most>>10, kept>>10)
+	if most < 10<<20 || kept > most/2 {
+		t.Errorf("%d KiB of %d KiB are kept", kept>>10, most>>10)
+	}
+}
+
+// settled is the anonymous memory of this process when all has gone back that can.
+func settled(t *testing.T) int64 {
+	t.Helper()
+	giveBack()
+	debug.FreeOSMemory()
+	return anonymous(t)
+}
+
+// An instance is renewed when it is due and has no query, and not before.
+func TestRenew(t *testing.T) {
+	l := shop(t)
+	e := open(t, l, l.dir)
+	old := e.mu.current
+	rows, err := e.Query(t.Context(), query.Query{SQL: "SELECT n FROM page_view"})
+	require.NoError(t, err)
+	e.renew(e.due)
+	require.Same(t, old, e.mu.current, "renewed under a query")
+	for n := range 10 {
+		require.True(t, rows.Next(), "row %d: %v", n, rows.Err())
+	}
+	require.NoError(t, rows.Close())
+	e.renew(e.due.Add(-1))
+	require.Same(t, old, e.mu.current, "renewed too soon")
+
+	due := e.due
+	e.renew(due)
+	require.NotSame(t, old, e.mu.current)
+	require.Nil(t, old.db.db.Ptr, "the old instance is not closed")
+	require.Equal(t, due.Add(renewAfter), e.due)
+	check(t, e, map[string]string{"SELECT count(*), sum(n) FROM page_view": "10,45"})
+
+	e.mu.current.spoil() // by a query that has ended: the instance is closed
+	broken := e.mu.current
+	e.renew(e.due)
+	require.Same(t, broken, e.mu.current)
+	check(t, e, map[string]string{"SELECT count(*), sum(n) FROM page_view": "10,45"})
+}
+
+// What GROUP BYs leave in DuckDB's lists goes with the instance.
+func TestRenewalFreesMemory(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("other allocators")
+	}
+	l := shop(t)
+	e := open(t, l, l.dir)
+	groups := func(n int) {
+		c, err := e.mu.current.db.connect()
+		require.NoError(t, err)
+		defer c.close()
+		require.NoError(t, c.exec("PREPARE groups AS SELECT i % 3, count(*) FROM range(10) t(i) GROUP BY 1"))
+		for range n {
+			require.NoError(t, c.exec("EXECUTE groups"))
+		}
+	}
+	groups(100) // what a process's first queries take stays
+	e.renew(e.due)
+	begin := settled(t)
+	groups(10_000)
+	most := settled(t) - begin
+	e.renew(e.due)
+	kept := settled(t) - begin
+	t.Logf("%d KiB, then %d KiB", most>>10, kept>>10)
+	if most < 4<<20 || kept > most*3/4 {
 		t.Errorf("%d KiB of %d KiB are kept", kept>>10, most>>10)
 	}
 }
