@@ -187,10 +187,9 @@ func (t *tried) add(ctx context.Context, w *workshop, def *definition.Definition
 	t.Events += int64(len(one.offsets))
 	t.Written, t.Filtered = t.Written+done.Written, t.Filtered+done.Filtered
 	read := t.join(done.Batch.Columns)
-	for i := range done.Batch.Rows {
-		e := &done.Batch.Rows[i]
-		t.Rows = append(t.Rows, row.AppendJSON(nil, done.Batch.Columns, e, done.Batch.Partition))
-		t.values = append(t.values, read(e, done.Batch.Partition))
+	for _, e := range done.Batch.Rows.Whole() {
+		t.Rows = append(t.Rows, row.AppendJSON(nil, done.Batch.Columns, &e, done.Batch.Partition))
+		t.values = append(t.values, read(&e, done.Batch.Partition))
 	}
 	if len(def.Routes()) > 0 {
 		t.To = append(t.To, targets(def, done.Batch.Rows)...)
@@ -213,12 +212,12 @@ func (t *tried) add(ctx context.Context, w *workshop, def *definition.Definition
 }
 
 // targets are the sinks that each row goes to.
-func targets(def *definition.Definition, rows []event.Event) [][]string {
-	out := make([][]string, len(rows))
-	for i := range rows {
+func targets(def *definition.Definition, rows *event.Rows) [][]string {
+	out := make([][]string, rows.Len())
+	for i := range rows.List {
 		out[i] = []string{}
 		for _, s := range def.To {
-			if len(proof.For(def, s.Name, rows[i:i+1])) > 0 {
+			if proof.For(def, s.Name, &event.Rows{List: rows.List[i : i+1]}).Len() > 0 {
 				out[i] = append(out[i], s.Name)
 			}
 		}

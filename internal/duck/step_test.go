@@ -69,9 +69,8 @@ func apply(t testing.TB, tr transform.Transform, b *event.Batch) *transform.Appl
 // dump shows rows: offset.row and the JSON of their columns.
 func dump(out *transform.Applied) string {
 	var s strings.Builder
-	for i := range out.Batch.Rows {
-		e := &out.Batch.Rows[i]
-		fmt.Fprintf(&s, "%d.%d %s\n", e.Offset, e.Row, row.AppendJSON(nil, out.Batch.Columns, e, out.Batch.Partition))
+	for _, e := range out.Batch.Rows.Whole() {
+		fmt.Fprintf(&s, "%d.%d %s\n", e.Offset, e.Row, row.AppendJSON(nil, out.Batch.Columns, &e, out.Batch.Partition))
 	}
 	for _, r := range out.Refused {
 		fmt.Fprintf(&s, "%d refused by %s: %s\n", r.Offset, r.Step, r.Detail)

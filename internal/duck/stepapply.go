@@ -76,8 +76,8 @@ func (t *steps) Apply(ctx context.Context, in *event.Batch, take func(*event.Eve
 		done = next
 	}
 	taken, _ := slices.BinarySearch(offsets, done.Batch.Next)
-	number(done.Batch.Rows)
-	done.Written = written(done.Batch.Rows)
+	number(done.Batch.Rows.List)
+	done.Written = done.Batch.Rows.Events(0)
 	done.Filtered = int64(taken) - done.Written - int64(len(done.Refused))
 	return done, nil
 }
@@ -94,26 +94,16 @@ func joined(first, second *transform.Applied) *transform.Applied {
 		}
 	}
 	slices.SortStableFunc(answers, func(x, y transform.Refused) int { return int(min(max(x.Offset-y.Offset, -1), 1)) })
-	out.Rows = slices.DeleteFunc(out.Rows, func(e event.Event) bool { return refused[e.Offset] || e.Offset >= out.Next })
+	out.Rows = out.Rows.Only(func(r *event.Row) bool { return !refused[r.Offset] && r.Offset < out.Next })
 	return &transform.Applied{Batch: out, Refused: answers}
 }
 
-// written counts the events of rows.
-func written(rows []event.Event) (n int64) {
-	for i := range rows {
-		if i == 0 || rows[i-1].Offset != rows[i].Offset {
-			n++
-		}
-	}
-	return n
-}
-
 // number numbers the rows of each event.
-func number(rows []event.Event) {
+func number(rows []event.Row) {
 	for i := range rows {
-		rows[i].Row = 0
+		rows[i].Number = 0
 		if i > 0 && rows[i-1].Offset == rows[i].Offset {
-			rows[i].Row = rows[i-1].Row + 1
+			rows[i].Number = rows[i-1].Number + 1
 		}
 	}
 }
@@ -184,7 +174,7 @@ type applying struct {
 	calm    func() // stops interrupts
 
 	next    int64 // events behind are left for another call
-	rows    []event.Event
+	rows    event.Rows
 	size    int // bytes of rows
 	columns []event.Column
 	refused []transform.Refused
@@ -212,7 +202,7 @@ func (a *applying) add(e *event.Event) error {
 // compute makes rows of the events that were added.
 func (a *applying) compute() error {
 	g := a.segment
-	if len(g.from) == 0 {
+	if g.from.len() == 0 {
 		return nil
 	}
 	defer g.clear()
@@ -223,7 +213,7 @@ func (a *applying) compute() error {
 		a.calm = g.conn.interruptOn(a.ctx)
 	}
 	a.runs = 0
-	return a.span(0, len(g.from))
+	return a.span(0, g.from.len())
 }
 
 func (a *applying) calmDown() {
@@ -256,8 +246,8 @@ func (a *applying) span(lo, hi int) error {
 	if a.next < a.in.Next {
 		return nil
 	}
-	if a.size >= int(g.s.cfg.Rows) && a.rows[0].Offset != g.from[lo].Offset {
-		a.next = g.from[lo].Offset
+	if a.size >= int(g.s.cfg.Rows) && a.rows.List[0].Offset != g.from.list[lo].offset {
+		a.next = g.from.list[lo].offset
 		return nil
 	}
 	err := a.run(g.whole, lo, hi)
@@ -342,7 +332,7 @@ func (a *applying) refuse(at int, why *rowError) error {
 			return err
 		}
 	}
-	a.refused = append(a.refused, transform.Refused{Offset: g.from[at].Offset, Step: step.label, To: step.to, Detail: g.plain(why.text)})
+	a.refused = append(a.refused, transform.Refused{Offset: g.from.list[at].offset, Step: step.label, To: step.to, Detail: g.plain(why.text)})
 	return nil
 }
 
@@ -381,11 +371,11 @@ func (a *applying) fault(kind duckdb.ErrorType, text string) error {
 
 // run executes a statement over the events from lo to hi, and keeps its rows.
 func (a *applying) run(p *prepared, lo, hi int) error {
-	first, size := len(a.rows), a.size
+	rows, size := a.rows, a.size
 	err := a.execute(p, lo, hi, func(res *duckdb.Result) error { return a.keep(p, res, lo, hi) })
 	if err != nil {
-		clear(a.rows[first:])
-		a.rows, a.size = a.rows[:first], size
+		clear(a.rows.Frames[len(rows.Frames):])
+		a.rows, a.size = rows, size
 	}
 	return err
 }
@@ -432,10 +422,7 @@ func (a *applying) execute(p *prepared, lo, hi int, see func(*duckdb.Result) err
 
 // applied puts the outcome together.
 func (a *applying) applied() *transform.Applied {
-	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.next, Rows: a.rows, Columns: a.columns}
-	if out.Rows == nil {
-		out.Rows = []event.Event{} // nil says that there were no steps
-	}
+	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.next, Rows: &a.rows, Columns: a.columns}
 	if out.Columns == nil {
 		out.Columns = []event.Column{}
 	}

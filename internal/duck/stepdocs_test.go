@@ -77,9 +77,8 @@ func documented(t *testing.T, s *Steps, text, data string) string {
 	require.Empty(t, s.Check(context.Background(), "steps.md", list, transform.Input{Stream: "events"}))
 	out := apply(t, openSteps(t, s, list), batchOf(t, 0, strings.Split(data, "\n")...))
 	var rows strings.Builder
-	for i := range out.Batch.Rows {
-		e := &out.Batch.Rows[i]
-		rows.Write(row.AppendJSON(nil, out.Batch.Columns, e, 0))
+	for _, e := range out.Batch.Rows.Whole() {
+		rows.Write(row.AppendJSON(nil, out.Batch.Columns, &e, 0))
 		if len(all) > 0 {
 			rows.WriteString(" → " + strings.Join(slices.DeleteFunc(slices.Clone(all), func(name string) bool {
 				n := slices.IndexFunc(list[len(file.Steps):], func(r transform.Step) bool { return r.To == name })

@@ -40,9 +40,10 @@ func TestStepsManyRows(t *testing.T) {
 		require.Equal(t, at, out.Batch.From)
 		require.Greater(t, out.Batch.Next, at)
 		require.EqualValues(t, out.Batch.Next-at, out.Written)
-		require.Len(t, out.Batch.Rows, int(out.Written)*each)
-		require.Equal(t, at, out.Batch.Rows[0].Offset)
-		require.Equal(t, fmt.Sprintf(`{"a":%d,"x":%d}`, out.Batch.Next-1, each-1), string(out.Batch.Rows[len(out.Batch.Rows)-1].Data))
+		rows := out.Batch.Rows.Whole()
+		require.Len(t, rows, int(out.Written)*each)
+		require.Equal(t, at, rows[0].Offset)
+		require.Equal(t, fmt.Sprintf(`{"a":%d,"x":%d}`, out.Batch.Next-1, each-1), string(rows[len(rows)-1].Data))
 		at = out.Batch.Next
 		parts++
 	}
@@ -51,7 +52,7 @@ func TestStepsManyRows(t *testing.T) {
 	// Those of one event alone.
 	out := apply(t, tr, batchOf(t, 0, `{"a": 1, "n": 1}`, `{"a": 2, "n": 60000}`, `{"a": 3, "n": 2}`))
 	require.Equal(t, []transform.Refused{{Offset: 1, Step: "1 sql", Detail: "the rows of this event take more than 64KiB (steps.rows)"}}, out.Refused)
-	require.Len(t, out.Batch.Rows, 3)
+	require.Equal(t, 3, out.Batch.Rows.Len())
 }
 
 // TestStepsMemory: an event whose rows DuckDB has no memory for is not refused: with
@@ -113,7 +114,7 @@ func TestStepsManyRefused(t *testing.T) {
 			at := every*(i+1) - 1
 			require.Equal(t, transform.Refused{Offset: int64(7 + at), Step: "1 sql", Detail: fmt.Sprintf("Conversion Error: Could not convert string 'x%d' to INT64 when casting from source column a", at)}, r)
 		}
-		for _, e := range out.Batch.Rows {
+		for _, e := range out.Batch.Rows.Whole() {
 			require.Equal(t, fmt.Sprintf(`{"a":%d}`, e.Offset-7), string(e.Data))
 			require.Equal(t, fmt.Sprintf("id-%d", e.Offset), string(e.ID))
 		}
@@ -141,13 +142,14 @@ func TestStepsScriptInParts(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	tr := openSteps(t, s, list)
-	all := &transform.Applied{Batch: &event.Batch{Columns: whole.Batch.Columns}}
+	all := &transform.Applied{Batch: &event.Batch{Columns: whole.Batch.Columns, Rows: &event.Rows{}}}
 	parts := 0
 	for at := int64(0); at < b.Next; parts++ {
 		part := *b
 		part.From = at
 		out := apply(t, tr, &part)
-		all.Batch.Rows, all.Refused = append(all.Batch.Rows, out.Batch.Rows...), append(all.Refused, out.Refused...)
+		all.Batch.Rows.Add(out.Batch.Rows.Whole()...)
+		all.Refused = append(all.Refused, out.Refused...)
 		all.Written, all.Filtered = all.Written+out.Written, all.Filtered+out.Filtered
 		require.Greater(t, out.Batch.Next, at)
 		at = out.Batch.Next

@@ -7,12 +7,12 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"time"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"naru/internal/event"
 	"naru/internal/jsonscan"
+	"naru/internal/lake/columnar"
 	"naru/internal/query"
 )
 
@@ -73,9 +73,6 @@ var (
 	errYears    = errors.New("times are kept of the years 1 to 9999")
 )
 
-// timeLayout is how times stand in JSON (event.TimestampColumn).
-const timeLayout = "2006-01-02T15:04:05.999999Z"
-
 // appendJSON appends a value as JSON; nothing for what a sink would take for null.
 // top says that it is a column's own, and not in a list or an object.
 func (c *column) appendJSON(dst []byte, row int, top bool) ([]byte, error) {
@@ -119,13 +116,13 @@ func (c *column) appendJSON(dst []byte, row int, top bool) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		return append(time.UnixMicro(micros).UTC().AppendFormat(append(dst, '"'), time.DateOnly), '"'), nil
+		return columnar.AppendDate(dst, int32(floorDiv(micros, 86_400_000_000))), nil
 	case duckdb.TypeTimestamp, duckdb.TypeTimestampS, duckdb.TypeTimestampMS, duckdb.TypeTimestampNS, duckdb.TypeTimestampTZ:
 		micros, err := c.micros(row)
 		if err != nil {
 			return dst, err
 		}
-		return append(time.UnixMicro(micros).UTC().AppendFormat(append(dst, '"'), timeLayout), '"'), nil
+		return columnar.AppendTimestamp(dst, micros), nil
 	case duckdb.TypeList:
 		e := at[listEntry](c, row)
 		return c.appendItems(dst, int(e.offset), int(e.length))

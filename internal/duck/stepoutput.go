@@ -2,16 +2,14 @@ package duck
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"time"
-	"unsafe"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"naru/internal/event"
-	"naru/internal/jsonscan"
 	"naru/internal/lake/columnar"
 	"naru/internal/query"
 )
@@ -20,7 +18,6 @@ import (
 type outColumn struct {
 	event.Column
 	role role
-	key  []byte // `"name":`
 	col  column
 	to   uint64 // of a routeColumn: its bit in event.Event.To
 }
@@ -64,7 +61,6 @@ func readColumns(res *duckdb.Result, null []bool) (columns []outColumn, err erro
 			continue
 		}
 		c.Type = c.col.eventType()
-		c.key = append(jsonscan.AppendQuoted(nil, c.Name), ':')
 		for _, e := range event.Envelope {
 			if foldName(c.Name) != e.Name {
 				continue
@@ -126,52 +122,68 @@ func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
 		p.columns = columns
 	}
 	a.know(p.columns)
-	first, made := len(a.rows), 0
-	w := rowWriter{columns: p.columns, from: g.from, times: g.times()}
+	first := len(a.rows.List)
+	w := rowWriter{columns: p.columns, from: g.from, times: g.times(), rows: &a.rows, most: int(g.s.cfg.Rows)}
 	for {
 		chunk := duckdb.FetchChunk(*res)
 		if chunk.Ptr == nil {
 			break
 		}
-		err := w.chunk(chunk, &a.rows)
+		err := w.chunk(chunk)
 		duckdb.DestroyDataChunk(&chunk)
-		if err != nil {
+		switch {
+		case err == nil:
+		case err != errRows:
 			return err
+		case hi-lo > 1:
+			return &memoryError{err}
+		default:
+			return &rowError{text: fmt.Sprintf("the rows of this event take more than %s (steps.rows)", g.s.cfg.Rows)}
 		}
-		if made += w.made; made <= int(g.s.cfg.Rows) {
-			continue
-		}
-		if hi-lo > 1 {
-			return &memoryError{errRows}
-		}
-		return &rowError{text: fmt.Sprintf("the rows of this event take more than %s (steps.rows)", g.s.cfg.Rows)}
 	}
-	a.size += made
-	a.sort(a.rows[first:])
+	a.size += w.made
+	a.sort(first)
 	return nil
 }
 
 var errRows = errors.New("too many rows at once")
 
-// sort puts rows into the order of their events, and those of one event into one
-// that is the same each time.
-func (a *applying) sort(made []event.Event) {
-	byOffset := func(x, y event.Event) int { return int(min(max(x.Offset-y.Offset, -1), 1)) }
-	if a.segment.plan.joins {
-		// A join gives its rows in any order.
-		slices.SortStableFunc(made, func(x, y event.Event) int {
-			if c := byOffset(x, y); c != 0 {
-				return c
-			}
-			return compareRows(&x, &y)
-		})
-	} else if !slices.IsSortedFunc(made, byOffset) {
+// sort puts rows, from the first that is new, into the order of their events, and those
+// of one event into one that is the same each time.
+func (a *applying) sort(first int) {
+	made := a.rows.List[first:]
+	byOffset := func(x, y event.Row) int { return cmp.Compare(x.Offset, y.Offset) }
+	if !slices.IsSortedFunc(made, byOffset) {
 		slices.SortStableFunc(made, byOffset)
+	}
+	if !a.segment.plan.joins {
+		return
+	}
+	// A join gives its rows in any order.
+	for from, to := 0, 0; from < len(made); from = to {
+		for to = from + 1; to < len(made) && made[to].Offset == made[from].Offset; to++ {
+		}
+		if to-from > 1 {
+			a.sortByValue(made[from:to])
+		}
 	}
 }
 
-// rowBytes is what a row takes beside its data.
-const rowBytes = int(unsafe.Sizeof(event.Event{}))
+// sortByValue puts the rows of one event into an order.
+func (a *applying) sortByValue(rows []event.Row) {
+	one := event.Rows{List: rows, Frames: a.rows.Frames}
+	all := make([]event.Event, len(rows))
+	order := make([]int, len(rows))
+	for i := range rows {
+		one.Event(i, &all[i], nil)
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(x, y int) int { return compareRows(&all[x], &all[y]) })
+	was := slices.Clone(rows)
+	for i, from := range order {
+		rows[i] = was[from]
+	}
+}
 
 func compareRows(x, y *event.Event) int {
 	for _, pair := range [][2][]byte{{x.Data, y.Data}, {x.ID, y.ID}, {x.Type, y.Type}, {x.Source, y.Source}, {x.Subject, y.Subject}} {
@@ -221,16 +233,18 @@ func (g *segment) times() []int64 {
 	return nil
 }
 
-// rowWriter makes events of rows.
+// rowWriter makes rows of the chunks of a result.
 type rowWriter struct {
 	columns []outColumn
-	from    []event.Event
+	from    *sources
 	times   []int64
-	arena   []byte
-	made    int // bytes of the last chunk's rows
+	rows    *event.Rows
+	made    int // bytes
+	most    int // of them
 }
 
-func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
+// chunk adds a frame with the rows of a chunk; errRows: they take too much.
+func (w *rowWriter) chunk(chunk duckdb.DataChunk) error {
 	n := int(duckdb.DataChunkGetSize(chunk))
 	at := -1
 	for i := range w.columns {
@@ -240,98 +254,72 @@ func (w *rowWriter) chunk(chunk duckdb.DataChunk, rows *[]event.Event) error {
 		}
 	}
 	if at < 0 {
-		return errors.New("compute steps: rows have lost their event")
+		return errLost
 	}
-	w.arena = make([]byte, 0, max(len(w.arena)+len(w.arena)/8, 1024)) // the old one is the rows'
-	*rows = slices.Grow(*rows, n)
+	f := &frame{of: w.from, source: make([]int32, n)}
+	number, first := int32(len(w.rows.Frames)), len(w.rows.List)
+	w.rows.List = slices.Grow(w.rows.List, n)
 	for row := range n {
 		source := atRow(&w.columns[at].col, row)
-		if source < 0 || source >= int64(len(w.from)) {
-			return errors.New("compute steps: rows have lost their event")
+		if source < 0 || source >= int64(w.from.len()) {
+			return errLost
 		}
-		e := w.from[source]
-		start := len(w.arena)
-		w.arena = append(w.arena, '{')
-		for i := range w.columns {
-			c := &w.columns[i]
-			if c.role == routeColumn {
-				if !c.col.null(row) && isTrue(&c.col, row) {
-					e.To |= c.to
-				}
-				continue
-			}
-			if c.role == ownColumn || c.role == rowColumn || c.col.kind == duckdb.TypeSQLNull || c.col.null(row) {
-				continue
-			}
-			var err error
-			if c.role == overrideColumn {
-				err = w.override(c, row, &e, w.times[source])
-			} else {
-				before := len(w.arena)
-				w.arena = append(w.arena, c.key...)
-				value := len(w.arena)
-				w.arena, err = c.col.appendJSON(w.arena, row, true)
-				if len(w.arena) == value { // null
-					w.arena = w.arena[:before]
-				} else {
-					w.arena = append(w.arena, ',')
-				}
-			}
-			if err != nil {
-				return &rowError{text: fmt.Sprintf("column %s: %v", c.Name, err)}
-			}
-		}
-		if last := len(w.arena) - 1; w.arena[last] == ',' {
-			w.arena = w.arena[:last]
-		}
-		w.arena = append(w.arena, '}')
-		e.Data = w.arena[start:len(w.arena):len(w.arena)]
-		*rows = append(*rows, e)
+		f.source[row] = int32(source)
+		w.rows.List = append(w.rows.List, event.Row{Offset: w.from.list[source].offset, Frame: number, At: int32(row)})
 	}
-	w.made = len(w.arena) + n*rowBytes
+	w.rows.Frames = append(w.rows.Frames, f)
+	f.cells.Rows = n
+	w.made += n * (event.RowSize + 4)
+	for i := range w.columns {
+		if err := w.column(&w.columns[i], f, w.rows.List[first:]); err == errRows {
+			return err
+		} else if err != nil {
+			return &rowError{text: fmt.Sprintf("column %s: %v", w.columns[i].Name, err)}
+		}
+	}
+	return nil
+}
+
+var errLost = errors.New("compute steps: rows have lost their event")
+
+// column reads one column of a chunk into a frame and its rows.
+func (w *rowWriter) column(c *outColumn, f *frame, rows []event.Row) error {
+	switch c.role {
+	case rowColumn, ownColumn:
+		return nil
+	case routeColumn:
+		for row := range rows {
+			if !c.col.null(row) && isTrue(&c.col, row) {
+				rows[row].To |= c.to
+			}
+		}
+		return nil
+	}
+	if c.col.kind == duckdb.TypeSQLNull {
+		return nil
+	}
+	if c.role == overrideColumn {
+		for row := range rows {
+			if !c.col.null(row) {
+				if err := f.override(c, row, w.times); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	cells, err := c.col.cells(len(rows), w.most-w.made)
+	if err != nil {
+		return err
+	}
+	cells.Field.Name = c.Name
+	f.cells.Add(cells)
+	if w.made += f.cells.Last().Size(); w.made > w.most {
+		return errRows
+	}
 	return nil
 }
 
 func atRow(c *column, row int) int64 { return at[int64](c, row) }
 
 func isTrue(c *column, row int) bool { return at[bool](c, row) }
-
-// override gives an event an attribute that a step has computed.
-func (w *rowWriter) override(c *outColumn, row int, e *event.Event, read int64) error {
-	if c.Name == "_time" {
-		micros, err := c.col.micros(row)
-		if err == nil && micros != read {
-			e.Time = time.UnixMicro(micros).UTC()
-		}
-		return err
-	}
-	var size int64
-	var text []byte
-	if c.col.kind == duckdb.TypeVarchar {
-		text = c.col.bytes(row)
-	} else {
-		text = []byte(query.Text(c.col.value(row, &size)))
-	}
-	var to *[]byte
-	switch c.Name {
-	case "_id":
-		to = &e.ID
-	case "_type":
-		to = &e.Type
-	case "_source":
-		to = &e.Source
-	default:
-		to = &e.Subject
-	}
-	if bytes.Equal(*to, text) {
-		return nil
-	}
-	if len(text) == 0 && c.Name != "_subject" {
-		return errors.New("is empty; NULL keeps that of the event")
-	}
-	if c.Name == "_id" {
-		e.GeneratedID = false
-	}
-	*to = bytes.Clone(text)
-	return nil
-}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"naru/internal/event"
+	"naru/internal/jsonscan"
 	"naru/internal/lake/columnar"
 	"naru/internal/transform"
 )
@@ -168,11 +169,11 @@ func knownColumns(t testing.TB) func(context.Context, string, []string) ([]*colu
 // inCuts applies steps to a batch cut at random.
 func inCuts(t testing.TB, r *rand.Rand, tr transform.Transform, data []string) *transform.Applied {
 	t.Helper()
-	all := &transform.Applied{Batch: &event.Batch{Partition: 3}}
+	all := &transform.Applied{Batch: &event.Batch{Partition: 3, Rows: &event.Rows{}}}
 	for from := 0; from < len(data); {
 		n := min(1+r.IntN(20), len(data)-from)
 		part := apply(t, tr, batchOf(t, int64(from), data[from:from+n]...))
-		all.Batch.Rows = append(all.Batch.Rows, part.Batch.Rows...)
+		all.Batch.Rows.Add(part.Batch.Rows.Whole()...)
 		all.Refused = append(all.Refused, part.Refused...)
 		all.Written, all.Filtered = all.Written+part.Written, all.Filtered+part.Filtered
 		if len(part.Batch.Columns) > len(all.Batch.Columns) {
@@ -186,8 +187,7 @@ func inCuts(t testing.TB, r *rand.Rand, tr transform.Transform, data []string) *
 // rowsOf shows rows by their data alone.
 func rowsOf(out *transform.Applied) string {
 	var s strings.Builder
-	for i := range out.Batch.Rows {
-		e := &out.Batch.Rows[i]
+	for _, e := range out.Batch.Rows.Whole() {
 		fmt.Fprintf(&s, "%d.%d %s %s %s\n", e.Offset, e.Row, e.ID, e.Time.Format(time.RFC3339Nano), e.Data)
 	}
 	for _, r := range out.Refused {
@@ -274,13 +274,13 @@ func routesAtRandom(t *testing.T, s *Steps, g *grammar, cols map[string]string, 
 			refused[r.Offset] = true
 		}
 		var want, got []string
-		for i := range alone.Batch.Rows {
-			if e := &alone.Batch.Rows[i]; !refused[e.Offset] {
+		for _, e := range alone.Batch.Rows.Whole() {
+			if !refused[e.Offset] {
 				want = append(want, fmt.Sprintf("%d %s", e.Offset, e.Data))
 			}
 		}
-		for i := range whole.Batch.Rows {
-			if e := &whole.Batch.Rows[i]; e.To&(1<<n) != 0 && !refused[e.Offset] {
+		for _, e := range whole.Batch.Rows.Whole() {
+			if e.To&(1<<n) != 0 && !refused[e.Offset] {
 				got = append(got, fmt.Sprintf("%d %s", e.Offset, e.Data))
 			}
 		}
@@ -330,8 +330,8 @@ func TestStepsAsPlainSQL(t *testing.T) {
 		want := plainRows(t, c, "WITH base AS (SELECT * FROM events)"+sql+" SELECT * FROM "+last)
 		c.close()
 		var got []string
-		for i := range out.Batch.Rows {
-			got = append(got, string(out.Batch.Rows[i].Data))
+		for _, e := range out.Batch.Rows.Whole() {
+			got = append(got, string(e.Data))
 		}
 		// A join gives its rows in any order.
 		slices.Sort(got)
@@ -368,7 +368,7 @@ func plainRows(t testing.TB, c *conn, sql string) (rows []string) {
 				if len(text) > 1 {
 					text = append(text, ',')
 				}
-				text = append(append(text, columns[i].key...), value...)
+				text = append(append(jsonscan.AppendQuoted(text, columns[i].Name), ':'), value...)
 			}
 			rows = append(rows, string(append(text, '}')))
 		}

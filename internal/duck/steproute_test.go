@@ -24,15 +24,14 @@ func routed(steps []transform.Step, wheres ...string) []transform.Step {
 // dumpTo shows rows with the sinks that they go to.
 func dumpTo(out *transform.Applied, sinks int) string {
 	var s strings.Builder
-	for i := range out.Batch.Rows {
-		e := &out.Batch.Rows[i]
+	for _, e := range out.Batch.Rows.Whole() {
 		to := ""
 		for n := range sinks {
 			if e.To&(1<<n) != 0 {
 				to += string(rune('a' + n))
 			}
 		}
-		fmt.Fprintf(&s, "%d.%d %s → %s\n", e.Offset, e.Row, row.AppendJSON(nil, out.Batch.Columns, e, out.Batch.Partition), to)
+		fmt.Fprintf(&s, "%d.%d %s → %s\n", e.Offset, e.Row, row.AppendJSON(nil, out.Batch.Columns, &e, out.Batch.Partition), to)
 	}
 	for _, r := range out.Refused {
 		fmt.Fprintf(&s, "%d refused by %s: %s\n", r.Offset, r.By(), r.Detail)

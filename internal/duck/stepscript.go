@@ -35,15 +35,16 @@ func newCall(number int, step transform.Step) (*call, error) {
 // apply calls the function with each row.
 func (c *call) apply(ctx context.Context, in *event.Batch) (*transform.Applied, error) {
 	out := *in
-	out.Rows, out.Columns = make([]event.Event, 0, len(in.Rows)), nil
+	var rows []event.Event
 	done := &transform.Applied{Batch: &out}
-	var text []byte
-	for i := range in.Rows {
-		e := &in.Rows[i]
+	var data, text []byte
+	for i := range in.Rows.Len() {
+		e := &event.Event{}
+		data = in.Rows.Event(i, e, data)
 		text = row.AppendJSON(text[:0], in.Columns, e, in.Partition)
 		answer, err := c.function.Call(ctx, text, e.ReceivedAt)
 		if err == nil {
-			out.Rows, err = rowsOfAnswer(out.Rows, e, answer)
+			rows, err = rowsOfAnswer(rows, e, answer)
 		}
 		var wrong *js.RowError
 		if errors.As(err, &wrong) {
@@ -54,6 +55,7 @@ func (c *call) apply(ctx context.Context, in *event.Batch) (*transform.Applied, 
 			return nil, fmt.Errorf("compute step %s: %w", c.label, err)
 		}
 	}
+	out.Rows, out.Columns = event.RowsOf(rows...), nil
 	return done, nil
 }
 

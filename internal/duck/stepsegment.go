@@ -1,7 +1,6 @@
 package duck
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -39,10 +38,10 @@ type segment struct {
 	idents   [][]lake.Ident
 	cutAt    time.Time
 
-	from     []event.Event // of the stage's rows, without what steps replace
-	arena    []byte        // bytes of from
-	size     int           // of the data of the stage's rows
-	fraction bool          // the event that was added last made a whole number a fraction
+	from     *sources // of the stage's rows; nil: there are none
+	expected int      // so many there will be, as it was before
+	size     int      // of the data of the stage's rows
+	fraction bool     // the event that was added last made a whole number a fraction
 }
 
 // prepared is a statement, and what its rows are.
@@ -72,7 +71,7 @@ func (g *segment) setStage(schema *columnar.Schema) {
 }
 
 // full tells whether the events are to be computed before another is added.
-func (g *segment) full() bool { return len(g.from) >= chunkRows || g.size >= int(g.s.cfg.Batch) }
+func (g *segment) full() bool { return g.from.len() >= chunkRows || g.size >= int(g.s.cfg.Batch) }
 
 // add takes an event, and copies what it keeps. False: compute what is there, and
 // add it again.
@@ -85,39 +84,18 @@ func (g *segment) add(e *event.Event, inc event.Incarnation, partition int32) (b
 		g.stage.Drop()
 		return false, nil
 	}
-	var last event.Event
-	if n := len(g.from); n > 0 {
-		last = g.from[n-1]
+	if g.from == nil {
+		g.from = &sources{list: make([]source, 0, g.expected)}
 	}
-	g.from = append(g.from, event.Event{
-		ID: g.keep(e.ID, nil), Source: g.keep(e.Source, last.Source), Type: g.keep(e.Type, last.Type), Subject: g.keep(e.Subject, last.Subject), Key: g.keep(e.Key, last.Key),
-		Time: e.Time, GeneratedID: e.GeneratedID, Offset: e.Offset, ReceivedAt: e.ReceivedAt,
-	})
-	g.size += len(e.Data)
+	g.size += len(e.Data) + g.from.add(e)
 	return true, nil
-}
-
-// keep copies an attribute, unless it is that of the event before.
-func (g *segment) keep(b, last []byte) []byte {
-	switch {
-	case b == nil:
-		return nil
-	case last != nil && bytes.Equal(b, last):
-		return last
-	}
-	if cap(g.arena)-len(g.arena) < len(b) {
-		g.arena = make([]byte, 0, max(16<<10, len(b))) // events hold what is in the old one
-	}
-	at := len(g.arena)
-	g.arena = append(g.arena, b...)
-	return g.arena[at:len(g.arena):len(g.arena)]
 }
 
 // clear forgets the events.
 func (g *segment) clear() {
 	g.stage.Clear()
-	clear(g.from)
-	g.from, g.arena, g.size = g.from[:0], nil, 0
+	g.expected = g.from.len()
+	g.from, g.size = nil, 0 // rows have what it was
 }
 
 // rest gives back what is made anew with the next events.
@@ -136,7 +114,7 @@ func (g *segment) rest() {
 		g.inst = nil
 	}
 	g.clear()
-	g.from = nil
+	g.expected = 0
 	g.setStage(g.stage.Schema())
 }
 

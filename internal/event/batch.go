@@ -19,14 +19,12 @@ type Batch struct {
 	Raw [][]byte
 
 	// Rows, when it is not nil, is what steps have made of the events, in place of
-	// Raw: each stands at the offset of the event that it was made of, several of one
-	// event in order (Event.Row). They and all their bytes belong to the batch; they
-	// are not to be changed. recordbatch.Decoder.EachIn gives them as it gives events.
-	Rows []Event
+	// Raw: each stands at the offset of the event that it was made of.
+	// recordbatch.Decoder.EachIn gives them as it gives events.
+	Rows *Rows
 	// Columns are those of Rows, in the order in which the steps have them; nil with
 	// Rows: there were no steps that name columns, and Rows are events as they came.
 	Columns []Column
-
 	// Without are offsets that readers pass over, although Raw has them, in order
 	// and apart from each other: events that were judged to be duplicates. Whoever
 	// decodes a batch by recordbatch.Decoder.EachIn does not meet them.
@@ -49,14 +47,11 @@ func (b *Batch) End() Position {
 	return Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: b.Next}
 }
 
-// Size is the number of bytes in Raw, and of the data of Rows.
+// Size is the number of bytes in Raw, and about what Rows take.
 func (b *Batch) Size() int {
-	n := 0
+	n := b.Rows.Size()
 	for _, r := range b.Raw {
 		n += len(r)
-	}
-	for i := range b.Rows {
-		n += len(b.Rows[i].Data)
 	}
 	return n
 }

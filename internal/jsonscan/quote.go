@@ -1,6 +1,10 @@
 package jsonscan
 
-import "unicode/utf8"
+import (
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
 
 // AppendQuoted appends s as a JSON string, quotes included. What is not UTF-8
 // becomes U+FFFD, one for each invalid byte, because JSON text must be UTF-8.
@@ -72,4 +76,20 @@ func appendValid[T string | []byte](dst []byte, s T) []byte {
 		dst = utf8.AppendRune(dst, r)
 	}
 	return dst
+}
+
+// AppendDouble appends a finite float64 so that it reads back the same, in exponent form
+// only where the plain one is long.
+func AppendDouble(dst []byte, f float64) []byte {
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		return strconv.AppendFloat(dst, f, 'e', -1, 64)
+	}
+	n := len(dst)
+	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
+	for _, c := range dst[n:] {
+		if c == '.' {
+			return dst
+		}
+	}
+	return append(dst, ".0"...) // a double stays one for whoever reads it
 }

@@ -200,7 +200,7 @@ func (s ranged) next(ctx context.Context, from event.Position) (*portion, error)
 	out, err := x.out, error(nil)
 	if out.Rows != nil {
 		c := *out
-		c.Rows = slices.DeleteFunc(slices.Clone(c.Rows), func(e event.Event) bool { return e.Offset >= to })
+		c.Rows = c.Rows.Only(func(r *event.Row) bool { return r.Offset < to })
 		out = &c
 	} else if out, err = taken(x.in, func(e *event.Event) bool { return e.Offset < to }); err != nil {
 		return nil, err

@@ -237,20 +237,15 @@ func (t tap) recent(k lane, b *event.Batch) *portion {
 	return nil
 }
 
-// weight is about what a portion takes of memory: data, and an event for each row.
-func weight(x *portion) int {
-	const row = 512
-	return x.out.Size() + row*len(x.out.Rows)
-}
-
 // remember keeps a portion for the sinks behind, if there are any. With f.mu held.
 func (f *flow) remember(x *portion) {
 	left := f.reads() - 1
 	if left <= 0 {
 		return
 	}
-	f.mu.recent = append(f.mu.recent, kept{x, weight(x), left})
-	f.mu.size += weight(x)
+	weight := x.out.Size()
+	f.mu.recent = append(f.mu.recent, kept{x, weight, left})
+	f.mu.size += weight
 	for len(f.mu.recent) > 1 && (int64(f.mu.size) > f.cached/max(f.shares(), 1) || len(f.mu.recent) > 64) {
 		f.drop(0)
 	}
@@ -305,9 +300,6 @@ func (t tap) compute(ctx context.Context, k lane, l *flowLane, b *event.Batch) (
 			c.Next = x.out.Next
 			in, x.in = &c, &c
 		}
-		if x.out.Rows == nil {
-			x.out.Rows = []event.Event{}
-		}
 		if fresh = done.Refused; p.late {
 			// All others have their verdict on these events: that of this sink alone is
 			// that they do not go to it.
@@ -358,14 +350,15 @@ func clone(e *event.Event) event.Event {
 // taken is a batch with the events for which take is true as its rows.
 func taken(in *event.Batch, take func(*event.Event) bool) (*event.Batch, error) {
 	out := *in
-	out.Raw, out.Without, out.Rows = nil, nil, []event.Event{}
+	var events []event.Event
 	var dec recordbatch.Decoder
 	err := dec.EachIn(in, func(e *event.Event) error {
 		if take(e) {
-			out.Rows = append(out.Rows, clone(e))
+			events = append(events, clone(e))
 		}
 		return nil
 	})
+	out.Raw, out.Without, out.Rows = nil, nil, event.RowsOf(events...)
 	return &out, err
 }
 
@@ -398,10 +391,10 @@ func (t tap) own(k lane, x *portion) *portion {
 		}
 	}
 	copied := *out
-	copied.Rows = slices.DeleteFunc(slices.Clone(out.Rows), func(e event.Event) bool {
+	copied.Rows = out.Rows.Only(func(r *event.Row) bool {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		return slices.Contains(rows[e.Offset], e.Row)
+		return !slices.Contains(rows[r.Offset], r.Number)
 	})
 	mine.out = &copied
 	mine.before, mine.refused = hit, slices.Clone(x.refused)

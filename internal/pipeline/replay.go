@@ -198,7 +198,7 @@ func (p *Replay) again(ctx context.Context, rejected *event.Event) (*event.Rejec
 	}
 	rows := done.Batch.Rows
 	if h.Sink != "" { // the others are in the target
-		rows = slices.DeleteFunc(slices.Clone(rows), func(e event.Event) bool { return e.Row != row })
+		rows = rows.Only(func(r *event.Row) bool { return r.Number == row })
 	}
 	data, err := appendReplay(nil, h, &e, rows)
 	if err != nil {

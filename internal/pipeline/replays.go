@@ -56,17 +56,20 @@ type replayHead struct {
 const replayFormat = 1
 
 // appendReplay encodes a record of replays.
-func appendReplay(dst []byte, h *replayHead, e *event.Event, rows []event.Event) ([]byte, error) {
+func appendReplay(dst []byte, h *replayHead, e *event.Event, rows *event.Rows) ([]byte, error) {
 	h.Format, h.Rows = replayFormat, []int32{}
 	var b recordbatch.Builder
 	b.Reset(e.ReceivedAt)
 	b.AppendEvent(e)
-	for i := range rows {
-		h.Rows = append(h.Rows, rows[i].Row)
+	var row event.Event
+	var data []byte
+	for i := range rows.Len() {
+		data = rows.Event(i, &row, data)
+		h.Rows = append(h.Rows, row.Row)
 		if len(h.Routes) > 0 {
-			h.To = append(h.To, rows[i].To)
+			h.To = append(h.To, row.To)
 		}
-		b.AppendEvent(&rows[i])
+		b.AppendEvent(&row)
 	}
 	text, err := json.Marshal(h)
 	if err != nil {
@@ -184,7 +187,7 @@ func (t tap) replays(ctx context.Context, from event.Position) (*portion, error)
 	in.Stream, in.Partition = t.stream, b.Partition+replayLane
 	x := &portion{in: &in, moved: []moved{}}
 	out := in
-	out.Raw, out.Rows = nil, []event.Event{}
+	out.Raw, out.Rows = nil, &event.Rows{}
 	x.out = &out
 	var dec recordbatch.Decoder
 	var last *replayHead // of which there are rows in out
@@ -246,7 +249,7 @@ func (t tap) replays(ctx context.Context, from event.Position) (*portion, error)
 		for i := range rows {
 			rows[i].Offset, rows[i].Origin = e.Offset, &origin
 		}
-		out.Rows = append(out.Rows, rows...)
+		out.Rows.Add(rows...)
 		if !h.Further {
 			x.moved = append(x.moved, moved{offset: e.Offset, rows: len(rows) > 0, filtered: t.uncounted(h.At)})
 		}
@@ -280,7 +283,7 @@ func (t tap) chosenLate(ctx context.Context, h *replayHead, e *event.Event, rows
 		return nil, err
 	}
 	return slices.DeleteFunc(rows, func(row event.Event) bool {
-		return !slices.ContainsFunc(done.Batch.Rows, func(now event.Event) bool { return now.Row == row.Row && now.To&1 != 0 })
+		return !slices.ContainsFunc(done.Batch.Rows.List, func(now event.Row) bool { return now.Number == row.Row && now.To&1 != 0 })
 	}), nil
 }
 
@@ -290,8 +293,9 @@ func (f *flow) one(ctx context.Context, x program, e *event.Event, at event.Posi
 	if err != nil {
 		return nil, err
 	}
-	in := &event.Batch{Stream: f.stream, Incarnation: at.Incarnation, Partition: at.Partition, From: at.Offset, Next: at.Offset + 1, Rows: []event.Event{*e}}
-	in.Rows[0].Origin = nil
+	alone := *e
+	alone.Origin = nil
+	in := &event.Batch{Stream: f.stream, Incarnation: at.Incarnation, Partition: at.Partition, From: at.Offset, Next: at.Offset + 1, Rows: event.RowsOf(alone)}
 	done, err := tr.Apply(ctx, in, func(e *event.Event) bool {
 		return len(x.types) == 0 || slices.Contains(x.types, string(e.Type))
 	})

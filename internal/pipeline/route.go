@@ -76,29 +76,25 @@ func (x *portion) of(sink string) *portion {
 		return x
 	}
 	mine, out := *x, *x.out
-	out.Rows = make([]event.Event, 0, len(x.out.Rows))
-	for i := range x.out.Rows {
-		if e := &x.out.Rows[i]; e.To&(1<<bit) != 0 {
-			out.Rows = append(out.Rows, *e)
-		}
-	}
+	out.Rows = x.out.Rows.Only(func(r *event.Row) bool { return r.To&(1<<bit) != 0 })
 	mine.out = &out
 	return &mine
 }
 
 // asTheyCame is a batch with the events of rows as they came, each with the marks of its
 // row.
-func asTheyCame(in *event.Batch, rows []event.Event) (*event.Batch, error) {
+func asTheyCame(in *event.Batch, of *event.Rows) (*event.Batch, error) {
 	out := *in
-	out.Raw, out.Without, out.Rows = nil, nil, make([]event.Event, 0, len(rows))
+	rows, events := of.List, make([]event.Event, 0, of.Len())
 	var dec recordbatch.Decoder
 	err := dec.EachIn(in, func(e *event.Event) error {
 		if len(rows) > 0 && rows[0].Offset == e.Offset {
 			c := clone(e)
 			c.To, rows = rows[0].To, rows[1:]
-			out.Rows = append(out.Rows, c)
+			events = append(events, c)
 		}
 		return nil
 	})
+	out.Raw, out.Without, out.Rows = nil, nil, event.RowsOf(events...)
 	return &out, err
 }

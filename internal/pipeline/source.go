@@ -43,8 +43,8 @@ func (x *portion) counts(from int64) (stream.Counts, error) {
 		return c, nil
 	}
 	last := int64(-1)
-	for i := range x.out.Rows {
-		if at := x.out.Rows[i].Offset; at >= from && at != last {
+	for i := range x.out.Rows.Len() {
+		if at := x.out.Rows.List[i].Offset; at >= from && at != last {
 			last = at
 			if _, no := slices.BinarySearch(x.refused, at); !no {
 				c.Written++

@@ -54,7 +54,7 @@ func (x *sums) Close() error { return nil }
 
 func (x *sums) Apply(_ context.Context, in *event.Batch, take func(*event.Event) bool) (*transform.Applied, error) {
 	out := *in
-	out.Raw, out.Without, out.Rows = nil, nil, []event.Event{}
+	out.Raw, out.Without, out.Rows = nil, nil, &event.Rows{}
 	done := &transform.Applied{Batch: &out}
 	var dec recordbatch.Decoder
 	err := dec.EachIn(in, func(e *event.Event) error {
@@ -95,7 +95,7 @@ func (x *sums) Apply(_ context.Context, in *event.Batch, take func(*event.Event)
 		for i := range rows {
 			row := clone(e)
 			row.Row, row.To, row.ID = int32(i), to, fmt.Appendf(nil, "%s%s.%d", e.ID, mark, i)
-			out.Rows = append(out.Rows, row)
+			out.Rows.Add(row)
 		}
 		return nil
 	})

@@ -28,7 +28,7 @@ func AppendJSON(dst []byte, v any) []byte {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return append(dst, "null"...)
 		}
-		return appendFloat(dst, v)
+		return jsonscan.AppendDouble(dst, v)
 	case *big.Int:
 		return v.Append(dst, 10)
 	case json.Number:
@@ -67,22 +67,6 @@ func AppendJSON(dst []byte, v any) []byte {
 	return jsonscan.AppendQuoted(dst, fmt.Sprint(v))
 }
 
-// appendFloat writes a float64 so that it reads back the same, in exponent form
-// only where the plain one is long.
-func appendFloat(dst []byte, f float64) []byte {
-	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
-		return strconv.AppendFloat(dst, f, 'e', -1, 64)
-	}
-	n := len(dst)
-	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
-	for _, c := range dst[n:] {
-		if c == '.' {
-			return dst
-		}
-	}
-	return append(dst, ".0"...) // a double stays one for whoever reads it
-}
-
 // appendTime writes ISO 8601 in UTC, with Z and as many digits as there are.
 // Years outside 0 to 9999 have a sign.
 func appendTime(dst []byte, t time.Time) []byte {
@@ -114,7 +98,7 @@ func appendText(dst []byte, v any) []byte {
 		case math.IsInf(v, -1):
 			return append(dst, "-Infinity"...)
 		}
-		return appendFloat(dst, v)
+		return jsonscan.AppendDouble(dst, v)
 	case []byte:
 		return base64.StdEncoding.AppendEncode(dst, v)
 	case time.Time:

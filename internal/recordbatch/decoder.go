@@ -23,6 +23,9 @@ type Decoder struct {
 	ev    event.Event
 	like  likeness
 	times times
+
+	made event.Event // of a row, whose data lie in row
+	row  []byte
 }
 
 // likeness is what the headers of the record before looked like. Records of a
@@ -246,13 +249,15 @@ var ErrStop = errors.New("stop")
 // EachIn calls fn for every event of a log batch at or behind b.From that is not
 // among b.Without, or for every row that steps have made of them. fn returning ErrStop ends it without an error.
 func (d *Decoder) EachIn(b *event.Batch, fn func(*event.Event) error) error {
-	for i := range b.Rows {
-		if e := &b.Rows[i]; e.Offset >= b.From {
-			if err := fn(e); errors.Is(err, ErrStop) {
-				return nil
-			} else if err != nil {
-				return fmt.Errorf("read rows of %s/%d: %w", b.Stream, b.Partition, err)
-			}
+	for i := range b.Rows.Len() {
+		if b.Rows.List[i].Offset < b.From {
+			continue
+		}
+		d.row = b.Rows.Event(i, &d.made, d.row)
+		if err := fn(&d.made); errors.Is(err, ErrStop) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read rows of %s/%d: %w", b.Stream, b.Partition, err)
 		}
 	}
 	without := b.Without

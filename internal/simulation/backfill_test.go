@@ -212,9 +212,9 @@ func (r *refill) write(ctx context.Context, l *iceberg.Lake, s sink.Settings, id
 		return err
 	}
 	back := r.rng.Int64N(3) // events that it has had come again
-	b := &event.Batch{Stream: "events", Incarnation: r.inc, From: max(from-back, 0), Next: min(from+1+r.rng.Int64N(8), refillEvents), Rows: []event.Event{}}
+	b := &event.Batch{Stream: "events", Incarnation: r.inc, From: max(from-back, 0), Next: min(from+1+r.rng.Int64N(8), refillEvents), Rows: &event.Rows{}}
 	for o := b.From; o < b.Next; o++ {
-		b.Rows = append(b.Rows, event.Event{ID: fmt.Appendf(nil, "%d by %d", o, by.markOf(o)), Source: []byte("/s"), Type: []byte("t"), Data: []byte(`{"n":1}`),
+		b.Rows.Add(event.Event{ID: fmt.Appendf(nil, "%d by %d", o, by.markOf(o)), Source: []byte("/s"), Type: []byte("t"), Data: []byte(`{"n":1}`),
 			Offset: o, Time: time.Unix(1_700_000_000, 0), ReceivedAt: time.Unix(1_700_000_000, 0)})
 	}
 	if err = out.Write(ctx, b); err == nil {

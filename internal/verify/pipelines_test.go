@@ -36,14 +36,14 @@ func (w *world) fill(commits ...int) {
 	for _, n := range commits {
 		b, err := w.log.Read(ctx, "events", event.Position{Incarnation: inc, Offset: off}, 1<<20)
 		require.NoError(w.t, err)
-		out := &event.Batch{Stream: "events", Incarnation: inc, From: off, Next: off + int64(n), Rows: []event.Event{}}
+		out := &event.Batch{Stream: "events", Incarnation: inc, From: off, Next: off + int64(n), Rows: &event.Rows{}}
 		var dec recordbatch.Decoder
 		require.NoError(w.t, dec.EachIn(b, func(e *event.Event) error {
 			for row := range map[string]int32{"a": 1, "c": 2}[string(e.Type)] {
 				if e.Offset >= off && e.Offset < out.Next {
 					x := *e
 					x.ID, x.Source, x.Type, x.Data, x.Row = []byte("i"), []byte("/s"), []byte("t"), []byte(`{"n":1}`), row
-					out.Rows = append(out.Rows, x)
+					out.Rows.Add(x)
 				}
 			}
 			return nil

@@ -57,6 +57,8 @@ type Builder struct {
 	text      []byte // scratch, as the next two
 	path      []byte
 	keys      []byte
+	frame     framing
+	spelled   []byte // a value of it as JSON
 }
 
 // NewBuilder makes an empty builder. The schema is cloned; fs is where files
@@ -77,6 +79,7 @@ func (b *Builder) adopt(s *Schema) {
 	b.plain = map[int]bool{idID: true}
 	b.cur.reset(s, b.plain)
 	b.contract, b.shape, b.shapes = b.contract[:0], nil, nil
+	b.frame.of = nil // its nodes are of other paths
 	fit := s.Fit(*b.arranged)
 	b.arranged, b.asked = &fit, nil
 	b.startArranged = b.arranged
@@ -99,6 +102,11 @@ func (b *Builder) Append(e *event.Event, inc event.Incarnation, partition int32)
 	case Rejected:
 		b.refusal(e)
 	}
+	return b.added()
+}
+
+// added ends a row.
+func (b *Builder) added() error {
 	b.cur.rows++
 	b.rows++
 	b.counters.Rows++

@@ -41,30 +41,33 @@ func compare(def *definition.Definition, t *definition.Test, done *transform.App
 }
 
 // For are the rows that go to a sink.
-func For(def *definition.Definition, name string, rows []event.Event) []event.Event {
+func For(def *definition.Definition, name string, rows *event.Rows) *event.Rows {
 	bit := slices.IndexFunc(def.Routes(), func(r transform.Step) bool { return r.To == name })
 	if bit < 0 {
 		return rows
 	}
-	return slices.DeleteFunc(slices.Clone(rows), func(e event.Event) bool { return e.To&(1<<bit) == 0 })
+	return rows.Only(func(r *event.Row) bool { return r.To&(1<<bit) != 0 })
 }
 
 // differences compares rows with those wanted; of is what their places begin with.
-func differences(of string, wanted []definition.Value, rows []event.Event, columns []event.Column, partition int32) (out []Difference, err error) {
+func differences(of string, wanted []definition.Value, rows *event.Rows, columns []event.Column, partition int32) (out []Difference, err error) {
 	types := map[string]event.ColumnType{}
 	var names []string
 	for _, c := range columns {
 		types[c.Name] = c.Type
 		names = append(names, c.Name)
 	}
-	for i := range max(len(rows), len(wanted)) {
+	var e event.Event
+	var data []byte
+	for i := range max(rows.Len(), len(wanted)) {
 		where := fmt.Sprintf("%srow %d", of, i+1)
 		var text []byte
-		if i < len(rows) {
-			text = row.AppendJSON(nil, columns, &rows[i], partition)
+		if i < rows.Len() {
+			data = rows.Event(i, &e, data)
+			text = row.AppendJSON(nil, columns, &e, partition)
 		}
 		switch {
-		case i >= len(rows):
+		case i >= rows.Len():
 			out = append(out, Difference{where, string(wanted[i].JSON), "no row"})
 			continue
 		case i >= len(wanted):

@@ -38,7 +38,7 @@ func (c *copier) Close() error { return nil }
 
 func (c *copier) Apply(_ context.Context, in *event.Batch, take func(*event.Event) bool) (*transform.Applied, error) {
 	out := *in
-	out.Raw, out.Rows = nil, []event.Event{}
+	out.Raw, out.Rows = nil, &event.Rows{}
 	out.Columns = []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "_type", Type: event.StringColumn}, {Name: "_time", Type: event.TimestampColumn}}
 	for _, name := range strings.Fields(c.opened[0].SQL) {
 		name, typ, _ := strings.Cut(name, ":")
@@ -70,7 +70,7 @@ func (c *copier) Apply(_ context.Context, in *event.Batch, take func(*event.Even
 			if r.Time.IsZero() {
 				r.Time = e.ReceivedAt
 			}
-			out.Rows = append(out.Rows, r)
+			out.Rows.Add(r)
 		}
 		return nil
 	})

@@ -155,9 +155,9 @@ func TestConformance(t *testing.T) {
 func TestPage(t *testing.T) { sinktest.Page(t, Kind(), "../../../docs/sinks/cassandra.md") }
 
 func batch(from int64, columns []event.Column, data ...string) *event.Batch {
-	b := &event.Batch{Stream: sinktest.Stream, Incarnation: life, From: from, Next: from, Columns: columns, Rows: []event.Event{}}
+	b := &event.Batch{Stream: sinktest.Stream, Incarnation: life, From: from, Next: from, Columns: columns, Rows: &event.Rows{}}
 	for _, d := range data {
-		b.Rows = append(b.Rows, event.Event{ID: fmt.Appendf(nil, "e%d", b.Next), Offset: b.Next, Data: []byte(d)})
+		b.Rows.Add(event.Event{ID: fmt.Appendf(nil, "e%d", b.Next), Offset: b.Next, Data: []byte(d)})
 		b.Next++
 	}
 	return b
@@ -204,9 +204,7 @@ func TestRowsOfOneEventUnderOneKey(t *testing.T) {
 	p := newPlace(t)
 	p.cfg.Partition, p.cfg.Batch = []string{"user"}, 1
 	b := batch(0, users, `{"user":1,"state":"z"}`, `{"user":1,"state":"b"}`, `{"user":1,"state":"a"}`)
-	for i := range b.Rows {
-		b.Rows[i].Offset, b.Rows[i].Row = 0, int32(i)
-	}
+	b.Rows = sinktest.Changed(b.Rows, func(i int, e *event.Event) { e.Offset, e.Row = 0, int32(i) })
 	sinktest.Put(t, p.opened(t), b)
 	require.Equal(t, []string{"1 a"}, p.rows(t, "user", "state"))
 }

@@ -166,7 +166,7 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, s.Close()) // and no commit: the pipeline has put the refusals on record
 
 	s = x.open(t, nil)
-	b.Rows = append(b.Rows[:1:1], b.Rows[5])
+	b.Rows = b.Rows.Only(func(r *event.Row) bool { return r.Offset == b.Rows.List[0].Offset || r.Offset == b.Rows.List[5].Offset })
 	sinktest.Put(t, s, b)
 	require.Equal(t, []string{"first", "last"}, x.exec(t, "SELECT must FROM %s.t ORDER BY must"))
 	require.NoError(t, s.Close())

@@ -307,11 +307,11 @@ func TestIDOfAColumn(t *testing.T) {
 	s.Index, s.ID, s.Envelope = "orders", "order-{order}", ""
 	columns := []event.Column{{Name: "order", Type: event.LongColumn}, {Name: "state", Type: event.StringColumn}}
 	out := opened(t, s)
-	sinktest.Put(t, out, &event.Batch{Stream: sinktest.Stream, Incarnation: life, Next: 3, Columns: columns, Rows: []event.Event{
-		{Offset: 0, Time: time.Unix(0, 0), Data: []byte(`{"order":7,"state":"new"}`)},
-		{Offset: 1, Time: time.Unix(1, 0), Data: []byte(`{"order":7,"state":"paid"}`)},
-		{Offset: 2, Time: time.Unix(1, 0), Data: []byte(`{"state":"lost"}`)},
-	}})
+	sinktest.Put(t, out, &event.Batch{Stream: sinktest.Stream, Incarnation: life, Next: 3, Columns: columns, Rows: event.RowsOf(
+		event.Event{Offset: 0, Time: time.Unix(0, 0), Data: []byte(`{"order":7,"state":"new"}`)},
+		event.Event{Offset: 1, Time: time.Unix(1, 0), Data: []byte(`{"order":7,"state":"paid"}`)},
+		event.Event{Offset: 2, Time: time.Unix(1, 0), Data: []byte(`{"state":"lost"}`)},
+	)})
 	require.Equal(t, map[string]any{"order": 7.0, "state": "paid", "@timestamp": "1970-01-01T00:00:01Z"}, d.doc("orders", "order-7"))
 	refused := out.(sink.Refuser).Refused()
 	require.Len(t, refused, 1)
@@ -319,7 +319,7 @@ func TestIDOfAColumn(t *testing.T) {
 
 	s.ID = "{gone}"
 	out = opened(t, s)
-	require.ErrorContains(t, out.Write(t.Context(), &event.Batch{Columns: columns, Rows: []event.Event{{}}}), "the steps give no column gone")
+	require.ErrorContains(t, out.Write(t.Context(), &event.Batch{Columns: columns, Rows: event.RowsOf(event.Event{})}), "the steps give no column gone")
 }
 
 func TestLogin(t *testing.T) {

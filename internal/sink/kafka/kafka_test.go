@@ -257,10 +257,10 @@ func TestKeysAndHeaders(t *testing.T) {
 	out := opened(t, s)
 	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], Next: 9,
 		Columns: []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "page", Type: event.StringColumn}},
-		Rows: []event.Event{
-			{ID: []byte("a"), Type: []byte("x"), Offset: 7, Data: []byte(`{"page":"Home"}`)},
-			{ID: []byte("a"), Type: []byte("x"), Offset: 7, Row: 1, Data: []byte(`{}`)},
-		}}
+		Rows: event.RowsOf(
+			event.Event{ID: []byte("a"), Type: []byte("x"), Offset: 7, Data: []byte(`{"page":"Home"}`)},
+			event.Event{ID: []byte("a"), Type: []byte("x"), Offset: 7, Row: 1, Data: []byte(`{}`)},
+		)}
 	sinktest.Put(t, out, b)
 	got := map[string]string{}
 	for _, r := range contents(t, at, s.Topic) {
@@ -274,6 +274,6 @@ func TestKeysAndHeaders(t *testing.T) {
 
 	s.Key = "gone"
 	out = opened(t, s)
-	b.Rows[0].Offset, b.Next = 9, 10
+	b.Rows.List[0].Offset, b.Next = 9, 10
 	require.ErrorContains(t, out.Write(t.Context(), b), "the steps give no column gone")
 }

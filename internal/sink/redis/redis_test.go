@@ -292,11 +292,11 @@ func TestValues(t *testing.T) {
 	out := opened(t, s)
 	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], Next: 9,
 		Columns: []event.Column{{Name: "user", Type: event.LongColumn}, {Name: "name", Type: event.StringColumn}, {Name: "tags", Type: event.JSONColumn}, {Name: "_time", Type: event.TimestampColumn}},
-		Rows: []event.Event{
-			{Offset: 7, Time: time.Unix(0, 0), Data: []byte(`{"user":7,"name":"a\r\nb","tags":["x"]}`)},
-			{Offset: 8, Time: time.Unix(1, 0), Data: []byte(`{"user":7,"name":"c"}`)},
-			{Offset: 8, Row: 1, Data: []byte(`{"name":"nobody"}`)},
-		}}
+		Rows: event.RowsOf(
+			event.Event{Offset: 7, Time: time.Unix(0, 0), Data: []byte(`{"user":7,"name":"a\r\nb","tags":["x"]}`)},
+			event.Event{Offset: 8, Time: time.Unix(1, 0), Data: []byte(`{"user":7,"name":"c"}`)},
+			event.Event{Offset: 8, Row: 1, Data: []byte(`{"name":"nobody"}`)},
+		)}
 	sinktest.Put(t, out, b)
 	key := strings.TrimSuffix(s.Key, "{user}") + "7"
 	got := map[string]string{}

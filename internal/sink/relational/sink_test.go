@@ -307,13 +307,13 @@ func TestStatements(t *testing.T) {
 func TestKey(t *testing.T) {
 	srv := newServer()
 	s, _ := open(t, srv, func(c *Config) { c.Key = []string{"n"} })
-	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], Next: 6, Columns: []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "n", Type: event.LongColumn}}}
+	b := &event.Batch{Stream: sinktest.Stream, Incarnation: sinktest.Lives[0], Next: 6, Columns: []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "n", Type: event.LongColumn}}, Rows: &event.Rows{}}
 	for i := range int64(6) {
 		e := sinktest.Row(fmt.Sprint(i), i, 0)
 		if i%2 == 1 {
 			e.Data = []byte(`{}`)
 		}
-		b.Rows = append(b.Rows, e)
+		b.Rows.Add(e)
 	}
 	require.NoError(t, s.Write(t.Context(), b))
 	require.NoError(t, s.Prepare(t.Context()))

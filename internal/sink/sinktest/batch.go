@@ -14,7 +14,7 @@ import (
 // Table makes a batch of rows of Lives[0] from their data, with the number of the row
 // from base on as offset and id. Columns are written "name:type other:type".
 func Table(base int64, columns string, data ...string) *event.Batch {
-	b := &event.Batch{Stream: Stream, Incarnation: Lives[0], From: base, Next: base + int64(len(data)), Rows: []event.Event{}}
+	b := &event.Batch{Stream: Stream, Incarnation: Lives[0], From: base, Next: base + int64(len(data)), Rows: &event.Rows{}}
 	for def := range strings.FieldsSeq(columns) {
 		name, kind, _ := strings.Cut(def, ":")
 		b.Columns = append(b.Columns, event.Column{Name: name, Type: event.ColumnType(kind)})
@@ -22,7 +22,7 @@ func Table(base int64, columns string, data ...string) *event.Batch {
 	for i, d := range data {
 		e := Row(fmt.Sprint(base+int64(i)), base+int64(i), 0)
 		e.Data = []byte(d)
-		b.Rows = append(b.Rows, e)
+		b.Rows.Add(e)
 	}
 	return b
 }

@@ -80,7 +80,7 @@ func writeAll(t *testing.T, p *proxy, x CutTarget) (refused []int64) {
 	for tries := 0; mark < cutRows && tries < 10; tries++ {
 		s, err := x.Open(p.Addr().String())
 		for err == nil && mark < cutRows {
-			b := &event.Batch{Stream: Stream, Incarnation: Lives[0], From: mark, Next: mark + 20,
+			b := &event.Batch{Stream: Stream, Incarnation: Lives[0], From: mark, Next: mark + 20, Rows: &event.Rows{},
 				Columns: []event.Column{{Name: "_id", Type: event.StringColumn}, {Name: "a", Type: event.LongColumn}, {Name: "s", Type: event.StringColumn}}}
 			if mark >= 20 {
 				b.Columns = append(b.Columns, event.Column{Name: "b", Type: event.DoubleColumn})
@@ -88,7 +88,7 @@ func writeAll(t *testing.T, p *proxy, x CutTarget) (refused []int64) {
 			for off := b.From; off < b.Next; off++ {
 				e := Row(fmt.Sprint(off), off, 0)
 				e.Data = fmt.Appendf(nil, `{"a":%d,"s":"%s"}`, off, strings.Repeat("x", 40))
-				b.Rows = append(b.Rows, e)
+				b.Rows.Add(e)
 			}
 			if err = s.Write(t.Context(), b); err != nil {
 				break

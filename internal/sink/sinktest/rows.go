@@ -39,15 +39,25 @@ func Row(id string, offset int64, number int32) event.Event {
 // Rows makes a batch of rows of n events whose first has the offset base: an event
 // has none, one, two or three, with the ids PREFIX-OFFSET/ROW. It returns them too.
 func Rows(life event.Incarnation, partition int32, base int64, n int, prefix string) (*event.Batch, []string) {
-	b := &event.Batch{Stream: Stream, Incarnation: life, Partition: partition, From: base, Next: base + int64(n), Columns: Columns, Rows: []event.Event{}}
+	b := &event.Batch{Stream: Stream, Incarnation: life, Partition: partition, From: base, Next: base + int64(n), Columns: Columns, Rows: &event.Rows{}}
 	var ids []string
 	for off := base; off < b.Next; off++ {
 		for number := range int32((off*7 + 1) % 4) {
 			id := fmt.Sprintf("%s-%d/%d", prefix, off, number)
-			b.Rows, ids = append(b.Rows, Row(id, off, number)), append(ids, id)
+			b.Rows.Add(Row(id, off, number))
+			ids = append(ids, id)
 		}
 	}
 	return b, ids
+}
+
+// Changed gives rows as they are after a change of each.
+func Changed(rows *event.Rows, change func(i int, e *event.Event)) *event.Rows {
+	all := rows.Whole()
+	for i := range all {
+		change(i, &all[i])
+	}
+	return event.RowsOf(all...)
 }
 
 // AsRows makes rows of events that come without steps, as the pipeline does for a
@@ -57,11 +67,11 @@ func AsRows(b *event.Batch) *event.Batch {
 		return b
 	}
 	out := *b
-	out.Raw, out.Rows = nil, []event.Event{}
+	out.Raw, out.Rows = nil, &event.Rows{}
 	out.Columns = append(slices.Clone(event.Envelope), event.Column{Name: "n", Type: event.LongColumn})
 	var dec recordbatch.Decoder
 	err := dec.EachIn(b, func(e *event.Event) error {
-		out.Rows = append(out.Rows, event.Event{ID: bytes.Clone(e.ID), Type: bytes.Clone(e.Type), Source: bytes.Clone(e.Source),
+		out.Rows.Add(event.Event{ID: bytes.Clone(e.ID), Type: bytes.Clone(e.Type), Source: bytes.Clone(e.Source),
 			Time: e.Time, ReceivedAt: e.ReceivedAt, Offset: e.Offset, Data: bytes.Clone(e.Data)})
 		return nil
 	})
@@ -117,9 +127,9 @@ func testOtherColumns(t *testing.T, h Harness) {
 	third, c := Rows(Lives[0], 0, 12, 6, "a")
 	third.Columns = slices.Clone(Columns)
 	third.Columns[2].Type = event.StringColumn // n was a long
-	for i := range third.Rows {
-		third.Rows[i].Data = []byte(strings.Replace(string(third.Rows[i].Data), `"n":`, `"n":"text","m":`, 1))
-	}
+	third.Rows = Changed(third.Rows, func(_ int, e *event.Event) {
+		e.Data = []byte(strings.Replace(string(e.Data), `"n":`, `"n":"text","m":`, 1))
+	})
 	h.write(t, s, first)
 	h.write(t, s, second)
 	commit(t, s, second)

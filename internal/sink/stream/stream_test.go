@@ -15,11 +15,11 @@ func TestRowsBecomeEvents(t *testing.T) {
 	s, err := (&Settings{Stream: "enriched", Type: "edit"}).Open(t.Context(), sink.Env{Stream: "events"})
 	require.NoError(t, err)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	b := &event.Batch{Stream: "events", Incarnation: event.Incarnation{1}, From: 7, Next: 9, Rows: []event.Event{
-		{ID: []byte("a"), Source: []byte("/s"), Type: []byte("raw"), Subject: []byte("x"), Time: at, Key: []byte("k"), Data: []byte(`{"n":1}`), Offset: 7,
+	b := &event.Batch{Stream: "events", Incarnation: event.Incarnation{1}, From: 7, Next: 9, Rows: event.RowsOf(
+		event.Event{ID: []byte("a"), Source: []byte("/s"), Type: []byte("raw"), Subject: []byte("x"), Time: at, Key: []byte("k"), Data: []byte(`{"n":1}`), Offset: 7,
 			Sent: []byte("digest"), Contract: event.Contract{ID: []byte("c"), Hash: []byte("h")}, JSONStrings: []byte(`["p"]`)},
-		{ID: []byte("a"), Source: []byte("/s"), Type: []byte("raw"), Data: []byte(`{"n":2}`), Offset: 7, Row: 1},
-	}}
+		event.Event{ID: []byte("a"), Source: []byte("/s"), Type: []byte("raw"), Data: []byte(`{"n":2}`), Offset: 7, Row: 1},
+	)}
 	require.NoError(t, s.Write(t.Context(), b))
 	require.Positive(t, s.(*Sink).PendingBytes())
 	done, err := s.Commit(t.Context())

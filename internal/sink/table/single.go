@@ -13,6 +13,7 @@ import (
 	"naru/internal/event"
 	"naru/internal/fault"
 	"naru/internal/lake"
+	"naru/internal/lake/columnar"
 	"naru/internal/lake/iceberg"
 	"naru/internal/recordbatch"
 	"naru/internal/sink"
@@ -98,6 +99,7 @@ type Single struct {
 	fresh  bool        // nothing was ever written by this pipeline
 	log    stream.Stat // when it was opened
 	shapes map[string][]byte
+	data   []byte // of a row
 	rows   int64
 	bytes  int64
 	memory int64
@@ -137,29 +139,65 @@ func (s *Single) Write(_ context.Context, b *event.Batch) error {
 	if t.builder == nil {
 		t.build(s.lake)
 	}
-	err = s.dec.EachIn(b, func(e *event.Event) error {
-		if e.Offset < floor {
-			return nil
-		}
-		row := *e
-		if hash != nil {
-			row.Contract.Hash, row.JSONStrings = hash, nil
-		}
-		if s.rows == 0 {
-			t.since = s.now()
-		}
-		s.rows++
-		at := e.Place(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
-		t.tally.Add(at)
-		s.bytes += rowBytes + int64(len(e.Data))
-		row.Offset = at.Offset
-		return t.builder.Append(&row, at.Incarnation, at.Partition)
-	})
-	if err != nil {
+	if err := s.append(b, floor, hash); err != nil {
 		return fmt.Errorf("append to %s: %w", t.ident, err)
 	}
 	s.end.Advance(b.End())
 	s.account()
+	return nil
+}
+
+// append adds the rows at or behind floor. Those that are columns already stay so.
+func (s *Single) append(b *event.Batch, floor int64, hash []byte) error {
+	add := func(e *event.Event, cells *columnar.Frame, row, size int) error {
+		if hash != nil {
+			e.Contract.Hash, e.JSONStrings = hash, nil
+		}
+		if s.rows == 0 {
+			s.to.since = s.now()
+		}
+		s.rows++
+		at := e.Place(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
+		s.to.tally.Add(at)
+		s.bytes += int64(rowBytes + size)
+		e.Offset = at.Offset
+		if cells != nil {
+			return s.to.builder.AppendCells(e, cells, row, at.Incarnation, at.Partition)
+		}
+		return s.to.builder.Append(e, at.Incarnation, at.Partition)
+	}
+	if b.Rows == nil {
+		return s.dec.EachIn(b, func(e *event.Event) error {
+			if e.Offset < floor {
+				return nil
+			}
+			of := *e
+			return add(&of, nil, 0, len(e.Data))
+		})
+	}
+	var e event.Event
+	sizes := make([]int, len(b.Rows.Frames)) // of a row
+	for i, f := range b.Rows.Frames {
+		if framed, ok := f.(columnar.Framed); ok {
+			sizes[i] = framed.Cells().Size() / max(framed.Cells().Rows, 1)
+		}
+	}
+	for i, r := range b.Rows.List {
+		if r.Offset < floor || r.Offset < b.From {
+			continue
+		}
+		var err error
+		if framed, ok := b.Rows.Frames[r.Frame].(columnar.Framed); ok {
+			b.Rows.Head(i, &e)
+			err = add(&e, framed.Cells(), int(r.At), sizes[r.Frame])
+		} else {
+			s.data = b.Rows.Event(i, &e, s.data)
+			err = add(&e, nil, 0, len(e.Data))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -75,7 +75,7 @@ func TestSingleNamesTheEvent(t *testing.T) {
 		rows = append(rows, row)
 		return nil
 	}))
-	b.Raw, b.Rows = nil, rows
+	b.Raw, b.Rows = nil, event.RowsOf(rows...)
 	require.NoError(t, s.Write(t.Context(), b))
 	done, err := s.Drain(t.Context())
 	require.NoError(t, err)
