@@ -124,6 +124,7 @@ func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
 	a.know(p.columns)
 	first := len(a.rows.List)
 	w := rowWriter{columns: p.columns, from: g.from, times: g.times(), rows: &a.rows, most: int(g.s.cfg.Rows)}
+	a.expect(lo, hi)
 	for {
 		chunk := duckdb.FetchChunk(*res)
 		if chunk.Ptr == nil {
@@ -145,6 +146,17 @@ func (a *applying) keep(p *prepared, res *duckdb.Result, lo, hi int) error {
 	a.sort(first)
 	return nil
 }
+
+// expect makes room for the rows of the whole batch, if each event has one.
+func (a *applying) expect(lo, hi int) {
+	if len(a.rows.List) == 0 && hi > lo {
+		left := min(a.in.Next-a.segment.from.list[lo].offset, roomRows)
+		a.rows.List = slices.Grow(a.rows.List, max(hi-lo, int(left)))
+	}
+}
+
+// roomRows is for how many rows room is made before they are there.
+const roomRows = 32_768
 
 var errRows = errors.New("too many rows at once")
 

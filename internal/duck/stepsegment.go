@@ -39,7 +39,8 @@ type segment struct {
 	cutAt    time.Time
 
 	from     *sources // of the stage's rows; nil: there are none
-	expected int      // so many there will be, as it was before
+	expected int      // so many there will be, as there were before
+	texts    int      // and so many bytes of from.text
 	size     int      // of the data of the stage's rows
 	fraction bool     // the event that was added last made a whole number a fraction
 }
@@ -66,7 +67,7 @@ func (g *segment) setStage(schema *columnar.Schema) {
 		g.fraction = g.stage.Rows() > 0
 		return !g.fraction
 	}
-	g.stage = columnar.NewStage(schema, allow, g.s.deps.Shape)
+	g.stage = columnar.NewReadStage(schema, allow, g.s.deps.Shape)
 	g.in.stage = g.stage
 }
 
@@ -85,7 +86,7 @@ func (g *segment) add(e *event.Event, inc event.Incarnation, partition int32) (b
 		return false, nil
 	}
 	if g.from == nil {
-		g.from = &sources{list: make([]source, 0, g.expected)}
+		g.from = &sources{list: make([]source, 0, g.expected), text: make([]byte, 0, g.texts+g.texts/16)}
 	}
 	g.size += len(e.Data) + g.from.add(e)
 	return true, nil
@@ -93,8 +94,12 @@ func (g *segment) add(e *event.Event, inc event.Incarnation, partition int32) (b
 
 // clear forgets the events.
 func (g *segment) clear() {
-	g.stage.Clear()
-	g.expected = g.from.len()
+	if g.stage.Rows() > 0 { // cleared twice, it would let its buffers go
+		g.stage.Clear()
+	}
+	if g.from != nil {
+		g.expected, g.texts = len(g.from.list), len(g.from.text)
+	}
 	g.from, g.size = nil, 0 // rows have what it was
 }
 
@@ -114,7 +119,7 @@ func (g *segment) rest() {
 		g.inst = nil
 	}
 	g.clear()
-	g.expected = 0
+	g.expected, g.texts = 0, 0
 	g.setStage(g.stage.Schema())
 }
 

@@ -189,7 +189,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer stop()
-	batches, failed := make(chan handed), make(chan error, 1)
+	batches, failed := make(chan handed, 1), make(chan error, 1)
 	p.held = 0
 	known := map[int32]bool{}
 	begin := led.at.Positions.Clone()

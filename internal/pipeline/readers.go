@@ -21,8 +21,9 @@ type handed struct {
 }
 
 // read hands the batches of one partition to out, in order, until ctx ends or
-// the log gives an error. A reader holds one batch while the sink works on
-// another: that is the whole queue.
+// the log gives an error. A reader holds one batch while the sink works on another,
+// and one more waits, so that readers go on while the sink commits: that is the whole
+// queue.
 func (p *Pipeline) read(ctx context.Context, from event.Position, out chan<- handed) error {
 	for {
 		x, err := p.source.next(ctx, from)

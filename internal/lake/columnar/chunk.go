@@ -2,10 +2,11 @@ package columnar
 
 // chunk is the column buffers of a run of rows, which become row groups.
 type chunk struct {
-	cols  []*column // by index of the schema's fields; nil for dropped and foreign ones
-	rows  int
-	size  int64 // bytes that the rows took when they were last measured
-	since int64 // bytes that rows took since then, estimated from above
+	allPlain bool      // texts have no dictionaries, because nothing is encoded
+	cols     []*column // by index of the schema's fields; nil for dropped and foreign ones
+	rows     int
+	size     int64 // bytes that the rows took when they were last measured
+	since    int64 // bytes that rows took since then, estimated from above
 	// schema is the one that the rows were read by, set when the chunk is full.
 	schema   *Schema
 	arranged *Arrangement // what the files of its rows are put together by, set then, too
@@ -27,7 +28,7 @@ func (c *chunk) reset(s *Schema, plain map[int]bool) {
 		if c.cols[i] == nil {
 			c.cols[i] = &column{}
 		}
-		c.cols[i].reset(f.Kind, f.Kind == String && !plain[f.ID])
+		c.cols[i].reset(f.Kind, f.Kind == String && !plain[f.ID] && !c.allPlain)
 	}
 }
 
@@ -36,7 +37,7 @@ func (c *chunk) follow(s *Schema) {
 	for i := len(c.cols); i < len(s.Fields); i++ {
 		f := s.Fields[i]
 		col := &column{}
-		col.reset(f.Kind, f.Kind == String)
+		col.reset(f.Kind, f.Kind == String && !c.allPlain)
 		c.cols = append(c.cols, col)
 	}
 }

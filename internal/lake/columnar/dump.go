@@ -9,6 +9,15 @@ import (
 	"naru/internal/lake"
 )
 
+// NewReadStage makes a stage of which only Cells are read, by who has to have the
+// texts of each row.
+func NewReadStage(schema *Schema, allowPromotion func(fieldID int) bool, shape func(hash []byte) *lake.Shape) *Builder {
+	b := NewStage(schema, allowPromotion, shape)
+	b.cur.allPlain = true
+	b.Clear()
+	return b
+}
+
 // NewStage makes a builder for rows that are only to be looked at: Append,
 // Dump and Clear, never Finish. It writes nothing by itself; whoever appends
 // bounds it by Clear.
