@@ -34,19 +34,19 @@ func TestRowsAreKeptForOthers(t *testing.T) {
 	}
 	s.file("p.yaml", "steps: [{sql: drop 3}]\nto: [{into: a}, {into: b, name: other}]\n")
 	s.start()
-	for i := range 10 {
+	for i := range 20 {
 		appendEvents(t, s.log, "events", 10*i, 10)
 	}
-	s.caughtUp(100, "pipeline/p/into")
-	require.Greater(t, kept("p"), 5)
+	s.caughtUp(200, "pipeline/p/into")
+	require.Greater(t, kept("p"), 10)
 	goOn()
-	s.caughtUp(100, "pipeline/p/other")
+	s.caughtUp(200, "pipeline/p/other")
 	require.Zero(t, kept("p"), "all have had them")
-	require.EqualValues(t, 100, s.engine.computed.Load())
+	require.EqualValues(t, 200, s.engine.computed.Load())
 
 	s.put("c", newStore(true))
 	s.file("q.yaml", "steps: [{sql: drop 3}]\nto: [{into: c}]\n")
-	s.caughtUp(100, "pipeline/q/into")
+	s.caughtUp(200, "pipeline/q/into")
 	require.Zero(t, kept("q"), "nobody else wants them")
 }
 
