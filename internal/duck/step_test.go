@@ -105,6 +105,28 @@ func stepsIn(t testing.TB, text string) []transform.Step {
 	return into.Steps
 }
 
+// TestStepsReplaceAttributesOfOneRow: what a step says of the attributes of one row is
+// not said of the others of its event, nor of other events.
+func TestStepsReplaceAttributesOfOneRow(t *testing.T) {
+	tr := openSteps(t, stepsFor(t, StepsDeps{}), sqlSteps("SELECT n, CASE WHEN n = 1 THEN 'own' END AS _id, CASE WHEN n = 2 THEN 'who' END AS _subject, CASE WHEN n = 2 THEN 'other' END AS _type, "+
+		"CASE WHEN n = 0 THEN TIMESTAMPTZ '2020-01-01 00:00:00Z' END AS _time FROM (SELECT unnest(range(a)) AS n FROM input)"))
+	out := apply(t, tr, batchOf(t, 5, `{"a":3}`, `{"a":1}`, `{"a":2}`))
+	var got []string
+	for _, e := range out.Batch.Rows.Whole() {
+		subject := "none"
+		if e.Subject != nil {
+			subject = fmt.Sprintf("%q", e.Subject)
+		}
+		got = append(got, fmt.Sprintf("%d.%d %s %s %s %d %t", e.Offset, e.Row, e.ID, e.Type, subject, e.Time.Year(), e.GeneratedID))
+	}
+	sent := out.Batch.Rows.Whole()[1].Time.Year()
+	require.Equal(t, []string{
+		"5.0 id-5 edit none 2020 false", fmt.Sprintf("5.1 own edit none %d false", sent), fmt.Sprintf(`5.2 id-5 other "who" %d false`, sent),
+		"6.0 id-6 edit none 2020 false",
+		"7.0 id-7 edit none 2020 false", fmt.Sprintf("7.1 own edit none %d false", sent),
+	}, got)
+}
+
 // TestStepScripts runs the scripts of testdata/steps: events, steps and what comes
 // of them. -rewrite writes what comes.
 func TestStepScripts(t *testing.T) {

@@ -15,8 +15,8 @@ type Config struct {
 	// data of events and 256 bytes for each. They are in files by then, but for the
 	// last row group: it bounds what is read again after a crash.
 	CommitBytes quantity.Bytes `yaml:"commit_bytes"`
-	// ReadBytes is how much a reader takes from the log at once. Two such
-	// reads per partition are in memory at a time. The sinks of all configured pipelines
+	// ReadBytes is how much a reader takes from the log at once. In memory are one
+	// such read for each partition, one that waits, and one that the sink works on. The sinks of all configured pipelines
 	// share it, but for 64 KiB that each has in any case.
 	ReadBytes quantity.Bytes `yaml:"read_bytes"`
 	// Shared is how many bytes of rows all configured pipelines together keep for those
@@ -35,7 +35,7 @@ func DefaultConfig() Config {
 	return Config{
 		CommitInterval: quantity.Duration(5 * time.Second),
 		CommitBytes:    256 * quantity.MiB,
-		ReadBytes:      4 * quantity.MiB,
+		ReadBytes:      2 * quantity.MiB,
 		Shared:         8 * quantity.MiB,
 		DrainTimeout:   quantity.Duration(20 * time.Second),
 		BackoffMin:     quantity.Duration(100 * time.Millisecond),
