@@ -164,8 +164,8 @@ func TestOvertakenWhileWorking(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := set.Status()[0].Progress.Counts
-	// The reader had one batch on its way while the sink worked on another.
-	if c.Total() != 100 || c.Written < 30 || c.Written > 40 || c.Dropped != 100-c.Written || s.len() != int(c.Written) {
+	// The reader had up to two batches on their way while the sink worked on another.
+	if c.Total() != 100 || c.Written < 30 || c.Written > 50 || c.Dropped != 100-c.Written || s.len() != int(c.Written) {
 		t.Fatalf("%+v with %d in the target", c, s.len())
 	}
 }

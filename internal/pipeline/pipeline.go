@@ -226,6 +226,33 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		p.update(func(s *Status) { s.LastError, s.Hint = "", "" }) // the sink is open, and nothing is left
 	}
 
+	take := func(b handed) error {
+		held, err := p.passed(work, out, st, begin, b)
+		if err != nil {
+			return err
+		}
+		return p.write(work, out, led, b.portion, held)
+	}
+	// rest takes what readers have handed over by now.
+	rest := func() error {
+		for {
+			select {
+			case b := <-batches:
+				if err := take(b); err != nil {
+					return err
+				}
+			default:
+				return nil
+			}
+		}
+	}
+	end := func() error {
+		if err := rest(); err != nil {
+			return err
+		}
+		return p.drain(work, out, led)
+	}
+
 	// Commits keep to the beats of one clock, but nothing ticks while there is nothing to
 	// commit: of many pipelines most have nothing to do.
 	opened, beat := time.Now(), p.cfg.CommitInterval.Std()
@@ -239,11 +266,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		select {
 		case done = <-p.asked:
 		case b := <-batches:
-			held, err := p.passed(work, out, st, begin, b)
-			if err != nil {
-				return err
-			}
-			if err := p.write(work, out, led, b.portion, held); err != nil {
+			if err := take(b); err != nil {
 				return err
 			}
 			dirty = true
@@ -266,10 +289,13 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 			if !overtaken {
 				continue
 			}
+			if err := rest(); err != nil {
+				return err
+			}
 		case err := <-failed:
 			if errors.Is(err, errOvertaken) && ctx.Err() == nil {
 				// What was read in time is not lost with the rest.
-				if derr := p.drain(work, out, led); derr != nil {
+				if derr := end(); derr != nil {
 					return derr
 				}
 				return err
@@ -277,9 +303,9 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 			if ctx.Err() == nil {
 				return err
 			}
-			return p.drain(work, out, led)
+			return end()
 		case <-ctx.Done():
-			return p.drain(work, out, led)
+			return end()
 		}
 		err := p.commit(work, out, out.Commit, led)
 		if done != nil {
