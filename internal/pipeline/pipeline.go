@@ -233,9 +233,10 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 		}
 		return p.write(work, out, led, b.portion, held)
 	}
-	// rest takes what readers have handed over by now.
+	// rest takes what readers have handed over by now: they go on meanwhile, so no more
+	// than they all can have had in hand.
 	rest := func() error {
-		for {
+		for range cap(batches) + len(known) {
 			select {
 			case b := <-batches:
 				if err := take(b); err != nil {
@@ -245,6 +246,7 @@ func (p *Pipeline) session(ctx context.Context) (err error) {
 				return nil
 			}
 		}
+		return nil
 	}
 	end := func() error {
 		if err := rest(); err != nil {
