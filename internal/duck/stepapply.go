@@ -374,7 +374,10 @@ func (a *applying) run(p *prepared, lo, hi int) error {
 	rows, size := a.rows, a.size
 	err := a.execute(p, lo, hi, func(res *duckdb.Result) error { return a.keep(p, res, lo, hi) })
 	if err != nil {
-		clear(a.rows.Frames[len(rows.Frames):])
+		for i := len(rows.Frames); i < len(a.rows.Frames); i++ {
+			a.rows.Frames[i].(*frame).of.frames--
+			a.rows.Frames[i] = nil
+		}
 		a.rows, a.size = rows, size
 	}
 	return err
@@ -422,7 +425,11 @@ func (a *applying) execute(p *prepared, lo, hi int, see func(*duckdb.Result) err
 
 // applied puts the outcome together.
 func (a *applying) applied() *transform.Applied {
-	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.next, Rows: &a.rows, Columns: a.columns}
+	rows := &event.Rows{List: a.rows.List, Frames: a.rows.Frames} // a pointer into a would hold the events, too
+	if cap(rows.List) > 2*len(rows.List) {
+		rows.List = slices.Clone(rows.List)
+	}
+	out := &event.Batch{Stream: a.in.Stream, Incarnation: a.in.Incarnation, Partition: a.in.Partition, From: a.in.From, Next: a.next, Rows: rows, Columns: a.columns}
 	if out.Columns == nil {
 		out.Columns = []event.Column{}
 	}

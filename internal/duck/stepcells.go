@@ -6,6 +6,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"naru/internal/jsonscan"
 	"naru/internal/lake/columnar"
 )
 
@@ -86,7 +87,7 @@ func (c *column) cells(n, most int) (columnar.Cells, error) {
 		out.Text, out.Ends = make([]byte, 0, size), make([]int32, 1, n+1)
 		for row := range n {
 			if !c.null(row) {
-				out.Text = append(out.Text, c.bytes(row)...)
+				out.Text = jsonscan.AppendValid(out.Text, c.bytes(row)) // \C of a regexp cuts through characters
 			}
 			out.Ends = append(out.Ends, int32(len(out.Text)))
 		}

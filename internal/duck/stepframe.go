@@ -17,8 +17,9 @@ import (
 // of them. Texts stand in one piece of memory, and one that is repeated stands there once,
 // so that there is nothing to follow for the collector, however many there are.
 type sources struct {
-	list []source
-	text []byte
+	list   []source
+	text   []byte
+	frames int // that rows have of them
 }
 
 type source struct {
@@ -31,10 +32,11 @@ type source struct {
 // span is a part of sources.text; from < 0: nil.
 type span struct{ from, to int32 }
 
-// stamp is a time in UTC; nano < 0: none.
+// stamp is a time; nano < 0: none.
 type stamp struct {
 	second int64
 	nano   int32
+	east   int32 // seconds that it was written with: +02:00 has 7200
 }
 
 func (s *sources) len() int {
@@ -82,14 +84,19 @@ func stampOf(t time.Time) stamp {
 	if t.IsZero() {
 		return stamp{nano: -1}
 	}
-	return stamp{t.Unix(), int32(t.Nanosecond())}
+	_, east := t.Zone()
+	return stamp{t.Unix(), int32(t.Nanosecond()), int32(east)}
 }
 
 func (s stamp) time() time.Time {
 	if s.nano < 0 {
 		return time.Time{}
 	}
-	return time.Unix(s.second, int64(s.nano)).UTC()
+	t := time.Unix(s.second, int64(s.nano))
+	if s.east != 0 {
+		return t.In(time.FixedZone("", int(s.east)))
+	}
+	return t.UTC()
 }
 
 // size is the number of bytes that they take.
@@ -128,9 +135,9 @@ func (f *frame) AppendData(dst []byte, at int) []byte { return f.cells.AppendDat
 // Cells implements columnar.Framed.
 func (f *frame) Cells() *columnar.Frame { return &f.cells }
 
-// Size implements event.Frame. Sources that several frames share count for each.
+// Size implements event.Frame. Frames that share sources have equal parts in them.
 func (f *frame) Size() int {
-	return f.cells.Size() + 4*(len(f.source)+len(f.instead)) + f.of.size() + f.own.size()
+	return f.cells.Size() + 4*(len(f.source)+len(f.instead)) + f.of.size()/max(f.of.frames, 1) + f.own.size()
 }
 
 // replaced is what stands in for the source of a row.
@@ -153,7 +160,7 @@ func (f *frame) override(c *outColumn, row int, times []int64) error {
 	if c.Name == "_time" {
 		micros, err := c.col.micros(row)
 		if err == nil && micros != times[f.source[row]] {
-			f.replaced(row).time = stampOf(time.UnixMicro(micros))
+			f.replaced(row).time = stampOf(time.UnixMicro(micros).UTC())
 		}
 		return err
 	}

@@ -280,6 +280,7 @@ func (w *rowWriter) chunk(chunk duckdb.DataChunk) error {
 		w.rows.List = append(w.rows.List, event.Row{Offset: w.from.list[source].offset, Frame: number, At: int32(row)})
 	}
 	w.rows.Frames = append(w.rows.Frames, f)
+	w.from.frames++
 	f.cells.Rows = n
 	w.made += n * (event.RowSize + 4)
 	for i := range w.columns {
@@ -288,6 +289,9 @@ func (w *rowWriter) chunk(chunk duckdb.DataChunk) error {
 		} else if err != nil {
 			return &rowError{text: fmt.Sprintf("column %s: %v", w.columns[i].Name, err)}
 		}
+	}
+	if w.made += 4*len(f.instead) + f.own.size(); w.made > w.most {
+		return errRows
 	}
 	return nil
 }
@@ -316,6 +320,9 @@ func (w *rowWriter) column(c *outColumn, f *frame, rows []event.Row) error {
 				if err := f.override(c, row, w.times); err != nil {
 					return err
 				}
+				if w.made+f.own.size() > w.most {
+					return errRows
+				}
 			}
 		}
 		return nil
@@ -323,6 +330,9 @@ func (w *rowWriter) column(c *outColumn, f *frame, rows []event.Row) error {
 	cells, err := c.col.cells(len(rows), w.most-w.made)
 	if err != nil {
 		return err
+	}
+	if !cells.Any() {
+		return nil // whether an event has too many rows may not depend on what others have
 	}
 	cells.Field.Name = c.Name
 	f.cells.Add(cells)

@@ -116,7 +116,7 @@ func (r *Rows) Size() int {
 	if r == nil {
 		return 0
 	}
-	n := RowSize * len(r.List)
+	n := RowSize * cap(r.List)
 	for _, f := range r.Frames {
 		n += f.Size()
 	}

@@ -44,7 +44,7 @@ func quote[T string | []byte](dst []byte, s T, set *[256]bool) []byte {
 		if seen < utf8.RuneSelf { // ASCII up to here
 			dst = append(dst, s[start:i]...)
 		} else {
-			dst, seen = appendValid(dst, s[start:i]), 0
+			dst, seen = AppendValid(dst, s[start:i]), 0
 		}
 		start = i + 1
 		switch c {
@@ -60,11 +60,11 @@ func quote[T string | []byte](dst []byte, s T, set *[256]bool) []byte {
 			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
 	}
-	return append(appendValid(dst, s[start:]), '"')
+	return append(AppendValid(dst, s[start:]), '"')
 }
 
-// appendValid appends s, invalid bytes as U+FFFD.
-func appendValid[T string | []byte](dst []byte, s T) []byte {
+// AppendValid appends s, invalid bytes as U+FFFD, one for each.
+func AppendValid[T string | []byte](dst []byte, s T) []byte {
 	from := len(dst)
 	dst = append(dst, s...)
 	if utf8.Valid(dst[from:]) {

@@ -17,7 +17,7 @@ type Frame struct {
 }
 
 // FrameColumn is one column of a Frame. Its Field has a name and a kind: Bool, Long,
-// Double without NaN and infinities, String, Timestamp or Date within the years 1 to
+// Double without NaN and infinities, String in UTF-8, Timestamp or Date within the years 1 to
 // 9999; or 0: its texts are JSON of any kind, each valid and not null.
 type FrameColumn struct {
 	Cells
@@ -178,6 +178,16 @@ func (b *Builder) putCell(col *column, c *FrameColumn, row int) {
 		b.cur.since += int64(len(text))
 		col.putText(text)
 	}
+}
+
+// Any tells whether there is a value that is not null.
+func (c *Cells) Any() bool {
+	for row := range c.Rows {
+		if !c.Null(row) {
+			return true
+		}
+	}
+	return false
 }
 
 // SetNull takes a value away.
