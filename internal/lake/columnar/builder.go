@@ -199,6 +199,7 @@ func (b *Builder) Finish(ctx context.Context) ([]DataFile, error) {
 	b.rows = 0
 	b.cur.reset(b.schema, b.plain)
 	b.rest()
+	b.frame.of = nil // the rows of a batch that may be the last for long
 	return files, nil
 }
 

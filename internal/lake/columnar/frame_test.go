@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -129,4 +131,27 @@ func TestFrameAfterReset(t *testing.T) {
 	add(1)
 	x.commit()
 	require.Equal(t, []string{"n=8"}, x.rows("n"))
+}
+
+// TestFrameIsLetGo: a builder whose rows are committed holds none of their frames.
+func TestFrameIsLetGo(t *testing.T) {
+	x := newTable(t, NewSchema(), Options{})
+	gone := make(chan struct{})
+	func() {
+		f := &Frame{Rows: 1}
+		f.Add(Cells{Field: Field{Name: "n", Kind: Long}, Rows: 1, Longs: []int64{7}})
+		runtime.AddCleanup(f, func(ch chan struct{}) { close(ch) }, gone)
+		require.NoError(t, x.b.AppendCells(x.at(""), f, 0, event.Incarnation{1}, 0))
+	}()
+	x.commit()
+	for range 100 {
+		runtime.GC()
+		select {
+		case <-gone:
+			require.Equal(t, []string{"n=7"}, x.rows("n"))
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatal("the frame is still there")
 }
