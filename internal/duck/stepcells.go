@@ -85,16 +85,25 @@ func (c *column) cells(n, most int) (columnar.Cells, error) {
 			return out, errRows
 		}
 		out.Text, out.Ends = make([]byte, 0, size), make([]int32, 1, n+1)
-		for row := range n {
-			if !c.null(row) {
-				out.Text = jsonscan.AppendValid(out.Text, c.bytes(row)) // \C of a regexp cuts through characters
-			}
-			out.Ends = append(out.Ends, int32(len(out.Text)))
+		c.copyTexts(&out, func(dst, s []byte) []byte { return append(dst, s...) })
+		if !jsonscan.ASCII(out.Text) { // \C of a regexp cuts through characters
+			out.Text, out.Ends = out.Text[:0], out.Ends[:1]
+			c.copyTexts(&out, jsonscan.AppendValid)
 		}
 	default:
 		return out, c.asJSON(&out, n, most)
 	}
 	return out, nil
+}
+
+// copyTexts copies texts, one behind the other.
+func (c *column) copyTexts(out *columnar.Cells, add func(dst, s []byte) []byte) {
+	for row := range out.Rows {
+		if !c.null(row) {
+			out.Text = add(out.Text, c.bytes(row))
+		}
+		out.Ends = append(out.Ends, int32(len(out.Text)))
+	}
 }
 
 // asJSON copies values as JSON texts.

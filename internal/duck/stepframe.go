@@ -105,8 +105,14 @@ func (s *sources) size() int { return cap(s.list)*int(unsafe.Sizeof(source{})) +
 // event sets e to a source.
 func (s *sources) event(i int, e *event.Event) {
 	x := &s.list[i]
-	*e = event.Event{ID: s.at(x.id), Source: s.at(x.source), Type: s.at(x.typ), Subject: s.at(x.subject), Key: s.at(x.key),
-		Time: x.time.time(), ReceivedAt: x.received.time(), GeneratedID: x.generated}
+	// Field by field where the rest is as it should be: whoever reads rows has one event
+	// for all of them.
+	if e.Extensions != nil || e.ContentType != nil || e.Contract.ID != nil || e.Contract.Version != nil || e.Contract.Hash != nil || e.Sent != nil ||
+		e.Violations != nil || e.JSONStrings != nil || e.Refusal != nil || e.Origin != nil {
+		*e = event.Event{}
+	}
+	e.ID, e.Source, e.Type, e.Subject, e.Key = s.at(x.id), s.at(x.source), s.at(x.typ), s.at(x.subject), s.at(x.key)
+	e.Time, e.ReceivedAt, e.GeneratedID = x.time.time(), x.received.time(), x.generated
 }
 
 // frame is the rows of one chunk of a result.

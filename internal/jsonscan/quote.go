@@ -1,6 +1,7 @@
 package jsonscan
 
 import (
+	"encoding/binary"
 	"math"
 	"strconv"
 	"unicode/utf8"
@@ -61,6 +62,22 @@ func quote[T string | []byte](dst []byte, s T, set *[256]bool) []byte {
 		}
 	}
 	return append(AppendValid(dst, s[start:]), '"')
+}
+
+// ASCII tells whether all bytes of s are ASCII.
+func ASCII(s []byte) bool {
+	for len(s) >= 8 {
+		if binary.LittleEndian.Uint64(s)&0x8080808080808080 != 0 {
+			return false
+		}
+		s = s[8:]
+	}
+	for _, c := range s {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendValid appends s, invalid bytes as U+FFFD, one for each.

@@ -23,7 +23,8 @@ type dictionary struct {
 	text  []byte
 	ends  []int32 // 0, then where each value ends
 	last  int32   // code of the last value
-	word  []byte  // its text
+	from  int32   // where its text begins
+	to    int32   // and ends
 	used  int     // values coded
 }
 
@@ -34,7 +35,7 @@ func newDictionary() *dictionary {
 func (d *dictionary) reset() {
 	clear(d.slots)
 	d.sums, d.text, d.ends = d.sums[:0], d.text[:0], d.ends[:1]
-	d.last, d.word, d.used = 0, nil, 0
+	d.last, d.from, d.to, d.used = 0, 0, 0, 0
 }
 
 func (d *dictionary) len() int { return len(d.sums) }
@@ -48,7 +49,7 @@ func (d *dictionary) value(code int32) []byte {
 // again tells whether v is the last value, which costs next to nothing to know
 // and is true of most values of many columns.
 func (d *dictionary) again(v []byte) bool {
-	return string(d.word) == string(v) && len(d.sums) > 0
+	return string(d.text[d.from:d.to]) == string(v) && len(d.sums) > 0
 }
 
 // code finds or adds v; false when the dictionary has grown too large for it.
@@ -63,8 +64,8 @@ func (d *dictionary) code(v []byte) (int32, bool) {
 	for d.slots[at] != 0 {
 		code := d.slots[at] - 1
 		if d.sums[code] == h {
-			if word := d.value(code); string(word) == string(v) {
-				d.last, d.word = code, word
+			if string(d.value(code)) == string(v) {
+				d.say(code)
 				return code, true
 			}
 		}
@@ -78,11 +79,17 @@ func (d *dictionary) code(v []byte) (int32, bool) {
 	d.ends = append(d.ends, int32(len(d.text)))
 	d.sums = append(d.sums, h)
 	d.slots[at] = int32(n + 1)
-	d.last, d.word = int32(n), d.value(int32(n))
+	d.say(int32(n))
 	if 2*(n+1) > len(d.slots) {
 		d.rehash()
 	}
 	return int32(n), true
+}
+
+// say notes the last value: by places, because a slice would be a pointer to write for
+// every value, which the collector wants to know of.
+func (d *dictionary) say(code int32) {
+	d.last, d.from, d.to = code, d.ends[code], d.ends[code+1]
 }
 
 // seed makes it impossible to send texts that are chosen to collide.

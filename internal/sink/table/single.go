@@ -188,6 +188,7 @@ func (s *Single) append(b *event.Batch, floor int64, hash []byte) error {
 		}
 		var err error
 		if framed, ok := b.Rows.Frames[r.Frame].(columnar.Framed); ok {
+			e.Contract.Hash = nil // which the row before had; so it need not all be cleared
 			b.Rows.Head(i, &e)
 			err = add(&e, framed.Cells(), int(r.At), sizes[r.Frame])
 		} else {
