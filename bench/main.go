@@ -36,7 +36,7 @@ func run() error {
 	write := flag.Bool("write", false, "keep the runs in "+resultsFile+", in place of those of the same rows")
 	only := flag.String("row", "", "only these `rows`, with commas: 1, 2, 3, 4, 5, 6, 7, 8, 12, share")
 	events := flag.Int("events", 0, "size of the corpus (default 500,000, with --full 2,000,000; of row 4 always 2,000,000)")
-	runs := flag.Int("runs", 0, "runs of rows 1 to 3 and 5 (default 3, with --full 5)")
+	runs := flag.Int("runs", 0, "runs of rows 1 to 3, 5 and 12 (default 3, with --full 5)")
 	steady := flag.Duration("duration", 0, "of row 7 (default 1m, with --full 30m)")
 	stretch := flag.Duration("stretch", 0, "of rows 1, 2 and 5, behind a warm-up (default 4s, with --full 10s)")
 	flag.IntVar(&b.rate, "rate", 100_000, "events a second of rows 6 and 7")
