@@ -107,9 +107,10 @@ type framing struct {
 
 // AppendCells adds one row as Append does, with the data of a row of a frame in place
 // of e.Data. What comes out is the same as if they were JSON. The table is a flat one.
-func (b *Builder) AppendCells(e *event.Event, f *Frame, row int, inc event.Incarnation, partition int32) error {
+// It returns the number of bytes of the values.
+func (b *Builder) AppendCells(e *event.Event, f *Frame, row int, inc event.Incarnation, partition int32) (size int, err error) {
 	if b.err != nil {
-		return b.err
+		return 0, b.err
 	}
 	b.partition = partition
 	b.envelope(e, inc, partition)
@@ -121,14 +122,14 @@ func (b *Builder) AppendCells(e *event.Event, f *Frame, row int, inc event.Incar
 	}
 	for i := range f.Columns {
 		if c := &f.Columns[i]; !c.Null(row) {
-			b.cell(c, i, row)
+			size += b.cell(c, i, row)
 		}
 	}
 	b.settle()
 	b.extensions(e)
 	b.violations(e)
 	b.endRescued()
-	return b.added()
+	return size, b.added()
 }
 
 func (x *framing) begin(f *Frame, root *object) {
@@ -140,8 +141,8 @@ func (x *framing) begin(f *Frame, root *object) {
 }
 
 // cell puts a value that is not null into its column: at once where the two are of one
-// kind, else by the rules for JSON.
-func (b *Builder) cell(c *FrameColumn, i, row int) {
+// kind, else by the rules for JSON. It returns the number of its bytes.
+func (b *Builder) cell(c *FrameColumn, i, row int) int {
 	o, n, key := b.paths.root, b.frame.nodes[i], b.frame.keys[i]
 	if n == nil {
 		n = o.find(key)
@@ -153,17 +154,17 @@ func (b *Builder) cell(c *FrameColumn, i, row int) {
 	b.frame.nodes[i] = n
 	if n != nil && n.col >= 0 {
 		if col := b.cur.cols[n.col]; col.kind == kind && kind != 0 && col.begin(b.cur.rows) {
-			b.putCell(col, c, row)
-			return
+			return b.putCell(col, c, row)
 		}
 	}
 	b.spelled = c.appendJSON(b.spelled[:0], row)
 	b.cur.since += int64(len(b.spelled))
 	b.value(b.spelled, 0, o, n, key)
+	return len(b.spelled)
 }
 
 // putCell appends a value to a column of the same kind.
-func (b *Builder) putCell(col *column, c *FrameColumn, row int) {
+func (b *Builder) putCell(col *column, c *FrameColumn, row int) int {
 	switch c.Field.Kind {
 	case Bool:
 		col.putBool(c.Bools[row>>3]&(1<<(row&7)) != 0)
@@ -177,7 +178,9 @@ func (b *Builder) putCell(col *column, c *FrameColumn, row int) {
 		text := c.TextAt(row)
 		b.cur.since += int64(len(text))
 		col.putText(text)
+		return len(text)
 	}
+	return 8
 }
 
 // Any tells whether there is a value that is not null.

@@ -77,7 +77,9 @@ func TestFrameAsJSON(t *testing.T) {
 				require.True(t, json.Valid(data), "%s", data)
 				e, other := cells.at(""), text.at(string(data))
 				e.Data, e.Contract.Hash, other.Contract.Hash = nil, hash[agreed], hash[agreed]
-				require.NoError(t, cells.b.AppendCells(e, f, row, testLog, 3))
+				size, err := cells.b.AppendCells(e, f, row, testLog, 3)
+				require.NoError(t, err)
+				require.Less(t, size, len(data)+8*len(f.Columns)+1)
 				require.NoError(t, text.b.Append(other, testLog, 3))
 				direct++
 			}
@@ -120,7 +122,8 @@ func TestFrameAfterReset(t *testing.T) {
 	x := newTable(t, NewSchema(), Options{})
 	add := func(row int) {
 		e := x.at("")
-		require.NoError(t, x.b.AppendCells(e, f, row, event.Incarnation{1}, 0))
+		_, err := x.b.AppendCells(e, f, row, event.Incarnation{1}, 0)
+		require.NoError(t, err)
 	}
 	x.send(`{"first":"a"}`)
 	add(0)
@@ -141,7 +144,8 @@ func TestFrameIsLetGo(t *testing.T) {
 		f := &Frame{Rows: 1}
 		f.Add(Cells{Field: Field{Name: "n", Kind: Long}, Rows: 1, Longs: []int64{7}})
 		runtime.AddCleanup(f, func(ch chan struct{}) { close(ch) }, gone)
-		require.NoError(t, x.b.AppendCells(x.at(""), f, 0, event.Incarnation{1}, 0))
+		_, err := x.b.AppendCells(x.at(""), f, 0, event.Incarnation{1}, 0)
+	require.NoError(t, err)
 	}()
 	x.commit()
 	for range 100 {

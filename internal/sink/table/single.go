@@ -149,7 +149,7 @@ func (s *Single) Write(_ context.Context, b *event.Batch) error {
 
 // append adds the rows at or behind floor. Those that are columns already stay so.
 func (s *Single) append(b *event.Batch, floor int64, hash []byte) error {
-	add := func(e *event.Event, cells *columnar.Frame, row, size int) error {
+	add := func(e *event.Event, cells *columnar.Frame, row int) error {
 		if hash != nil {
 			e.Contract.Hash, e.JSONStrings = hash, nil
 		}
@@ -159,11 +159,13 @@ func (s *Single) append(b *event.Batch, floor int64, hash []byte) error {
 		s.rows++
 		at := e.Place(event.Position{Incarnation: b.Incarnation, Partition: b.Partition, Offset: e.Offset})
 		s.to.tally.Add(at)
-		s.bytes += int64(rowBytes + size)
 		e.Offset = at.Offset
 		if cells != nil {
-			return s.to.builder.AppendCells(e, cells, row, at.Incarnation, at.Partition)
+			size, err := s.to.builder.AppendCells(e, cells, row, at.Incarnation, at.Partition)
+			s.bytes += int64(rowBytes + size)
+			return err
 		}
+		s.bytes += int64(rowBytes + len(e.Data))
 		return s.to.builder.Append(e, at.Incarnation, at.Partition)
 	}
 	if b.Rows == nil {
@@ -172,16 +174,10 @@ func (s *Single) append(b *event.Batch, floor int64, hash []byte) error {
 				return nil
 			}
 			of := *e
-			return add(&of, nil, 0, len(e.Data))
+			return add(&of, nil, 0)
 		})
 	}
 	var e event.Event
-	sizes := make([]int, len(b.Rows.Frames)) // of a row
-	for i, f := range b.Rows.Frames {
-		if framed, ok := f.(columnar.Framed); ok {
-			sizes[i] = framed.Cells().Size() / max(framed.Cells().Rows, 1)
-		}
-	}
 	for i, r := range b.Rows.List {
 		if r.Offset < floor || r.Offset < b.From {
 			continue
@@ -190,10 +186,10 @@ func (s *Single) append(b *event.Batch, floor int64, hash []byte) error {
 		if framed, ok := b.Rows.Frames[r.Frame].(columnar.Framed); ok {
 			e.Contract.Hash = nil // which the row before had; so it need not all be cleared
 			b.Rows.Head(i, &e)
-			err = add(&e, framed.Cells(), int(r.At), sizes[r.Frame])
+			err = add(&e, framed.Cells(), int(r.At))
 		} else {
 			s.data = b.Rows.Event(i, &e, s.data)
-			err = add(&e, nil, 0, len(e.Data))
+			err = add(&e, nil, 0)
 		}
 		if err != nil {
 			return err
