@@ -21,6 +21,7 @@ import (
 	"naru/internal/contract"
 	"naru/internal/duck"
 	"naru/internal/fault"
+	"naru/internal/lake/columnar"
 	"naru/internal/lake/iceberg"
 	"naru/internal/obs"
 	"naru/internal/pipeline"
@@ -271,7 +272,8 @@ func listen(addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Tune sets the Go runtime's behaviour: memory and threads. What the environment
+// Tune sets the process's behaviour, before anything else is done: memory, threads,
+// encoders that stay. What the environment
 // says (GOGC, GOMEMLIMIT, GOMAXPROCS) goes first.
 func Tune(p config.Process, getenv func(string) string) {
 	if getenv("GOGC") == "" {
@@ -289,6 +291,7 @@ func Tune(p config.Process, getenv func(string) string) {
 	if getenv("GOMEMLIMIT") == "" && p.MemoryLimit > 0 {
 		debug.SetMemoryLimit(int64(p.MemoryLimit))
 	}
+	columnar.KeepEncoders()
 }
 
 // part is a goroutine that runs one component.

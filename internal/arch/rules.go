@@ -146,8 +146,8 @@ var foreign = map[string]struct {
 	"github.com/santhosh-tekuri/jsonschema/v6": {importers: []string{"internal/contract"}},
 	"github.com/prometheus/client_golang":      {importers: []string{"internal/obs", "internal/collect"}, why: "obs hands out the library's counters; the door counts per event and holds them itself"},
 	"golang.org/x/sys":                         {importers: []string{"internal/vfs", "bench"}, why: "bench asks for CPU time and file systems of other processes, which is not naru's business"},
-	"github.com/klauspost/compress": {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "internal/sink/http", "internal/rowfile", "soak"},
-		why: "a family of codecs: of record batches, of request bodies, of files to send, of what sinks send, of soak's own requests"},
+	"github.com/klauspost/compress": {importers: []string{"internal/recordbatch", "internal/web", "internal/client/records", "internal/sink/http", "internal/rowfile", "internal/lake/columnar", "soak"},
+		why: "a family of codecs: of record batches, of request bodies, of files to send, of what sinks send, of pages of data files, of soak's own requests"},
 }
 
 // bySoak is why soak imports what drivers do.

@@ -129,7 +129,8 @@ func TestStepsTextCanBeRead(t *testing.T) {
 		var e event.Event
 		out.Batch.Rows.Head(i, &e)
 		x := out.Batch.Rows.List[i]
-		require.NoError(t, stage.AppendCells(&e, out.Batch.Rows.Frames[x.Frame].(columnar.Framed).Cells(), int(x.At), event.Incarnation{1}, 0))
+		_, err := stage.AppendCells(&e, out.Batch.Rows.Frames[x.Frame].(columnar.Framed).Cells(), int(x.At), event.Incarnation{1}, 0)
+		require.NoError(t, err)
 	}
 	path := filepath.Join(t.TempDir(), "x.parquet")
 	_, err := stage.Dump(func(path string) (columnar.Output, error) {

@@ -145,7 +145,7 @@ func TestFrameIsLetGo(t *testing.T) {
 		f.Add(Cells{Field: Field{Name: "n", Kind: Long}, Rows: 1, Longs: []int64{7}})
 		runtime.AddCleanup(f, func(ch chan struct{}) { close(ch) }, gone)
 		_, err := x.b.AppendCells(x.at(""), f, 0, event.Incarnation{1}, 0)
-	require.NoError(t, err)
+		require.NoError(t, err)
 	}()
 	x.commit()
 	for range 100 {

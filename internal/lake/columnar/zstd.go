@@ -37,15 +37,18 @@ func (c pageCodec) EncodeLevel(dst, src []byte, level int) []byte {
 	return pageEncoder().EncodeAll(src, dst[:0])
 }
 
-// Arrow takes codecs at the start of a program alone.
-func init() {
+// KeepEncoders makes files of this process be written by encoders that stay. Arrow looks
+// its codecs up without a lock, so it is to be called before any file is written or read.
+func KeepEncoders() { keepEncoders() }
+
+var keepEncoders = sync.OnceFunc(func() {
 	codec, err := compress.GetCodec(compress.Codecs.Zstd)
 	if err != nil {
-		panic(err)
+		panic(err) // arrow has it
 	}
 	block, ok := codec.(compress.ErrorCodec)
 	stream, streams := codec.(compress.StreamingCodec)
 	if ok && streams {
 		compress.RegisterCodec(compress.Codecs.Zstd, pageCodec{block, stream})
 	}
-}
+})

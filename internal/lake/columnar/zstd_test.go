@@ -10,6 +10,7 @@ import (
 
 // TestPageCodec: pages are compressed by encoders that stay, and read back.
 func TestPageCodec(t *testing.T) {
+	KeepEncoders()
 	codec, err := compress.GetCodec(compress.Codecs.Zstd)
 	require.NoError(t, err)
 	own, ok := codec.(pageCodec)
