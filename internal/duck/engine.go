@@ -32,10 +32,10 @@ type Engine struct {
 	slots  chan struct{}
 	ids    atomic.Int64
 	trim   trimmer
-	due    time.Time // when the instance is to be renewed; the trimmer's
 
 	mu struct {
 		sync.Mutex
+		due     time.Time // when the instance is to be renewed
 		closed  bool
 		current *instance
 		running map[int64]context.CancelCauseFunc
@@ -74,7 +74,7 @@ func (e *Engine) Open() error {
 		e.parser.close()
 		return err
 	}
-	e.due = time.Now().Add(renewAfter)
+	e.mu.due = time.Now().Add(renewAfter)
 	return nil
 }
 
@@ -305,15 +305,12 @@ const renewAfter = time.Minute
 // renew replaces an instance that has served long enough and has no query at the
 // moment, so that there are never two with a limit of memory each.
 func (e *Engine) renew(now time.Time) {
-	if now.Before(e.due) {
-		return
-	}
 	e.mu.Lock() // all under the lock: closing the old one empties the folder for spilling
 	defer e.mu.Unlock()
-	if e.mu.closed || !e.mu.current.idle() {
+	if now.Before(e.mu.due) || e.mu.closed || !e.mu.current.idle() {
 		return // soon again
 	}
-	e.due = now.Add(renewAfter)
+	e.mu.due = now.Add(renewAfter)
 	in, err := openInstance(e.cfg)
 	if err != nil {
 		e.log.Warn("duckdb was not renewed and goes on as it is", "error", err)

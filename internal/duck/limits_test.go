@@ -383,7 +383,7 @@ func TestSpill(t *testing.T) {
 		if err := rows.Close(); err != nil {
 			t.Error(err)
 		}
-		e.renew(e.due)
+		e.renew(dueOf(e))
 	}
 
 	tight := open(t, l, l.dir, func(c *Config) { c.Memory, c.TempSize = 64*quantity.MiB, quantity.MiB })

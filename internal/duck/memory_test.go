@@ -164,25 +164,25 @@ func TestRenew(t *testing.T) {
 	old := e.mu.current
 	rows, err := e.Query(t.Context(), query.Query{SQL: "SELECT n FROM page_view"})
 	require.NoError(t, err)
-	e.renew(e.due)
+	e.renew(dueOf(e))
 	require.Same(t, old, e.mu.current, "renewed under a query")
 	for n := range 10 {
 		require.True(t, rows.Next(), "row %d: %v", n, rows.Err())
 	}
 	require.NoError(t, rows.Close())
-	e.renew(e.due.Add(-1))
+	e.renew(dueOf(e).Add(-1))
 	require.Same(t, old, e.mu.current, "renewed too soon")
 
-	due := e.due
+	due := dueOf(e)
 	e.renew(due)
 	require.NotSame(t, old, e.mu.current)
 	require.Nil(t, old.db.db.Ptr, "the old instance is not closed")
-	require.Equal(t, due.Add(renewAfter), e.due)
+	require.Equal(t, due.Add(renewAfter), dueOf(e))
 	check(t, e, map[string]string{"SELECT count(*), sum(n) FROM page_view": "10,45"})
 
 	e.mu.current.spoil() // by a query that has ended: the instance is closed
 	broken := e.mu.current
-	e.renew(e.due)
+	e.renew(dueOf(e))
 	require.Same(t, broken, e.mu.current)
 	check(t, e, map[string]string{"SELECT count(*), sum(n) FROM page_view": "10,45"})
 }
@@ -204,14 +204,21 @@ func TestRenewalFreesMemory(t *testing.T) {
 		}
 	}
 	groups(100) // what a process's first queries take stays
-	e.renew(e.due)
+	e.renew(dueOf(e))
 	begin := settled(t)
 	groups(10_000)
 	most := settled(t) - begin
-	e.renew(e.due)
+	e.renew(dueOf(e))
 	kept := settled(t) - begin
 	t.Logf("%d KiB, then %d KiB", most>>10, kept>>10)
 	if most < 4<<20 || kept > most*3/4 {
 		t.Errorf("%d KiB of %d KiB are kept", kept>>10, most>>10)
 	}
+}
+
+// dueOf is when the engine's instance is to be renewed.
+func dueOf(e *Engine) time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.mu.due
 }
