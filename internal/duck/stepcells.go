@@ -72,7 +72,8 @@ func (c *column) cells(n, most int) (columnar.Cells, error) {
 		}
 	case duckdb.TypeVarchar:
 		if c.json {
-			return out, c.asJSON(&out, n, most)
+			err := c.asJSON(&out, n, most)
+			return out, err
 		}
 		out.Field.Kind = columnar.String
 		size := 0
@@ -91,7 +92,8 @@ func (c *column) cells(n, most int) (columnar.Cells, error) {
 			c.copyTexts(&out, jsonscan.AppendValid)
 		}
 	default:
-		return out, c.asJSON(&out, n, most)
+		err := c.asJSON(&out, n, most) // before out is read: Go leaves open which of the two comes first
+		return out, err
 	}
 	return out, nil
 }
