@@ -75,11 +75,9 @@ func TestNames(t *testing.T) {
 	w := newWorld(func(s *Settings) { s.Format, s.Path, s.Prefix = "csv", "{yes}", "edits" })
 	s := w.open(t)
 	b, _ := sinktest.Rows(life, 2, 5, 6, "a")
-	b.Rows = sinktest.Changed(b.Rows, func(i int, e *event.Event) {
-		if i == 1 { // the second row of one event in a file of its own
-			e.Data = []byte(`{"yes":false}`)
-		}
-	})
+	rows := b.Rows.Whole()
+	rows[1].Data = []byte(`{"yes":false}`) // the second row of one event in a file of its own
+	b.Rows = event.RowsOf(rows...)
 	require.NoError(t, s.Write(t.Context(), b))
 	_, temps := w.files(t)
 	require.Len(t, temps, 3)
